@@ -1,0 +1,65 @@
+"""Why a download failed, as a small tree whose classes say what the caller may do next.
+
+Every error carries a ``reason``: the one word used in stats, failure records and log lines.
+This module knows nothing of HTTP clients, files or queues.
+"""
+
+from __future__ import annotations
+
+
+class DownloadError(Exception):
+    """A file, or one request for a part of it, did not work out.
+
+    ``reason`` is a short snake_case word. ``status`` is the last HTTP status seen, if any.
+    The fields below ``status`` are filled in for the file as a whole when it is given up:
+    ``attempts`` counts HTTP requests sent, ``bytes_done`` the bytes kept on disk, and
+    ``resumable`` says whether a later run continues from them.
+    """
+
+    def __init__(self, message: str, *, reason: str, status: int | None = None) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.status = status
+        self.attempts = 0
+        self.bytes_done = 0
+        self.resumable = False
+
+
+class Transient(DownloadError):
+    """Worth another try: connection lost, time-out, 408 or 5xx, a body cut short."""
+
+
+class Throttled(Transient):
+    """The host asked for a pause (429, or 503 with Retry-After): it cools down, the file does not fail.
+
+    ``delay`` is in seconds, or ``None`` when the server named none.
+    """
+
+    def __init__(self, message: str, *, status: int, delay: float | None) -> None:
+        super().__init__(message, reason="throttled", status=status)
+        self.delay = delay
+
+
+class RangeMismatch(Transient):
+    """A 206 whose bounds were not asked for: different backends behind one address (RFC 9110 §15.3.7)."""
+
+    def __init__(self, message: str, *, status: int = 206) -> None:
+        super().__init__(message, reason="range_mismatch", status=status)
+
+
+class RangeIgnored(DownloadError):
+    """A 200 to a range request. Deterministic: go on with one stream, do not retry (RFC 9110 §14.2)."""
+
+    def __init__(self, message: str, *, status: int = 200) -> None:
+        super().__init__(message, reason="range_ignored", status=status)
+
+
+class SourceChanged(DownloadError):
+    """The file is not the version the transfer began with: start afresh, once."""
+
+    def __init__(self, message: str, *, status: int | None = None) -> None:
+        super().__init__(message, reason="source_changed", status=status)
+
+
+class Permanent(DownloadError):
+    """No retry will help: 404, refused address, wrong checksum, file too large, disk full."""

@@ -1,0 +1,98 @@
+"""The words the downloader and its callers share: what to fetch, how, and what came of it.
+
+Plain data; no I/O, no asyncio. Sizes are in bytes, times in seconds.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+DEFAULT_RETRY_CODES = frozenset({408, 429, 500, 502, 503, 504, 522, 524})
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How to download. One object per process; every downloader of the process shares it."""
+
+    chunk_size: int = 1 << 20
+    files: int = 32
+    chunks_per_file: int = 8
+    chunks_per_host: int = 16
+    retry_times: int = 5
+    retry_codes: frozenset[int] = DEFAULT_RETRY_CODES
+    connect_timeout: float = 15.0
+    stall_timeout: float = 30.0
+    backoff_base: float = 0.5
+    backoff_max: float = 30.0
+    retry_after_max: float = 120.0
+    max_file_size: int = 0
+    max_redirects: int = 10
+    checksum: str | None = None
+    probe: str = "head"
+    verify_tls: bool = True
+    user_agent: str = "scrapy-chunkdl"
+    headers: Mapping[str, str] = field(default_factory=dict)
+    allowed_hosts: frozenset[str] = frozenset()
+    block_private_addresses: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class FileRequest:
+    """One file to fetch.
+
+    ``folder`` is where it goes; ``name`` is the file name wanted there, or ``None`` to take the server's
+    (Content-Disposition, else the URL). ``checksum`` is "algorithm:hex". ``mirrors`` are more URLs of the
+    same bytes. ``may_publish`` is asked right before the finished file gets its name: when it answers
+    False (a lost lease) the bytes stay in the part file and :class:`Permanent` with reason ``lease_lost`` is raised.
+    """
+
+    url: str
+    folder: Path
+    name: str | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    checksum: str | None = None
+    mirrors: tuple[str, ...] = ()
+    may_publish: Callable[[], bool] | None = None
+
+
+@dataclass(slots=True)
+class Progress:
+    """The live figures of one file: written by its download thread, read by any other.
+
+    ``done`` counts bytes in place, ``fetched`` bytes received (more than ``done`` when some were received twice),
+    ``moved_at`` is the monotonic time of the last byte: the heartbeat renews a lease only while it advances.
+    """
+
+    size: int | None = None
+    done: int = 0
+    fetched: int = 0
+    requests: int = 0
+    retries: dict[str, int] = field(default_factory=dict)
+    moved_at: float = field(default_factory=time.monotonic)
+
+
+@dataclass(frozen=True, slots=True)
+class FileResult:
+    """A file that stands whole under its final name.
+
+    ``status`` is ``"downloaded"``, or ``"uptodate"`` when the file was there already, unchanged.
+    ``checksum`` is "algorithm:hex" when one was asked for or verified. ``fetched`` and ``resumed`` are the
+    body bytes received now and those kept from an earlier run.
+    """
+
+    url: str
+    final_url: str
+    path: Path
+    size: int
+    status: str = "downloaded"
+    checksum: str | None = None
+    etag: str | None = None
+    last_modified: str | None = None
+    elapsed: float = 0.0
+    requests: int = 0
+    retries: Mapping[str, int] = field(default_factory=dict)
+    fetched: int = 0
+    resumed: int = 0
