@@ -1,0 +1,269 @@
+"""Every ``CHUNKDL_*`` setting: its name, default, check and meaning, read once into one frozen object.
+
+Knows the settings and nothing else: no Redis, no downloads, no crawler. The settings page and the README table are
+made from :class:`Config`, so a setting that is not here does not exist, and :meth:`Config.read` says so.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import Field, dataclass, field, fields
+from typing import Any
+
+PREFIX = "CHUNKDL_"
+
+
+class ConfigError(ValueError):
+    """A setting that cannot work. The message names it, its value, and what to write instead."""
+
+
+def _boolean(value: Any) -> bool:
+    """Read a truth value as Scrapy's ``getbool`` does: -s and -a hand over strings."""
+    if value in (True, 1, "1", "True", "true"):
+        return True
+    if value in (False, 0, "0", "False", "false", None, ""):
+        return False
+    raise ValueError("True or False")
+
+
+def _integer(minimum: int, maximum: int | None = None) -> Callable[[Any], int]:
+    wanted = f"a whole number, at least {minimum}" + (f" and at most {maximum}" if maximum is not None else "")
+
+    def parse(value: Any) -> int:
+        try:
+            number = int(value) if not isinstance(value, (bool, float)) else None
+        except (TypeError, ValueError):
+            number = None
+        if number is None or number < minimum or (maximum is not None and number > maximum):
+            raise ValueError(wanted)
+        return number
+
+    return parse
+
+
+def _seconds(value: Any) -> float:
+    try:
+        number = float(value) if not isinstance(value, bool) else -1.0
+    except (TypeError, ValueError):
+        number = -1.0
+    if not 0 < number < float("inf"):
+        raise ValueError("a number of seconds above 0")
+    return number
+
+
+def _seconds_or_zero(value: Any) -> float:
+    return 0.0 if value in (0, "0", 0.0) and not isinstance(value, bool) else _seconds(value)
+
+
+def _one_of(*choices: str) -> Callable[[Any], str]:
+    def parse(value: Any) -> str:
+        if value not in choices:
+            raise ValueError("one of " + ", ".join(f'"{choice}"' for choice in choices))
+        return str(value)
+
+    return parse
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError("a non-empty string")
+    return value
+
+
+def _optional_text(value: Any) -> str | None:
+    return None if value is None or value == "" else _text(value)
+
+
+def _store(value: Any) -> str:
+    text = _text(str(value))
+    if "://" in text:
+        raise ValueError("a local folder")
+    return text
+
+
+def _checksum(value: Any) -> str | None:
+    if value is None or value == "":
+        return None
+    known = sorted(name for name in hashlib.algorithms_guaranteed if not name.startswith("shake_"))
+    if value not in known:
+        raise ValueError("None or one of " + ", ".join(known))
+    return str(value)
+
+
+def _list(value: Any) -> list[Any]:
+    if isinstance(value, str):
+        return [part.strip() for part in value.split(",") if part.strip()]
+    if isinstance(value, Iterable) and not isinstance(value, Mapping):
+        return list(value)
+    raise ValueError("a list")
+
+
+def _status_codes(value: Any) -> frozenset[int]:
+    try:
+        codes = frozenset(int(code) for code in _list(value))
+    except (TypeError, ValueError):
+        codes = frozenset({0})
+    if not all(100 <= code <= 599 for code in codes):
+        raise ValueError("a list of HTTP status codes")
+    return codes
+
+
+def _hosts(value: Any) -> frozenset[str]:
+    hosts = _list(value or [])
+    if not all(isinstance(host, str) for host in hosts):
+        raise ValueError("a list of host names")
+    return frozenset(host.lower() for host in hosts)
+
+
+def _embedded(value: Any) -> bool | str:
+    try:
+        return _boolean(value)
+    except ValueError:
+        pass
+    try:
+        return _text(value)
+    except ValueError:
+        raise ValueError("True, False or a folder") from None
+
+
+def _setting(default: Any, parse: Callable[[Any], Any], meaning: str, *, inherits: str | None = None) -> Any:
+    """Declare one setting. ``inherits`` names the setting of Scrapy or scrapy-redis used when ours is not set."""
+    return field(default=default, metadata={"parse": parse, "meaning": meaning, "inherits": inherits})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """The settings of one crawl. Sizes are in bytes, times in seconds.
+
+    The setting of a field is ``CHUNKDL_`` and the field's name in capitals.
+    """
+
+    enabled: bool = _setting(True, _boolean, "Switches the whole plugin off without touching `ITEM_PIPELINES`.")
+    mode: str = _setting(
+        "queue",
+        _one_of("queue", "inline"),
+        'Where items wait: `"queue"` in Redis, `"inline"` in the pipeline itself, without Redis.',
+    )
+    store: str = _setting("downloads", _store, "Folder where finished files end up.", inherits="FILES_STORE")
+    items_key: str = _setting(
+        "%(spider)s:items", _text, "The Redis list that is popped; `%(spider)s` is the name.", inherits="REDIS_ITEMS_KEY"
+    )
+    done_key: str | None = _setting(
+        None, _optional_text, "A Redis list that finished items are pushed to as JSON, in the same script as the ack."
+    )
+    batch_size: int = _setting(32, _integer(1, 100), "Items per claim. More than 100 would block Redis for too long.")
+    threads: int = _setting(2, _integer(1, 64), "Download threads, each with its own event loop and connections.")
+    chunk_size: int = _setting(
+        1 << 20, _integer(1 << 12), "Bytes per chunk, the unit of accounting, retry and resume. At least 4096."
+    )
+    concurrent_files: int = _setting(32, _integer(1), "Files downloaded at once by this process.")
+    concurrent_chunks_per_file: int = _setting(8, _integer(1), "Connections one file may use at once.")
+    concurrent_chunks_per_host: int = _setting(16, _integer(1), "Connections one host gets, over all threads.")
+    retry_times: int = _setting(5, _integer(0), "Retries per chunk before its file is given up.")
+    retry_http_codes: frozenset[int] = _setting(
+        frozenset({500, 502, 503, 504, 522, 524, 408, 429}),
+        _status_codes,
+        "HTTP statuses worth a retry.",
+        inherits="RETRY_HTTP_CODES",
+    )
+    connect_timeout: float = _setting(15.0, _seconds, "Seconds to wait for a connection.")
+    stall_timeout: float = _setting(30.0, _seconds, "Seconds without a byte before a chunk is retried.")
+    max_file_size: int = _setting(0, _integer(0), "Bytes; larger files are given up. 0: no limit.")
+    checksum: str | None = _setting(
+        None, _checksum, 'Checksum to compute and report, such as `"sha256"`. Expected ones are always verified.'
+    )
+    probe: str = _setting(
+        "head",
+        _one_of("head", "range"),
+        'How a file is sized up: `"head"` asks first, `"range"` lets the first chunk answer.',
+    )
+    verify_tls: bool = _setting(True, _boolean, "Refuse servers whose certificate does not verify.")
+    allowed_hosts: frozenset[str] = _setting(
+        frozenset(), _hosts, "If set, files are fetched from these hosts and their subdomains only, redirects included."
+    )
+    block_private_addresses: bool = _setting(
+        False, _boolean, "Refuse hosts that resolve to private, loopback or link-local addresses."
+    )
+    on_failure: str = _setting(
+        "continue",
+        _one_of("continue", "hold"),
+        'When a file is given up: `"continue"` lets the item go on without it, `"hold"` keeps it in `:failed`.',
+    )
+    attachments: str = _setting(
+        "data.attachments", _text, "Where the attachments are in an item: a dotted path; lists are walked."
+    )
+    url_field: str = _setting("ori_url", _text, "Field of an attachment that holds its URL.")
+    path_field: str = _setting("path", _text, "Field that is filled with the path of the finished file.")
+    filename_field: str = _setting("filename", _text, "Field that holds the name the file should get.")
+    result_field: str | None = _setting(
+        None, _optional_text, "If set, a field for a dict of status, size, checksum, etag, elapsed and error."
+    )
+    lease: float = _setting(60.0, _seconds, "Seconds until a claimed item of a silent process is claimed by another.")
+    max_deliveries: int = _setting(5, _integer(1), "Claims without an ack after which an item goes to `:dead`.")
+    failed_max: int = _setting(0, _integer(0), "Records kept in `:failed`, the newest ones. 0: all.")
+    retry_delay: float = _setting(
+        30.0, _seconds_or_zero, "Seconds until an item that failed in a later pipeline comes back."
+    )
+    shutdown_grace: float = _setting(
+        10.0, _seconds_or_zero, "Seconds running files get when the crawl is stopped; then items are handed back."
+    )
+    redis_wait: float = _setting(
+        30.0, _seconds_or_zero, "Seconds to wait for Redis at start before the crawl is closed."
+    )
+    embedded_redis: bool | str = _setting(
+        False, _embedded, "The add-on starts a local server and points `REDIS_URL` at it: `True`, or its data folder."
+    )
+    progress: str = _setting(
+        "auto", _one_of("auto", "off"), "`auto` logs one line of progress every `LOGSTATS_INTERVAL`; `off` is silent."
+    )
+
+    @classmethod
+    def read(cls, settings: Mapping[Any, Any], attributes: Mapping[str, Any] | None = None) -> Config:
+        """Read and check all settings; one that is ``None`` counts as not set.
+
+        ``attributes`` are the spider's: ``chunkdl_threads``, also given with ``-a``, beats ``CHUNKDL_THREADS``.
+        Raises :class:`ConfigError` naming the first wrong or unknown setting, its value, and what to do.
+        """
+        attributes = attributes or {}
+        known = {setting_name(item): item for item in fields(cls)}
+        _refuse_unknown((name for name in settings if isinstance(name, str)), known)
+        _refuse_unknown((name.upper() for name in attributes if name.startswith("chunkdl_")), known)
+        values = {}
+        for name, item in known.items():
+            places = [
+                (f"spider attribute {name.lower()}", attributes.get(name.lower())),
+                (name, settings.get(name)),
+                (inherits := item.metadata["inherits"], settings.get(inherits) if inherits else None),
+            ]
+            place, value = next((found for found in places if found[1] is not None), (None, None))
+            if place is None:
+                continue
+            try:
+                values[item.name] = item.metadata["parse"](value)
+            except ValueError as error:
+                raise ConfigError(f"{place} = {value!r}: should be {error}.") from None
+        config = cls(**values)
+        config._check_together()
+        return config
+
+    def _check_together(self) -> None:
+        if self.mode == "inline" and self.on_failure == "hold":
+            raise ConfigError(
+                'CHUNKDL_ON_FAILURE = "hold" keeps items in Redis, which CHUNKDL_MODE = "inline" does without: '
+                'use CHUNKDL_MODE = "queue", or CHUNKDL_ON_FAILURE = "continue".'
+            )
+
+
+def setting_name(item: Field[Any]) -> str:
+    """Return the public name of a :class:`Config` field, such as ``CHUNKDL_LEASE``."""
+    return PREFIX + item.name.upper()
+
+
+def _refuse_unknown(names: Iterable[str], known: Mapping[str, object]) -> None:
+    for name in names:
+        if name.startswith(PREFIX) and name not in known:
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+            hint = f"Did you mean {near[0]}?" if near else "See the settings page for those that exist."
+            raise ConfigError(f"{name} is not a setting of scrapy-chunkdl. {hint}")
