@@ -117,6 +117,13 @@ def _hosts(value: Any) -> frozenset[str]:
     return frozenset(host.lower() for host in hosts)
 
 
+def _paths(value: Any) -> tuple[str, ...]:
+    paths = _list(value)
+    if not paths or not all(isinstance(path, str) and all(path.split(".")) for path in paths):
+        raise ValueError('a dotted path such as "data.attachments", or a list of them')
+    return tuple(paths)
+
+
 def _embedded(value: Any) -> bool | str:
     try:
         return _boolean(value)
@@ -148,7 +155,10 @@ class Config:
     )
     store: str = _setting("downloads", _store, "Folder where finished files end up.", inherits="FILES_STORE")
     items_key: str = _setting(
-        "%(spider)s:items", _text, "The Redis list that is popped; `%(spider)s` is the name.", inherits="REDIS_ITEMS_KEY"
+        "%(spider)s:items",
+        _text,
+        "The Redis list that is popped; `%(spider)s` is the name.",
+        inherits="REDIS_ITEMS_KEY",
     )
     done_key: str | None = _setting(
         None, _optional_text, "A Redis list that finished items are pushed to as JSON, in the same script as the ack."
@@ -191,8 +201,10 @@ class Config:
         _one_of("continue", "hold"),
         'When a file is given up: `"continue"` lets the item go on without it, `"hold"` keeps it in `:failed`.',
     )
-    attachments: str = _setting(
-        "data.attachments", _text, "Where the attachments are in an item: a dotted path; lists are walked."
+    attachments: tuple[str, ...] = _setting(
+        ("data.attachments",),
+        _paths,
+        "Where the attachments are in an item: a dotted path, or several; lists on the way are walked.",
     )
     url_field: str = _setting("ori_url", _text, "Field of an attachment that holds its URL.")
     path_field: str = _setting("path", _text, "Field that is filled with the path of the finished file.")

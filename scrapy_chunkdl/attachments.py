@@ -1,0 +1,106 @@
+"""Finds the attachments of an item, whatever its type and nesting, and writes results back into them.
+
+Knows items (through itemadapter) and the names of their fields; nothing of downloads, Redis or crawls.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, MutableSequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from itemadapter import ItemAdapter
+
+from scrapy_chunkdl.config import Config
+
+
+@dataclass(slots=True)
+class Attachment:
+    """One file an item wants: what the item says of it, and the place its path is written to.
+
+    ``problem`` is a sentence when the item's words make no sense; such an attachment cannot be fetched.
+    """
+
+    url: str
+    filename: str | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    checksum: str | None = None
+    mirrors: tuple[str, ...] = ()
+    problem: str | None = None
+    _fields: ItemAdapter | None = None
+    _bare_url_at: tuple[MutableSequence[Any], int] | None = None
+
+    def write_back(self, config: Config, path: str, result: Mapping[str, Any]) -> None:
+        """Fill in the path (empty for a file given up) and, where a field is set for it, the result.
+
+        An attachment that is only a URL becomes a dict of URL and path.
+        """
+        if self._bare_url_at is not None:
+            place, index = self._bare_url_at
+            place[index] = {config.url_field: self.url}
+            self._fields = ItemAdapter(place[index])
+            self._bare_url_at = None
+        if self._fields is None:
+            return
+        self._fields[config.path_field] = path
+        if config.result_field:
+            self._fields[config.result_field] = dict(result)
+
+
+def is_item(item: object) -> bool:
+    """Tell whether itemadapter knows this type: dict, Item, dataclass, attrs or pydantic."""
+    return ItemAdapter.is_item(item)
+
+
+def find(item: object, config: Config) -> list[Attachment]:
+    """Return the attachments at the configured paths, in the order of the item; none where a path leads nowhere."""
+    return [
+        attachment for path in config.attachments for attachment in _walk(item, path.split("."), config, place=None)
+    ]
+
+
+def _walk(
+    node: Any, path: list[str], config: Config, place: tuple[MutableSequence[Any], int] | None
+) -> Iterator[Attachment]:
+    if isinstance(node, MutableSequence):
+        for index, child in enumerate(node):
+            yield from _walk(child, path, config, (node, index))
+    elif path:
+        if ItemAdapter.is_item(node):
+            yield from _walk(ItemAdapter(node).get(path[0]), path[1:], config, None)
+    elif isinstance(node, str) and place is not None:
+        yield _checked(Attachment(url=node, _bare_url_at=place), config)
+    elif ItemAdapter.is_item(node):
+        yield _read(ItemAdapter(node), config)
+    elif node is not None:
+        yield Attachment(url="", problem=f"an attachment is {type(node).__name__}, not an object or a URL")
+
+
+def _read(fields: ItemAdapter, config: Config) -> Attachment:
+    url, filename = fields.get(config.url_field), fields.get(config.filename_field)
+    headers, checksum, mirrors = (fields.get(name) or None for name in ("headers", "checksum", "mirrors"))
+    attachment = Attachment(url=url if isinstance(url, str) else "", _fields=fields)
+    if filename is not None and not isinstance(filename, str):
+        attachment.problem = f"{config.filename_field} is {filename!r}, not a string"
+    elif headers is not None and not _is_text_mapping(headers):
+        attachment.problem = f"headers is {headers!r}, not an object of strings"
+    elif checksum is not None and not isinstance(checksum, str):
+        attachment.problem = f'checksum is {checksum!r}, not a string such as "sha256:…"'
+    elif mirrors is not None and not (isinstance(mirrors, (list, tuple)) and all(isinstance(m, str) for m in mirrors)):
+        attachment.problem = f"mirrors is {mirrors!r}, not a list of URLs"
+    else:
+        attachment.filename = filename or None
+        attachment.headers = dict(headers or {})
+        attachment.checksum = checksum
+        attachment.mirrors = tuple(mirrors or ())
+    return _checked(attachment, config, url)
+
+
+def _checked(attachment: Attachment, config: Config, url: object = None) -> Attachment:
+    if not attachment.url.strip() and attachment.problem is None:
+        attachment.problem = f"{config.url_field} is {url!r}, not a URL" if url else f"it has no {config.url_field}"
+    return attachment
+
+
+def _is_text_mapping(value: object) -> bool:
+    return isinstance(value, Mapping) and all(isinstance(k, str) and isinstance(v, str) for k, v in value.items())
