@@ -1,0 +1,78 @@
+"""``Addon``: everything in one line of ADDONS. Writes settings and starts the embedded server; does no work itself.
+
+Light to import: Scrapy loads add-ons for every command, ``scrapy list`` included.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from scrapy import signals
+from scrapy.utils.project import data_path
+
+if TYPE_CHECKING:
+    from scrapy.crawler import Crawler
+    from scrapy.settings import BaseSettings
+
+    from scrapy_chunkdl.queue.embedded import EmbeddedServer
+
+EMBEDDED_FOLDER = "chunkdl-redis"
+
+
+class Addon:
+    """Puts the pipeline first, sets protocol 2 for Redis, and starts the embedded server if asked.
+
+    What the project sets itself wins over what is set here.
+    """
+
+    def __init__(self, crawler: Crawler) -> None:
+        self._crawler = crawler
+        self._server: EmbeddedServer | None = None
+
+    @classmethod
+    def from_crawler(cls, crawler: Crawler) -> Addon:
+        """Build the add-on for one crawl."""
+        return cls(crawler)
+
+    @classmethod
+    def update_pre_crawler_settings(cls, settings: BaseSettings) -> None:
+        """Set what must stand before the spider is made: a RedisSpider makes its Redis client while it is built."""
+        _reach_redis(settings)
+
+    def update_settings(self, settings: BaseSettings) -> None:
+        """Set the components, and start the embedded server. Raises ``NotConfigured`` where it is not installed."""
+        from scrapy_chunkdl.pipelines import ChunkDownloadPipeline
+
+        orders = [order for order in settings.getwithbase("ITEM_PIPELINES").values() if order is not None]
+        first = min([1, *(order - 1 for order in orders)])
+        settings.setdefault_in_component_priority_dict("ITEM_PIPELINES", ChunkDownloadPipeline, first)
+        _reach_redis(settings)
+        if folder := _embedded_folder(settings):
+            from scrapy_chunkdl.queue import embedded
+
+            self._server = embedded.start(folder)
+            self._crawler.signals.connect(self._leave_server, signals.engine_stopped)
+
+    def _leave_server(self) -> None:
+        if self._server is not None:
+            self._server.close()
+
+
+def _reach_redis(settings: BaseSettings) -> None:
+    """Point scrapy-redis at the embedded server, and have it speak protocol 2, which Redis 5 knows (redis-py 8: 3)."""
+    if folder := _embedded_folder(settings):
+        from scrapy_chunkdl.queue import embedded
+
+        settings.set("REDIS_URL", embedded.url_for(folder), priority="addon")
+    params: dict[str, Any] = {"protocol": 2, **settings.getdict("REDIS_PARAMS")}
+    settings.set("REDIS_PARAMS", params, priority=settings.getpriority("REDIS_PARAMS") or "addon")
+
+
+def _embedded_folder(settings: BaseSettings) -> Path | None:
+    from scrapy_chunkdl.config import Config
+
+    wanted = Config.read(settings).embedded_redis
+    if not wanted:
+        return None
+    return Path(data_path(EMBEDDED_FOLDER) if wanted is True else wanted).absolute()

@@ -1,0 +1,356 @@
+"""The consumer: claims items from the queue, has their files downloaded, hands them on, and acknowledges them.
+
+Everything happens on Scrapy's thread; the courier talks to Redis, the bridge to servers, the heartbeat keeps leases.
+Knows what becomes of a claimed item in every case; nothing of Lua, HTTP or of when the spider opens and closes.
+
+States of a claimed item: downloading -> handed on -> settled (acked, retried, held, released or buried). A lease lost
+in between ends it where it is: another process has the item now.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from scrapy import signals
+from scrapy.crawler import Crawler
+from scrapy.utils.serialize import ScrapyJSONEncoder
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+
+from scrapy_chunkdl import attachments, engine
+from scrapy_chunkdl.bridge import Bridge, Deliver
+from scrapy_chunkdl.config import Config
+from scrapy_chunkdl.item_download import ItemDownload
+from scrapy_chunkdl.queue.client import check_policy, make_client
+from scrapy_chunkdl.queue.courier import Courier
+from scrapy_chunkdl.queue.heartbeat import Heartbeat
+from scrapy_chunkdl.queue.item_queue import Claimed, ItemQueue
+
+logger = logging.getLogger(__name__)
+
+_encode = ScrapyJSONEncoder(ensure_ascii=False).encode
+
+
+@dataclass(slots=True, eq=False)
+class _Work:
+    """A claimed item. ``lease_until`` is monotonic time; ``download`` is None once the item was handed on."""
+
+    claimed: Claimed
+    lease_until: float
+    item: Any = None
+    download: ItemDownload | None = None
+    lost: bool = False
+
+    def is_ours(self) -> bool:
+        """Whether the lease still holds. A process that was frozen past its lease finds out here, by the clock."""
+        return not self.lost and time.monotonic() < self.lease_until
+
+
+class Consumer:
+    """One process's share of the work in the list."""
+
+    def __init__(
+        self,
+        crawler: Crawler,
+        config: Config,
+        items_key: str,
+        bridge: Bridge,
+        deliver: Deliver,
+        *,
+        wake: Callable[[], None],
+    ) -> None:
+        assert crawler.stats is not None
+        self._crawler = crawler
+        self._config = config
+        self._key = items_key
+        self._bridge = bridge
+        self._deliver = deliver
+        self._wake = wake
+        self._stats = crawler.stats
+        self._most = config.batch_size * config.threads
+        self._works: dict[str, _Work] = {}
+        self._pushing = 0
+        self._asking = False
+        self._claims = True
+        self._found_empty = False
+        self._ticked_at = time.monotonic()
+        client = make_client(crawler.settings)
+        self._queue = ItemQueue(
+            client,
+            items_key,
+            lease=config.lease,
+            max_deliveries=config.max_deliveries,
+            done_key=config.done_key,
+            failed_max=config.failed_max,
+        )
+        self._courier = Courier(
+            self._queue, deliver=deliver, patience=config.redis_wait, on_unreachable=self._redis_is_unreachable
+        )
+        self._heartbeat = Heartbeat(self._queue, config.lease, self._moving, self._renewed)
+        self._check_policy = lambda: check_policy(client)
+
+    def open(self) -> None:
+        """Start the threads and begin to claim."""
+        self._crawler.signals.connect(self._item_scraped, signals.item_scraped)
+        self._crawler.signals.connect(self._item_dropped, signals.item_dropped)
+        self._crawler.signals.connect(self._item_error, signals.item_error)
+        self._courier.start()
+        self._heartbeat.start()
+        self._courier.call(self._check_policy, lambda warning: warning and logger.warning("%s", warning))
+
+    def enqueue(self, item: object) -> Deferred[None]:
+        """Append a scraped item to the list. Fires when Redis has it; fails with ValueError if it is no JSON."""
+        fired: Deferred[None] = Deferred()
+        try:
+            payload = _encode(item).encode()
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"The item cannot wait in Redis, it cannot be written as JSON: {error}") from error
+
+        def done(problem: BaseException | None) -> None:
+            self._pushing -= 1
+            self._found_empty = False
+            if problem is not None:
+                fired.errback(Failure(problem))
+                return
+            self._stats.inc_value("chunkdl/items/queued")
+            fired.callback(None)
+            self._claim_more()
+
+        self._pushing += 1
+        self._courier.push(payload, done)
+        return fired
+
+    def tick(self) -> None:
+        """Look for work. Called a few times a second."""
+        self._ticked_at = time.monotonic()
+        self._claim_more()
+
+    def may_have_work(self) -> bool:
+        """Whether this process holds items, or the list may: False only after Redis said that it is empty."""
+        return bool(self._works or self._pushing or not self._found_empty)
+
+    def stop_claiming(self) -> None:
+        """Claim no more, and give back the items none of whose files has begun."""
+        self._claims = False
+        for work in list(self._works.values()):
+            if work.download is not None and not any(self._bridge.is_running(job) for job in work.download.jobs):
+                self._bridge.cancel(work.download.jobs)
+
+    def hand_back(self) -> None:
+        """Stop the files that still run: their items are released, their part files stay for the next process."""
+        for work in self._works.values():
+            if work.download is not None:
+                self._bridge.cancel(work.download.jobs)
+
+    def is_settled(self, grace_is_over: bool) -> bool:
+        """Whether the spider may close: nothing is held, or Redis is away and cannot be told before the lease ends."""
+        self._ticked_at = time.monotonic()
+        if self._courier.gave_up:
+            return True
+        if grace_is_over and self._courier.in_trouble and not any(work.download for work in self._works.values()):
+            self._courier.give_up()
+        return not self._works and not self._asking
+
+    def close(self) -> None:
+        """Send what is left to Redis and stop the threads."""
+        self._heartbeat.stop()
+        self._courier.call(self._queue.forget, lambda _: None)
+        self._courier.close(timeout=5.0)
+        self._queue.close()
+
+    # --- claiming
+
+    def _claim_more(self) -> None:
+        room = min(self._config.batch_size, self._most - len(self._works))
+        if not self._claims or self._asking or room <= self._config.batch_size // 2:
+            return
+        self._asking = True
+        prefix, asked_at = uuid.uuid4().hex, time.monotonic()
+
+        def claim() -> tuple[Sequence[Claimed], bool]:
+            batch = self._queue.claim(room, prefix)
+            return batch, not batch and not self._queue.has_work()
+
+        self._courier.call(claim, lambda answer: self._claimed(*answer, asked_at, full=len(answer[0]) == room))
+
+    def _claimed(self, batch: Sequence[Claimed], nothing_left: bool, asked_at: float, *, full: bool) -> None:
+        self._asking = False
+        if nothing_left and not self._found_empty:
+            self._found_empty = True
+            self._wake()
+        if batch:
+            self._found_empty = False
+            self._stats.inc_value("chunkdl/items/claimed", len(batch))
+        works = [_Work(claimed, asked_at + self._config.lease) for claimed in batch]
+        self._works.update((work.claimed.id, work) for work in works)
+        if not self._claims:
+            for work in works:
+                self._release(work)
+            return
+        begun = [work for work in works if self._begin(work)]
+        self._bridge.submit(job for work in begun if work.download for job in work.download.jobs)
+        for work in begun:
+            if work.download is not None and work.download.is_done:
+                self._downloaded(work, work.download)
+        if full:
+            self._claim_more()
+
+    def _begin(self, work: _Work) -> bool:
+        """Read the item and plan its files; False if it makes no sense and was buried."""
+        try:
+            work.item = json.loads(work.claimed.payload)
+        except ValueError as error:
+            self._bury(work, f"not JSON: {error}")
+            return False
+        if not isinstance(work.item, dict):
+            self._bury(work, f"not a JSON object but {type(work.item).__name__}")
+            return False
+        work.download = ItemDownload(
+            attachments.find(work.item, self._config),
+            self._config,
+            self._stats,
+            on_done=lambda download: self._downloaded(work, download),
+            may_publish=work.is_ours,
+        )
+        return True
+
+    # --- the way of one item
+
+    def _downloaded(self, work: _Work, download: ItemDownload) -> None:
+        if not work.is_ours():
+            self._drop_lost(work)
+        elif download.cancelled:
+            self._release(work)
+        elif download.given_up and self._config.on_failure == "hold":
+            self._stats.inc_value("chunkdl/items/held")
+            records = self._records(work, download)
+            self._courier.call(lambda: self._queue.hold(work.claimed.id, records), lambda _: self._settled(work))
+        else:
+            if download.given_up:
+                records = self._records(work, download)
+                self._courier.call(lambda: self._queue.fail(records), lambda _: None)
+            work.download = None
+            self._hand_on(work)
+
+    def _hand_on(self, work: _Work) -> None:
+        response = engine.ItemResponse(engine.PLACEHOLDER_URL)
+        handed = engine.hand_on(self._crawler, work.item, response)
+        handed.addBoth(lambda _: self._handed_on(work, response))
+
+    def _handed_on(self, work: _Work, response: engine.ItemResponse) -> None:
+        if response.outcome == "error" or response.outcome is None:
+            self._stats.inc_value("chunkdl/items/retried")
+            logger.warning(
+                "An item of %s failed in a later pipeline (delivery %d of %d); it comes back in %g s.",
+                self._key,
+                work.claimed.deliveries,
+                self._config.max_deliveries,
+                self._config.retry_delay,
+            )
+            item_id, delay = work.claimed.id, self._config.retry_delay
+            self._courier.call(lambda: self._queue.retry(item_id, delay), lambda _: self._settled(work))
+            return
+        finished = None
+        if response.outcome == "scraped" and self._config.done_key:
+            finished = _encode(response.item).encode()
+        self._courier.ack(work.claimed.id, finished, lambda kept: self._acked(work, kept))
+
+    def _acked(self, work: _Work, kept: bool) -> None:
+        if kept:
+            self._stats.inc_value("chunkdl/items/finished")
+        else:
+            self._stats.inc_value("chunkdl/items/lease_lost")
+            logger.warning(
+                "The lease of an item of %s ran out before its ack: another process may emit it again.", self._key
+            )
+        self._settled(work)
+
+    def _release(self, work: _Work) -> None:
+        self._stats.inc_value("chunkdl/items/released")
+        self._courier.call(lambda: self._queue.release([work.claimed.id]), lambda _: self._settled(work))
+
+    def _bury(self, work: _Work, reason: str) -> None:
+        self._stats.inc_value("chunkdl/items/dead")
+        logger.warning(
+            "An entry of %s is %s. It is kept, byte for byte, in %s.", self._key, reason, self._queue.dead_key
+        )
+        record = {"reason": "bad_item", "message": reason, "spider": self._spider_name}
+        self._courier.call(lambda: self._queue.bury(work.claimed.id, record), lambda _: self._settled(work))
+
+    def _settled(self, work: _Work) -> None:
+        self._works.pop(work.claimed.id, None)
+        self._claim_more()
+        if not self._works:
+            self._wake()
+
+    def _drop_lost(self, work: _Work) -> None:
+        self._stats.inc_value("chunkdl/items/lease_lost")
+        logger.warning(
+            "The lease of an item of %s was lost: its download stops here, another process has it.", self._key
+        )
+        self._settled(work)
+
+    def _records(self, work: _Work, download: ItemDownload) -> list[dict[str, Any]]:
+        return [given_up.record(self._spider_name) for given_up in download.given_up]
+
+    @property
+    def _spider_name(self) -> str:
+        assert self._crawler.spider is not None
+        return self._crawler.spider.name
+
+    # --- outcomes of handed-on items, told by Scrapy's signals
+
+    def _item_scraped(self, item: object, response: object) -> None:
+        if isinstance(response, engine.ItemResponse):
+            response.outcome, response.item = "scraped", item
+
+    def _item_dropped(self, response: object) -> None:
+        if isinstance(response, engine.ItemResponse):
+            response.outcome = "dropped"
+
+    def _item_error(self, response: object) -> None:
+        if isinstance(response, engine.ItemResponse):
+            response.outcome = "error"
+
+    # --- leases (heartbeat thread)
+
+    def _moving(self) -> list[str]:
+        now = time.monotonic()
+        return [work.claimed.id for work in list(self._works.values()) if self._moves(work, now)]
+
+    def _moves(self, work: _Work, now: float) -> bool:
+        if work.lost:
+            return False
+        if work.download is None:  # in the pipelines, or on its way to Redis
+            return now - self._ticked_at < self._config.lease
+        patience = self._config.lease + self._config.stall_timeout
+        return any(
+            now - job.progress.moved_at < patience if self._bridge.is_running(job) else self._bridge.is_alive(patience)
+            for job in work.download.jobs
+        )
+
+    def _renewed(self, ids: Sequence[str], lost: Sequence[str], asked_at: float) -> None:
+        gone = set(lost)
+        for item_id in ids:
+            if item_id not in gone and (work := self._works.get(item_id)) is not None:
+                work.lease_until = asked_at + self._config.lease
+        if gone:
+            self._deliver(lambda: self._stop_lost(gone))
+
+    def _stop_lost(self, ids: set[str]) -> None:
+        for item_id in ids:
+            if (work := self._works.get(item_id)) is not None:
+                work.lost = True
+                if work.download is not None:
+                    self._bridge.cancel(work.download.jobs)
+
+    def _redis_is_unreachable(self, reason: str) -> None:
+        logger.error("%s Closing the spider after %g s (CHUNKDL_REDIS_WAIT).", reason, self._config.redis_wait)
+        self._courier.give_up()
+        engine.close_spider(self._crawler, "chunkdl_redis_unreachable")

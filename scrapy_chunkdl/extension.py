@@ -1,0 +1,209 @@
+"""``ChunkDownloader``, the extension: opens and closes the bridge and, in queue mode, the consumer with the spider.
+
+Knows Scrapy's signals and the order in which things start and stop. What happens to a claimed item is the
+consumer's; what happens to its files is the bridge's.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from scrapy import Spider, signals
+from scrapy.crawler import Crawler
+from scrapy.exceptions import DontCloseSpider, NotConfigured
+from scrapy.utils.misc import load_object
+from scrapy_redis.pipelines import RedisPipeline
+from twisted.internet.defer import Deferred
+
+from scrapy_chunkdl import engine
+from scrapy_chunkdl.attachments import Attachment
+from scrapy_chunkdl.bridge import Bridge
+from scrapy_chunkdl.config import Config, ConfigError
+from scrapy_chunkdl.consumer import Consumer
+from scrapy_chunkdl.download import Options
+from scrapy_chunkdl.item_download import ItemDownload
+from scrapy_chunkdl.progress import ProgressLog
+
+logger = logging.getLogger(__name__)
+
+TICK = 0.25
+"""Seconds between looks at the list and at whether the spider is closing."""
+
+
+class ChunkDownloader:
+    """Downloads for one crawl, from ``spider_opened`` to ``spider_closed``."""
+
+    def __init__(self, crawler: Crawler, config: Config) -> None:
+        assert crawler.stats is not None
+        self.config = config
+        self._crawler = crawler
+        self._stats = crawler.stats
+        self._inline: set[ItemDownload] = set()
+        self._consumer: Consumer | None = None
+        self._bridge: Bridge | None = None
+        self._hold: engine.ClosingHold | None = None
+        self._ticker: engine.Ticker | None = None
+        self._closing_since: float | None = None
+        self._grace_is_over = False
+        crawler.signals.connect(self.spider_opened, signals.spider_opened)
+        crawler.signals.connect(self.spider_idle, signals.spider_idle)
+        crawler.signals.connect(self.spider_closed, signals.spider_closed)
+
+    @classmethod
+    def from_crawler(cls, crawler: Crawler) -> ChunkDownloader:
+        """Read the settings. Raises ``NotConfigured`` when CHUNKDL_ENABLED is off, ``ConfigError`` on bad settings."""
+        config = Config.read(crawler.settings, vars(crawler.spider) if crawler.spider else None)
+        if not config.enabled:
+            raise NotConfigured("CHUNKDL_ENABLED is off")
+        if config.mode == "queue":
+            _refuse_endless_loop(crawler, config)
+        return cls(crawler, config)
+
+    @classmethod
+    def of(cls, crawler: Crawler) -> ChunkDownloader:
+        """Return the crawl's extension, creating it when EXTENSIONS does not name it."""
+        return crawler.get_extension(cls) or cls.from_crawler(crawler)
+
+    @property
+    def items_key(self) -> str:
+        """The Redis list items wait in."""
+        return _items_key(self._crawler, self.config)
+
+    def enqueue(self, item: object) -> Deferred[None]:
+        """Append a scraped item to the Redis list. Fires when Redis has it, fails when it is no JSON."""
+        assert self._consumer is not None
+        return self._consumer.enqueue(item)
+
+    def download(self, attachments: Sequence[Attachment]) -> Deferred[None]:
+        """Download the files of one item without Redis. Fires when each is written back or given up."""
+        assert self._bridge is not None
+        fired: Deferred[None] = Deferred()
+
+        def done(download: ItemDownload) -> None:
+            self._inline.discard(download)
+            download.give_up_cancelled()
+            fired.callback(None)
+
+        download = ItemDownload(attachments, self.config, self._stats, on_done=done)
+        if download.is_done:
+            fired.callback(None)
+        else:
+            self._inline.add(download)
+            self._bridge.submit(download.jobs)
+        return fired
+
+    def spider_opened(self, spider: Spider) -> None:
+        """Start the threads, and look for items."""
+        try:
+            store = _usable_store(self.config.store)
+        except ConfigError as error:
+            logger.error("%s", error)
+            engine.close_spider(self._crawler, "chunkdl_store_unusable")
+            return
+        deliver = engine.thread_caller()
+        self._hold = engine.ClosingHold(self._crawler)
+        self._bridge = Bridge(_options(self._crawler, self.config), threads=self.config.threads, deliver=deliver)
+        self._bridge.start()
+        if self.config.mode == "queue":
+            self._consumer = Consumer(
+                self._crawler, self.config, self.items_key, self._bridge, deliver, wake=self._hold.wake_idle_check
+            )
+            self._consumer.open()
+        self._progress = ProgressLog(self._crawler, self.config, self._bridge)
+        self._ticker = engine.every(TICK, self._tick)
+        logger.debug("Downloads go to %s", store)
+
+    def spider_idle(self) -> None:
+        """Keep the spider open while the list, the delayed items or this process hold work."""
+        if self._consumer is not None and self._consumer.may_have_work():
+            raise DontCloseSpider
+
+    def spider_closed(self) -> None:
+        """Stop everything that :meth:`spider_opened` started. What was claimed was finished or handed back before."""
+        if self._ticker is not None:
+            self._ticker.stop()
+            self._progress.finish()
+        if self._consumer is not None:
+            self._consumer.close()
+        if self._bridge is not None:
+            self._bridge.stop()
+
+    def _tick(self) -> None:
+        assert self._hold is not None
+        if self._hold.is_closing:
+            self._close_gracefully()
+        else:
+            self._progress.tick()
+            if self._consumer is not None:
+                self._consumer.tick()
+
+    def _close_gracefully(self) -> None:
+        """Give running files their grace, then hand back what is left, then let the spider close."""
+        assert self._hold is not None
+        assert self._bridge is not None
+        if self._closing_since is None:
+            self._closing_since = time.monotonic()
+            if self._consumer is not None:
+                self._consumer.stop_claiming()
+        elapsed = time.monotonic() - self._closing_since
+        if elapsed >= self.config.shutdown_grace and not self._grace_is_over:
+            self._grace_is_over = True
+            if self._consumer is not None:
+                self._consumer.hand_back()
+            for download in self._inline:
+                self._bridge.cancel(download.jobs)
+        if self._consumer is None or self._consumer.is_settled(self._grace_is_over):
+            self._hold.release()
+
+
+def _items_key(crawler: Crawler, config: Config) -> str:
+    assert crawler.spider is not None
+    return config.items_key % {"spider": crawler.spider.name}
+
+
+def _usable_store(folder: str) -> Path:
+    store = Path(folder).absolute()
+    try:
+        store.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"CHUNKDL_STORE = {folder!r}: the folder cannot be made ({error.strerror}).") from error
+    return store
+
+
+def _options(crawler: Crawler, config: Config) -> Options:
+    return Options(
+        chunk_size=config.chunk_size,
+        files=config.concurrent_files,
+        chunks_per_file=config.concurrent_chunks_per_file,
+        chunks_per_host=config.concurrent_chunks_per_host,
+        retry_times=config.retry_times,
+        retry_codes=config.retry_http_codes,
+        connect_timeout=config.connect_timeout,
+        stall_timeout=config.stall_timeout,
+        max_file_size=config.max_file_size,
+        checksum=config.checksum,
+        probe=config.probe,
+        verify_tls=config.verify_tls,
+        user_agent=crawler.settings["USER_AGENT"],
+        allowed_hosts=config.allowed_hosts,
+        block_private_addresses=config.block_private_addresses,
+    )
+
+
+def _refuse_endless_loop(crawler: Crawler, config: Config) -> None:
+    """scrapy-redis' RedisPipeline behind us would push each finished item to the list it was claimed from."""
+    items_key = _items_key(crawler, config)
+    for path, order in crawler.settings.getwithbase("ITEM_PIPELINES").items():
+        if order is None or not issubclass(load_object(path), RedisPipeline):
+            continue
+        assert crawler.spider is not None
+        redis_key = crawler.settings.get("REDIS_ITEMS_KEY", "%(spider)s:items") % {"spider": crawler.spider.name}
+        if redis_key == items_key:
+            raise ConfigError(
+                f"ITEM_PIPELINES has {path}, which pushes finished items to {items_key}, the list they are claimed "
+                "from: they would go round for ever. Remove it (ChunkDownloadPipeline queues items itself), or set "
+                "CHUNKDL_DONE_KEY to collect finished items, or CHUNKDL_ITEMS_KEY to another list."
+            )

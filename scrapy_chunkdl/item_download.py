@@ -1,0 +1,154 @@
+"""The files of one item on their way: its attachments become jobs for the bridge, their outcomes go back into it.
+
+Both modes use it. Knows attachments, the bridge and the stats; nothing of Redis, leases or the engine. Everything here
+happens on Scrapy's thread, but for ``may_publish``, which the download threads ask.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from scrapy.statscollectors import StatsCollector
+
+from scrapy_chunkdl import naming
+from scrapy_chunkdl.attachments import Attachment
+from scrapy_chunkdl.bridge import Job
+from scrapy_chunkdl.config import Config
+from scrapy_chunkdl.download import DownloadError, FileRequest, FileResult, Permanent, Transient
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class GivenUp:
+    """A file that could not be had, and why."""
+
+    attachment: Attachment
+    error: DownloadError
+
+    def record(self, spider: str) -> dict[str, Any]:
+        """Return what a person needs to know of it, as JSON types. ``bytes_done`` stay on disk when ``resumable``."""
+        return {
+            "url": self.attachment.url,
+            "filename": self.attachment.filename,
+            "reason": self.error.reason,
+            "error": type(self.error).__name__,
+            "message": str(self.error),
+            "status": self.error.status,
+            "attempts": self.error.attempts,
+            "bytes_done": self.error.bytes_done,
+            "resumable": self.error.resumable,
+            "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            "spider": spider,
+        }
+
+
+class ItemDownload:
+    """All files of one item. ``on_done`` is called once, when the last of them is finished, given up or cancelled."""
+
+    def __init__(
+        self,
+        attachments: Sequence[Attachment],
+        config: Config,
+        stats: StatsCollector,
+        *,
+        on_done: Callable[[ItemDownload], None],
+        may_publish: Callable[[], bool] | None = None,
+    ) -> None:
+        self.given_up: list[GivenUp] = []
+        self.cancelled = False
+        self.jobs: list[Job] = []
+        self._config = config
+        self._stats = stats
+        self._on_done = on_done
+        self._may_publish = may_publish
+        self._attachments_of: dict[tuple[str, str | None], list[Attachment]] = {}
+        for attachment in attachments:
+            self._attachments_of.setdefault((attachment.url, attachment.filename), []).append(attachment)
+        self._left = 0
+        for same_file in self._attachments_of.values():
+            self._plan(same_file)
+
+    @property
+    def is_done(self) -> bool:
+        """Whether every file has its outcome; an item without any file to fetch is done at once."""
+        return self._left == 0
+
+    def give_up_cancelled(self) -> None:
+        """Count the files that were cancelled as given up: for an item that goes on without them."""
+        for job in self.jobs:
+            if job.cancelled:
+                same_file = self._attachments_of[job.request.url, job.request.name]
+                self._give_up(same_file, Transient("The crawl was stopped before it was finished.", reason="shutdown"))
+
+    def _plan(self, same_file: Sequence[Attachment]) -> None:
+        attachment = same_file[0]
+        if attachment.problem is not None:
+            self._give_up(
+                same_file, Permanent(f"Attachment cannot be fetched: {attachment.problem}.", reason="bad_attachment")
+            )
+            return
+        request = FileRequest(
+            url=attachment.url,
+            folder=Path(self._config.store).absolute() / naming.folder_for(attachment.url),
+            name=attachment.filename,
+            headers=attachment.headers,
+            checksum=attachment.checksum,
+            mirrors=attachment.mirrors,
+            may_publish=self._may_publish,
+        )
+        self._left += 1
+        self.jobs.append(Job(request, on_done=lambda job: self._job_done(job, same_file)))
+
+    def _job_done(self, job: Job, same_file: Sequence[Attachment]) -> None:
+        for reason, count in job.progress.retries.items():
+            self._stats.inc_value(f"chunkdl/retries/{reason}", count)
+        self._stats.inc_value("chunkdl/requests", job.progress.requests)
+        if job.result is not None:
+            self._finish(job.result, same_file)
+        elif job.error is not None:
+            self._stats.inc_value("chunkdl/bytes/fetched", job.progress.fetched)
+            self._give_up(same_file, job.error)
+        else:
+            self.cancelled = True
+        self._left -= 1
+        if self.is_done:
+            self._on_done(self)
+
+    def _finish(self, result: FileResult, same_file: Sequence[Attachment]) -> None:
+        self._stats.inc_value(f"chunkdl/files/{result.status}")
+        self._stats.inc_value("chunkdl/bytes/fetched", result.fetched)
+        self._stats.inc_value("chunkdl/bytes/resumed", result.resumed)
+        if result.status == "downloaded":
+            self._stats.inc_value("chunkdl/bytes/downloaded", result.size)
+        outcome = {
+            "status": result.status,
+            "size": result.size,
+            "checksum": result.checksum,
+            "etag": result.etag,
+            "elapsed": round(result.elapsed, 3),
+            "error": None,
+        }
+        for attachment in same_file:
+            attachment.write_back(self._config, str(result.path), outcome)
+
+    def _give_up(self, same_file: Sequence[Attachment], error: DownloadError) -> None:
+        self._stats.inc_value("chunkdl/files/failed")
+        self._stats.inc_value(f"chunkdl/failures/{error.reason}")
+        logger.warning("Gave up %s: %s", same_file[0].url or "an attachment", error)
+        outcome = {
+            "status": "failed",
+            "size": None,
+            "checksum": None,
+            "etag": None,
+            "elapsed": None,
+            "error": str(error),
+        }
+        for attachment in same_file:
+            attachment.write_back(self._config, "", outcome)
+        self.given_up.append(GivenUp(same_file[0], error))

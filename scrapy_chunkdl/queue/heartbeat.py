@@ -1,0 +1,61 @@
+"""The heartbeat: a thread that renews the leases of work that moves, and tells which leases are lost.
+
+Knows the queue and ids; what "moves" means is decided by whoever starts it.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+from redis.exceptions import RedisError
+from scrapy_chunkdl.queue.item_queue import ItemQueue
+
+logger = logging.getLogger(__name__)
+
+
+class Heartbeat(threading.Thread):
+    """Every third of the lease, renew ``moving()`` and hand the outcome to ``renewed(ids, lost, asked_at)``.
+
+    ``asked_at`` is the monotonic time before the call: from then on the kept leases are good for a full lease.
+    Both callables run on this thread. A Redis that does not answer is asked again at the next beat: the courier,
+    which meets the same trouble, is the one that reports it.
+    """
+
+    def __init__(
+        self,
+        queue: ItemQueue,
+        lease: float,
+        moving: Callable[[], Sequence[str]],
+        renewed: Callable[[Sequence[str], Sequence[str], float], None],
+    ) -> None:
+        super().__init__(name="chunkdl-heartbeat", daemon=True)
+        self._queue = queue
+        self._interval = lease / 3
+        self._moving = moving
+        self._renewed = renewed
+        self._stopped = threading.Event()
+
+    def run(self) -> None:
+        while not self._stopped.wait(self._interval):
+            self.beat()
+
+    def beat(self) -> None:
+        """Renew once, now."""
+        ids = self._moving()
+        if not ids:
+            return
+        asked_at = time.monotonic()
+        try:
+            lost = self._queue.renew(ids)
+        except RedisError as error:
+            logger.debug("Heartbeat missed: %s", error)
+            return
+        self._renewed(ids, lost, asked_at)
+
+    def stop(self) -> None:
+        """Stop beating and wait for the thread, at most as long as Redis may take to answer."""
+        self._stopped.set()
+        self.join(timeout=5.0)
