@@ -1,0 +1,132 @@
+"""Attachments are found in any item, and results land where they belong."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import attrs
+import pytest
+import scrapy
+from scrapy.settings import Settings
+
+from scrapy_chunkdl import attachments
+from scrapy_chunkdl.config import Config
+
+URL = "https://example.org/a.pdf"
+
+
+def config(**settings: Any) -> Config:
+    return Config.read(Settings({f"CHUNKDL_{name}": value for name, value in settings.items()}))
+
+
+@dataclass
+class File:
+    ori_url: str
+    path: str = ""
+    filename: str = ""
+
+
+@dataclass
+class Report:
+    data: list[Any] = field(default_factory=list)
+
+
+class ScrapyReport(scrapy.Item):
+    data = scrapy.Field()
+
+
+@attrs.define
+class AttrsReport:
+    data: list[Any]
+
+
+ATTACHMENT = {"ori_url": URL, "path": "", "filename": "a.pdf"}
+
+
+@pytest.mark.parametrize(
+    "make",
+    [lambda data: {"data": data}, lambda data: Report(data), lambda data: ScrapyReport(data=data), AttrsReport],
+    ids=["dict", "dataclass", "Item", "attrs"],
+)
+def test_every_item_type_is_walked_and_filled(make: Any) -> None:
+    inner = dict(ATTACHMENT)
+    item = make([{"title": "no files"}, {"title": "one", "attachments": [inner]}])
+
+    [found] = attachments.find(item, config())
+    found.write_back(config(), "/store/a.pdf", {})
+
+    assert (found.url, found.filename, found.problem) == (URL, "a.pdf", None)
+    assert inner["path"] == "/store/a.pdf"
+
+
+def test_attachments_that_are_objects_are_filled_too() -> None:
+    file = File(URL, filename="a.pdf")
+
+    [found] = attachments.find({"data": {"attachments": [file]}}, config())
+    found.write_back(config(), "/store/a.pdf", {})
+
+    assert file.path == "/store/a.pdf"
+
+
+def test_a_single_attachment_needs_no_list() -> None:
+    assert [a.url for a in attachments.find({"data": {"attachments": dict(ATTACHMENT)}}, config())] == [URL]
+
+
+def test_a_bare_url_becomes_an_object_with_its_path() -> None:
+    item = {"files": [URL]}
+    cfg = config(ATTACHMENTS="files")
+
+    [found] = attachments.find(item, cfg)
+    found.write_back(cfg, "/store/a.pdf", {})
+
+    assert item == {"files": [{"ori_url": URL, "path": "/store/a.pdf"}]}
+
+
+def test_field_names_and_several_paths_are_settings() -> None:
+    item = {"docs": [{"u": URL, "n": "x"}], "cover": {"u": URL + "?2"}}
+    cfg = config(
+        ATTACHMENTS=["docs", "cover"], URL_FIELD="u", FILENAME_FIELD="n", PATH_FIELD="p", RESULT_FIELD="result"
+    )
+
+    first, second = attachments.find(item, cfg)
+    second.write_back(cfg, "/store/cover", {"status": "downloaded"})
+
+    assert (first.url, first.filename, second.url, second.filename) == (URL, "x", URL + "?2", None)
+    assert item["cover"] == {"u": URL + "?2", "p": "/store/cover", "result": {"status": "downloaded"}}
+
+
+def test_headers_checksum_and_mirrors_are_read() -> None:
+    extra = {"headers": {"Referer": "https://example.org/"}, "checksum": "md5:00", "mirrors": [URL + "?m"]}
+
+    [found] = attachments.find({"data": {"attachments": [ATTACHMENT | extra]}}, config())
+
+    assert (found.headers, found.checksum, found.mirrors) == (extra["headers"], "md5:00", (URL + "?m",))
+
+
+@pytest.mark.parametrize(
+    "item", [{}, {"data": None}, {"data": []}, {"data": [{"title": "x"}]}, {"data": "text"}, "no item", 7, None]
+)
+def test_an_item_without_attachments_has_none(item: object) -> None:
+    assert attachments.find(item, config()) == []
+
+
+@pytest.mark.parametrize(
+    ("attachment", "problem"),
+    [
+        ({"path": ""}, "it has no ori_url"),
+        ({"ori_url": "  "}, "ori_url is '  ', not a URL"),
+        ({"ori_url": 7}, "ori_url is 7, not a URL"),
+        ({"ori_url": URL, "filename": 7}, "filename is 7, not a string"),
+        ({"ori_url": URL, "headers": ["a"]}, "headers is ['a'], not an object of strings"),
+        ({"ori_url": URL, "headers": {"a": 1}}, "headers is {'a': 1}, not an object of strings"),
+        ({"ori_url": URL, "checksum": 5}, "checksum is 5, not a string"),
+        ({"ori_url": URL, "mirrors": URL}, "mirrors is"),
+        (7, "an attachment is int, not an object or a URL"),
+    ],
+)
+def test_an_attachment_that_makes_no_sense_says_what_is_wrong(attachment: object, problem: str) -> None:
+    [found] = attachments.find({"data": {"attachments": [attachment]}}, config())
+
+    assert found.problem is not None
+    assert problem in found.problem

@@ -1,0 +1,97 @@
+"""Settings: what is read from where, and what a wrong one says."""
+
+from __future__ import annotations
+
+import pytest
+from scrapy.settings import Settings
+
+from scrapy_chunkdl.config import Config, ConfigError
+
+
+def read(settings: dict[str, object], **attributes: object) -> Config:
+    return Config.read(Settings(settings), attributes)
+
+
+def test_defaults_are_those_of_the_documentation() -> None:
+    config = read({})
+
+    assert (config.mode, config.batch_size, config.threads, config.chunk_size) == ("queue", 32, 2, 1048576)
+    assert (config.items_key, config.store) == ("%(spider)s:items", "downloads")
+
+
+def test_a_spider_attribute_beats_the_setting() -> None:
+    assert read({"CHUNKDL_THREADS": 3}, chunkdl_threads="4").threads == 4
+
+
+def test_settings_of_scrapy_and_scrapy_redis_are_the_fallback() -> None:
+    settings = {"FILES_STORE": "files", "REDIS_ITEMS_KEY": "shared:items", "RETRY_HTTP_CODES": [500]}
+
+    config = read(settings)
+
+    assert (config.store, config.items_key, config.retry_http_codes) == ("files", "shared:items", frozenset({500}))
+    assert read(settings | {"CHUNKDL_STORE": "mine"}).store == "mine"
+
+
+def test_text_from_the_command_line_is_understood() -> None:
+    config = read({"CHUNKDL_VERIFY_TLS": "False", "CHUNKDL_LEASE": "2.5", "CHUNKDL_RETRY_HTTP_CODES": "500, 503"})
+
+    assert (config.verify_tls, config.lease, config.retry_http_codes) == (False, 2.5, frozenset({500, 503}))
+
+
+def test_none_means_not_set() -> None:
+    assert read({"CHUNKDL_STORE": None, "CHUNKDL_DONE_KEY": None}).store == "downloads"
+
+
+@pytest.mark.parametrize(
+    ("name", "near"), [("CHUNKDL_TREADS", "CHUNKDL_THREADS"), ("CHUNKDL_CHUNKSIZE", "CHUNKDL_CHUNK_SIZE")]
+)
+def test_an_unknown_setting_is_refused_and_the_nearest_named(name: str, near: str) -> None:
+    with pytest.raises(ConfigError, match=f"{name} is not a setting.*Did you mean {near}"):
+        read({name: 1})
+
+
+def test_an_unknown_spider_attribute_is_refused_too() -> None:
+    with pytest.raises(ConfigError, match="CHUNKDL_LEESE.*CHUNKDL_LEASE"):
+        read({}, chunkdl_leese=1)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "wanted"),
+    [
+        ("CHUNKDL_THREADS", "many", "a whole number, at least 1 and at most 64"),
+        ("CHUNKDL_THREADS", 0, "a whole number, at least 1"),
+        ("CHUNKDL_THREADS", 2.0, "a whole number"),
+        ("CHUNKDL_BATCH_SIZE", 101, "at most 100"),
+        ("CHUNKDL_LEASE", True, "a number of seconds above 0"),
+        ("CHUNKDL_LEASE", "soon", "a number of seconds above 0"),
+        ("CHUNKDL_LEASE", float("nan"), "a number of seconds above 0"),
+        ("CHUNKDL_SHUTDOWN_GRACE", -1, "a number of seconds"),
+        ("CHUNKDL_ENABLED", "maybe", "True or False"),
+        ("CHUNKDL_MODE", "turbo", 'one of "queue", "inline"'),
+        ("CHUNKDL_STORE", "ftp://host/x", "a local folder"),
+        ("CHUNKDL_ITEMS_KEY", "  ", "a non-empty string"),
+        ("CHUNKDL_CHECKSUM", "crc", "None or one of"),
+        ("CHUNKDL_RETRY_HTTP_CODES", "5xx", "a list of HTTP status codes"),
+        ("CHUNKDL_RETRY_HTTP_CODES", 500, "a list of HTTP status codes"),
+        ("CHUNKDL_ALLOWED_HOSTS", [1], "a list of host names"),
+        ("CHUNKDL_ATTACHMENTS", "data..files", "a dotted path"),
+        ("CHUNKDL_EMBEDDED_REDIS", 3.5, "True, False or a folder"),
+    ],
+)
+def test_a_wrong_value_is_refused_with_name_value_and_what_it_should_be(name: str, value: object, wanted: str) -> None:
+    with pytest.raises(ConfigError) as refusal:
+        read({name: value})
+
+    assert name in str(refusal.value)
+    assert repr(value) in str(refusal.value)
+    assert wanted in str(refusal.value)
+
+
+def test_a_wrong_value_of_a_fallback_names_the_fallback() -> None:
+    with pytest.raises(ConfigError, match="FILES_STORE = 's3://bucket'"):
+        read({"FILES_STORE": "s3://bucket"})
+
+
+def test_holding_items_needs_the_queue() -> None:
+    with pytest.raises(ConfigError, match="CHUNKDL_ON_FAILURE"):
+        read({"CHUNKDL_MODE": "inline", "CHUNKDL_ON_FAILURE": "hold"})
