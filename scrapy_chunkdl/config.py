@@ -261,6 +261,11 @@ class Config:
         return config
 
     def _check_together(self) -> None:
+        if self.failed_max and self.on_failure == "hold":
+            raise ConfigError(
+                f'CHUNKDL_FAILED_MAX = {self.failed_max} would drop items that CHUNKDL_ON_FAILURE = "hold" keeps: '
+                "set it to 0."
+            )
         if self.mode == "inline" and self.on_failure == "hold":
             raise ConfigError(
                 'CHUNKDL_ON_FAILURE = "hold" keeps items in Redis, which CHUNKDL_MODE = "inline" does without: '

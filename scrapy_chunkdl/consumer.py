@@ -234,7 +234,7 @@ class Consumer:
         else:
             if download.given_up:
                 records = self._records(work, download)
-                self._courier.call(lambda: self._queue.fail(records), lambda _: None)
+                self._courier.call(lambda: self._queue.fail(work.claimed.id, records), lambda _: None)
             work.download = None
             self._hand_on(work)
 

@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from redis.exceptions import RedisError
+
 from scrapy_chunkdl.queue.client import explain
 from scrapy_chunkdl.queue.item_queue import ItemQueue
 

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from redis.exceptions import RedisError
+
 from scrapy_chunkdl.queue.item_queue import ItemQueue
 
 logger = logging.getLogger(__name__)
