@@ -209,7 +209,8 @@ class _Lane(threading.Thread):
         self._call(lambda: job._task is None or job._task.cancel())
 
     def stop(self) -> None:
-        self._call(lambda: self._stop_asked is None or self._stop_asked.set())
+        if self._stop_asked is not None:
+            self._call(self._stop_asked.set)
 
     def run(self) -> None:
         try:

@@ -21,7 +21,6 @@ from scrapy import signals
 from scrapy.crawler import Crawler
 from scrapy.utils.serialize import ScrapyJSONEncoder
 from twisted.internet.defer import Deferred
-from twisted.python.failure import Failure
 
 from scrapy_chunkdl import attachments, engine
 from scrapy_chunkdl.bridge import Bridge, Deliver
@@ -33,6 +32,12 @@ from scrapy_chunkdl.queue.heartbeat import Heartbeat
 from scrapy_chunkdl.queue.item_queue import Claimed, ItemQueue
 
 logger = logging.getLogger(__name__)
+
+
+def _warn(text: str | None) -> None:
+    if text is not None:
+        logger.warning("%s", text)
+
 
 _encode = ScrapyJSONEncoder(ensure_ascii=False).encode
 
@@ -102,7 +107,7 @@ class Consumer:
         self._crawler.signals.connect(self._item_error, signals.item_error)
         self._courier.start()
         self._heartbeat.start()
-        self._courier.call(self._check_policy, lambda warning: warning and logger.warning("%s", warning))
+        self._courier.call(self._check_policy, _warn)
 
     def enqueue(self, item: object) -> Deferred[None]:
         """Append a scraped item to the list. Fires when Redis has it; fails with ValueError if it is no JSON."""
@@ -116,7 +121,7 @@ class Consumer:
             self._pushing -= 1
             self._found_empty = False
             if problem is not None:
-                fired.errback(Failure(problem))
+                fired.errback(problem)
                 return
             self._stats.inc_value("chunkdl/items/queued")
             fired.callback(None)

@@ -61,5 +61,13 @@ class SourceChanged(DownloadError):
         super().__init__(message, reason="source_changed", status=status)
 
 
+class Remeasured(DownloadError):
+    """The file has another size than the first answer said, before a byte of it was used: plan again with ``total``."""
+
+    def __init__(self, message: str, *, total: int, status: int) -> None:
+        super().__init__(message, reason="remeasured", status=status)
+        self.total = total
+
+
 class Permanent(DownloadError):
     """No retry will help: 404, refused address, wrong checksum, file too large, disk full."""

@@ -1,0 +1,51 @@
+"""``Downloader``: one event loop's downloads, over one session and its connections. The face of this folder."""
+
+from __future__ import annotations
+
+from types import TracebackType
+
+import aiohttp
+
+from scrapy_chunkdl.download.client import new_session
+from scrapy_chunkdl.download.errors import DownloadError
+from scrapy_chunkdl.download.limits import Limits
+from scrapy_chunkdl.download.model import FileRequest, FileResult, Options, Progress
+from scrapy_chunkdl.download.transfer import Transfer
+
+
+class Downloader:
+    """Fetches files, many at once. An async context manager; it lives in one loop, for as long as there is work.
+
+    Several downloaders of a process, each in its own loop, share one ``limits``.
+    """
+
+    def __init__(self, options: Options | None = None, limits: Limits | None = None) -> None:
+        self._options = options or Options()
+        self._limits = limits or Limits(self._options)
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Downloader:
+        self._session = new_session(self._options)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        assert self._session is not None
+        await self._session.close()
+
+    async def fetch(self, request: FileRequest, progress: Progress | None = None) -> FileResult:
+        """Download one file and return once it stands under its final name.
+
+        Raises :class:`DownloadError` with ``reason``, ``status``, ``attempts``, ``bytes_done`` and ``resumable`` set.
+        When the task is cancelled, what has arrived is kept and a later call resumes it.
+        """
+        assert self._session is not None, "use 'async with Downloader() as downloader'"
+        progress = progress or Progress()
+        transfer = None
+        try:
+            transfer = Transfer(request, self._options, self._limits, self._session, progress)
+            return await transfer.run()
+        except DownloadError as error:
+            error.attempts = transfer.requests if transfer is not None else 0
+            raise

@@ -1,0 +1,158 @@
+"""Strict readers of the HTTP header fields a download depends on. Pure; no network, no clock but what is passed in."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from email.utils import parsedate_to_datetime
+
+_CONTENT_RANGE = re.compile(r"bytes[ \t]+(?:(\d+)-(\d+)|\*)/(\d+|\*)", re.IGNORECASE)
+_DIGITS = re.compile(r"\d{1,18}")
+_ETAG = re.compile(r'(?:W/)?"[\x21\x23-\x7e\x80-\U0010ffff]*"')
+_STRONG_DATE_GAP = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class ContentRange:
+    """What a Content-Range says. ``stop`` is exclusive; ``start`` and ``stop`` are None in the unsatisfied form."""
+
+    start: int | None
+    stop: int | None
+    total: int | None
+
+
+def parse_content_range(value: str | None) -> ContentRange | None:
+    """Read ``bytes 0-99/1000``, ``bytes 0-99/*`` or ``bytes */1000`` (RFC 9110 §14.4); None for anything invalid."""
+    match = _CONTENT_RANGE.fullmatch(value.strip()) if value else None
+    if match is None:
+        return None
+    total = None if match[3] == "*" else int(match[3])
+    if match[1] is None:
+        return ContentRange(None, None, total) if total is not None else None
+    start, stop = int(match[1]), int(match[2]) + 1
+    if start >= stop or (total is not None and stop > total):
+        return None
+    return ContentRange(start, stop, total)
+
+
+def parse_content_length(value: str | None) -> int | None:
+    """Read a Content-Length; None when absent or not a number."""
+    return int(value) if value is not None and _DIGITS.fullmatch(value.strip()) else None
+
+
+def parse_retry_after(value: str | None, now: datetime) -> float | None:
+    """Return the seconds a Retry-After asks for, a delay or a date (RFC 9110 §10.2.3); None when absent or invalid."""
+    if value is None:
+        return None
+    if _DIGITS.fullmatch(value.strip()):
+        return float(value)
+    date = parse_date(value)
+    return None if date is None else max(0.0, (date - now).total_seconds())
+
+
+def parse_date(value: str | None) -> datetime | None:
+    """Read an HTTP date in any of its three forms (RFC 9110 §5.6.7)."""
+    if not value:
+        return None
+    try:
+        date = parsedate_to_datetime(value.strip())
+    except (TypeError, ValueError):
+        return None
+    return date if date.tzinfo is not None else date.replace(tzinfo=timezone.utc)
+
+
+def parse_digests(headers: Mapping[str, str], *, whole: bool = True) -> dict[str, str]:
+    """Return the checksums a server sends, by algorithm, in hex.
+
+    Repr-Digest (RFC 9530) and Digest (RFC 3230) are of the whole representation also on a 206. Content-MD5 is of the
+    bytes of this very message, so pass ``whole=False`` for a part. The hash of ``x-goog-hash`` is of the stored object.
+    """
+    found: dict[str, str] = {}
+    for name, entry in re.findall(r"([\w-]+)=:?([A-Za-z0-9+/]+=*):?", headers.get("Repr-Digest", "")):
+        _keep(found, name, entry)
+    for name, entry in re.findall(r"([\w-]+)=([A-Za-z0-9+/]+=*)", headers.get("Digest", "")):
+        _keep(found, name, entry)
+    for name, entry in re.findall(r"(md5)=([A-Za-z0-9+/]+=*)", headers.get("x-goog-hash", "")):
+        _keep(found, name, entry)
+    if whole and "Content-MD5" in headers:
+        _keep(found, "md5", headers["Content-MD5"].strip())
+    return found
+
+
+_DIGEST_NAMES = {"sha-256": "sha256", "sha-512": "sha512", "sha": "sha1", "md5": "md5"}
+_DIGEST_SIZES = {"sha256": 32, "sha512": 64, "sha1": 20, "md5": 16}
+
+
+def _keep(found: dict[str, str], name: str, encoded: str) -> None:
+    algorithm = _DIGEST_NAMES.get(name.lower())
+    if algorithm is None:
+        return
+    try:
+        raw = base64.b64decode(encoded, validate=True)
+    except (binascii.Error, ValueError):
+        return
+    if len(raw) == _DIGEST_SIZES[algorithm]:
+        found.setdefault(algorithm, raw.hex())
+
+
+@dataclass(frozen=True, slots=True)
+class Validator:
+    """What tells one version of a file from another (RFC 9110 §8.8). Both fields are kept as the server wrote them.
+
+    ``date_is_strong`` says whether Last-Modified was at least a second older than Date when it was received, without
+    which two versions of one second look the same (§8.8.2.2).
+    """
+
+    etag: str | None = None
+    last_modified: str | None = None
+    date_is_strong: bool = False
+
+    @classmethod
+    def of(cls, headers: Mapping[str, str]) -> Validator:
+        """Read the validators of a response; malformed ones count as absent."""
+        etag = headers.get("ETag", "").strip()
+        modified = parse_date(headers.get("Last-Modified"))
+        sent = parse_date(headers.get("Date"))
+        return cls(
+            etag=etag if _ETAG.fullmatch(etag) else None,
+            last_modified=headers["Last-Modified"].strip() if modified else None,
+            date_is_strong=bool(modified and sent and (sent - modified).total_seconds() >= _STRONG_DATE_GAP),
+        )
+
+    @property
+    def strong_etag(self) -> str | None:
+        """The ETag if it promises the same bytes, which a weak one does not."""
+        return self.etag if self.etag is not None and not self.etag.startswith("W/") else None
+
+    def if_range(self) -> str | None:
+        """Return what may go into If-Range: a strong ETag, else a strong date (RFC 9110 §13.1.5)."""
+        return self.strong_etag or (self.last_modified if self.date_is_strong else None)
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether parts fetched by several requests can be known to be of one version."""
+        return self.if_range() is not None
+
+    def same_version(self, other: Validator) -> bool | None:
+        """Compare what the first response said (this) with a later one: True, False, or None when nothing tells.
+
+        Equal strong ETags mean the same bytes. Different ones mean another version, unless a strong Last-Modified is
+        equal: load balancers whose backends each make an ETag of their own are common (the caller compares sizes too).
+        """
+        both_strong = self.strong_etag is not None and other.strong_etag is not None
+        if both_strong and self.strong_etag == other.strong_etag:
+            return True
+        if self.last_modified and other.last_modified:
+            if parse_date(self.last_modified) != parse_date(other.last_modified):
+                return False
+            if self.date_is_strong:
+                return True
+        if both_strong:
+            return False
+        if self.etag and other.etag and self.etag.removeprefix("W/") != other.etag.removeprefix("W/"):
+            return False
+        return None

@@ -1,0 +1,278 @@
+"""The file on disk while it is incomplete, and the one moment it gets its name.
+
+``<name>.part`` holds the bytes, each at its place; ``<name>.part.journal`` says which of them are safe. The finished
+name appears only whole: size checked, fsync, rename, fsync of the folder. Everything here blocks, and all but
+:meth:`PartFile.write` belongs into a thread. Knows the disk; nothing of HTTP or asyncio.
+
+Killed at any point, this is what the next process finds: before the first checkpoint a part file without a journal, or
+with one that claims nothing, which starts afresh; later a journal that claims only what was synced before it was
+written; after the rename the whole file, with at most a journal left over, which the next opening removes.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from email.utils import formatdate
+from pathlib import Path
+
+from scrapy_chunkdl.download import journal
+from scrapy_chunkdl.download.errors import Permanent, Transient
+from scrapy_chunkdl.download.headers import Validator, parse_date
+from scrapy_chunkdl.download.ranges import Range, Ranges
+
+PART = ".part"
+JOURNAL = ".part.journal"
+_XATTR = "user.chunkdl"
+
+
+class Busy(Transient):
+    """Another live process, or another download of this one, holds the part file."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(f"{path} is being written by another download", reason="busy")
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """What is known of a finished file.
+
+    ``url`` is None where nothing was recorded with the file; ``last_modified`` then is its own time of modification.
+    """
+
+    url: str | None
+    size: int
+    etag: str | None = None
+    last_modified: str | None = None
+    checksum: str | None = None
+
+
+def read_published(path: Path) -> Published | None:
+    """Return what is known of the finished file at ``path``, or None if there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    try:
+        record: Published | None = Published(**json.loads(os.getxattr(path, _XATTR)))
+    except (OSError, AttributeError, TypeError, ValueError):  # AttributeError: no xattr on macOS
+        record = None
+    if record is None or record.size != status.st_size:
+        return Published(url=None, size=status.st_size, last_modified=formatdate(status.st_mtime, usegmt=True))
+    return record
+
+
+@contextmanager
+def _disk_errors(path: Path) -> Iterator[None]:
+    """Turn OSError into errors that say what to do. The bytes that are there stay, and are resumed from."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            problem = Permanent(f"no space left for {path}: make room, it resumes", reason="disk_full")
+        elif error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+            problem = Permanent(f"{path} may not be written: {error.strerror}", reason="read_only")
+        else:
+            problem = Permanent(f"{path} cannot be written: {error.strerror}", reason="disk_error")
+        raise problem from error
+
+
+class PartFile:
+    """One incomplete file, locked for this download. Made by :meth:`open`."""
+
+    def __init__(self, final: Path, fd: int) -> None:
+        self.final = final
+        self.path = final.with_name(final.name + PART)
+        self.done = Ranges()
+        self.fresh_reason: str | None = None
+        self._journal_path = final.with_name(final.name + JOURNAL)
+        self._fd = fd
+        self._identity: journal.Identity | None = None
+        self._writer: journal.JournalWriter | None = None
+
+    @classmethod
+    def open(cls, final: Path, *, url: str, size: int | None, validator: Validator, journaled: bool = True) -> PartFile:
+        """Open and lock ``<final>.part``, with what an earlier run left of this very version in ``done``.
+
+        ``size`` is in bytes, None if unknown. Space for it is reserved. Without ``journaled`` (a file so small that it
+        is not worth it) nothing is resumed and nothing recorded. Raises :class:`Busy`, or Permanent with reason
+        ``disk_full``, ``read_only`` or ``disk_error``.
+        """
+        path = final.with_name(final.name + PART)
+        with _disk_errors(path):
+            _make_folder(final.parent)
+            part = cls(final, _open_locked(path))
+            try:
+                part._prepare(url, size, validator, journaled)
+            except BaseException:
+                part.close()
+                raise
+        return part
+
+    @property
+    def is_resumable(self) -> bool:
+        """Whether there is a journal, so that a later run goes on from what is safe."""
+        return self._writer is not None
+
+    def _prepare(self, url: str, size: int | None, validator: Validator, journaled: bool) -> None:
+        if size is None or not journaled:
+            self._start_afresh(size)
+            return
+        self._identity = journal.Identity(url, size, validator)
+        if os.fstat(self._fd).st_size > 0 or self._journal_path.exists():
+            try:
+                self.done = self._resumable(self._identity)
+            except journal.JournalError as problem:
+                self.fresh_reason = f"{self.path} starts afresh: {problem}"
+        if not self.done.total:
+            self._start_afresh(size)
+        self._writer = journal.JournalWriter(self._journal_path, self._identity, self.done)
+        _sync_folder(self.final.parent)
+
+    def _resumable(self, now: journal.Identity) -> Ranges:
+        before, done = journal.read(self._journal_path)
+        if before.url != now.url:
+            raise journal.JournalError("it is of another URL")
+        if before.size != now.size or before.validator.same_version(now.validator) is not True:
+            raise journal.JournalError("the file has changed at its source, or has no validator to tell")
+        if os.fstat(self._fd).st_size != now.size:
+            raise journal.JournalError("it does not have the size it was left with")
+        return done
+
+    def _start_afresh(self, size: int | None) -> None:
+        """Empty the file. The old journal goes first: its claims must not outlive the bytes they are about."""
+        self._drop_journal()
+        self.done = Ranges()
+        os.ftruncate(self._fd, 0)
+        if size:
+            _allocate(self._fd, size, self.path)
+
+    def write(self, offset: int, data: bytes | bytearray | memoryview) -> None:
+        """Write all of ``data`` at ``offset``. Called on the event loop: into the page cache this is a copy."""
+        try:
+            written = os.pwrite(self._fd, data, offset)
+            while written < len(data):
+                written += os.pwrite(self._fd, memoryview(data)[written:], offset + written)
+        except OSError:
+            with _disk_errors(self.path):
+                raise
+
+    def checkpoint(self, ranges: list[Range]) -> None:
+        """Make the bytes of ``ranges`` safe, then claim them in the journal: in this order, both synced."""
+        with _disk_errors(self.path):
+            os.fdatasync(self._fd)
+            for start, stop in ranges:
+                self.done.add(start, stop)
+            if self._writer is not None:
+                self._writer.append(ranges, self.done)
+
+    def reset(self, size: int | None, validator: Validator) -> None:
+        """Start afresh: forget all bytes, for another version of the file."""
+        with _disk_errors(self.path):
+            journaled = self._writer is not None
+            self._start_afresh(size)
+            if journaled and size is not None and self._identity is not None:
+                self._identity = journal.Identity(self._identity.url, size, validator)
+                self._writer = journal.JournalWriter(self._journal_path, self._identity, ())
+
+    def publish(self, record: Published) -> None:
+        """Give the whole file its name. Raises Permanent, reason ``size_mismatch``, if its size is not the record's."""
+        with _disk_errors(self.path):
+            if os.fstat(self._fd).st_size != record.size:
+                found = os.fstat(self._fd).st_size
+                raise Permanent(f"{self.path} has {found} bytes, not {record.size}", reason="size_mismatch")
+            _remember(self._fd, record)
+            os.fsync(self._fd)
+            os.replace(self.path, self.final)
+            _sync_folder(self.final.parent)
+            self._drop_journal()
+        self.close()
+
+    def truncate(self, size: int) -> None:
+        """Cut the file to the bytes it has, once a file of unknown size has ended."""
+        with _disk_errors(self.path):
+            os.ftruncate(self._fd, size)
+
+    def close(self) -> None:
+        """Unlock; what is on disk stays for the next run."""
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def discard(self) -> None:
+        """Remove the part file and its journal, then unlock."""
+        with _disk_errors(self.path):
+            self._drop_journal()
+            with suppress(FileNotFoundError):
+                os.unlink(self.path)
+        self.close()
+
+    def _drop_journal(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+        with suppress(FileNotFoundError):
+            os.unlink(self._journal_path)
+            _sync_folder(self.final.parent)
+
+
+def _open_locked(path: Path) -> int:
+    """Open and lock; the lock goes with the process. Between opening and locking the file may have been published."""
+    while True:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            same_file = os.path.exists(path) and os.path.samestat(os.fstat(fd), os.stat(path))
+        except BlockingIOError:
+            os.close(fd)
+            raise Busy(path) from None
+        except BaseException:
+            os.close(fd)
+            raise
+        if same_file:
+            return fd
+        os.close(fd)
+
+
+def _allocate(fd: int, size: int, path: Path) -> None:
+    try:
+        os.posix_fallocate(fd, 0, size)
+    except (AttributeError, OSError) as error:  # AttributeError: macOS has no posix_fallocate
+        if isinstance(error, OSError) and error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
+            os.ftruncate(fd, 0)
+            raise
+        room = os.statvfs(path.parent)
+        if room.f_bavail * room.f_frsize < size:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
+        os.ftruncate(fd, size)
+
+
+def _remember(fd: int, record: Published) -> None:
+    """Keep the record with the file, and the time of its version as its own, as curl -R and wget do."""
+    if (modified := parse_date(record.last_modified)) is not None:
+        os.utime(fd, (modified.timestamp(), modified.timestamp()))
+    with suppress(OSError, AttributeError):  # a file system without attributes: the file is fetched again one day
+        os.setxattr(fd, _XATTR, json.dumps(asdict(record)).encode())
+
+
+def _make_folder(folder: Path) -> None:
+    made = [parent for parent in (folder, *folder.parents) if not parent.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for new in made:
+        _sync_folder(new.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

@@ -1,0 +1,180 @@
+"""The plan of a file: which bytes are done, running and missing, and who fetches what next. Pure; time is passed in.
+
+A chunk is the unit of the plan. One request, a *span*, may run over several adjacent missing chunks: a request for
+each chunk would pay the latency of its first byte each time. The missing chunks are first split evenly over the
+connections. A connection that finds nothing missing takes over the tail of the span expected to end last, so much that
+both end together, judged by the rates measured on this very file: of a span that has stalled it takes everything, of
+one about as fast as its peers half, and nothing where that would not gain more than asking costs. Bytes are never
+fetched twice but for those already under way to the connection that lost them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from statistics import median
+
+from scrapy_chunkdl.download.ranges import Range, Ranges
+
+_WINDOW = 0.25
+_SILENT = 3.0
+_LEAST_GAIN = 0.05
+_REMEMBERED = 64
+
+
+@dataclass(slots=True, eq=False)
+class Span:
+    """Bytes one connection is fetching: ``[start, stop)``, of which everything before ``position`` is in place.
+
+    ``stop`` may shrink while it runs. Times are in seconds of the caller's clock.
+    """
+
+    start: int
+    stop: int
+    position: int = field(init=False)
+    safe: int = field(init=False)
+    asked_at: float = 0.0
+    first_byte_at: float | None = None
+    _window_at: float = 0.0
+    _window_from: int = 0
+    _rate: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.position = self.safe = self.start
+
+    @property
+    def remaining(self) -> int:
+        """Bytes still to come."""
+        return self.stop - self.position
+
+    def asked(self, now: float) -> None:
+        """Note that a request for the rest went out."""
+        self.asked_at, self.first_byte_at, self._rate = now, None, 0.0
+
+    def arrived(self, size: int, now: float) -> None:
+        """Note that ``size`` more bytes are in place."""
+        if self.first_byte_at is None:
+            self.first_byte_at = self._window_at = now
+            self._window_from = self.position
+        self.position += size
+        if now - self._window_at >= _WINDOW:
+            self._rate = (self.position - self._window_from) / (now - self._window_at)
+            self._window_at, self._window_from = now, self.position
+
+    def rate(self, now: float) -> float:
+        """Return the bytes per second of late; it sinks while nothing comes."""
+        if self.first_byte_at is None:
+            return 0.0
+        elapsed = now - self._window_at
+        if elapsed >= _WINDOW or not self._rate:
+            return (self.position - self._window_from) / max(elapsed, 1e-3)
+        return self._rate
+
+
+class Plan:
+    """The bytes of one file of known size."""
+
+    def __init__(self, size: int, chunk_size: int, done: Iterable[Range] = ()) -> None:
+        self.size = size
+        self.chunk_size = chunk_size
+        self.done = Ranges(done)
+        self.running: set[Span] = set()
+        self._missing = list(self.done.missing(0, size))
+        self._unsafe: list[Range] = []
+        self._share = 0
+        self._latencies: list[float] = []
+        self._rates: list[float] = []
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every byte is in place."""
+        return self.done.total + sum(span.position - span.start for span in self.running) >= self.size
+
+    def connections_worth(self, most: int) -> int:
+        """Return how many connections have a chunk to fetch, at most ``most``; splits what is missing over them."""
+        missing = sum(stop - start for start, stop in self._missing)
+        chunks = -(-missing // self.chunk_size)
+        connections = max(1, min(most, chunks))
+        self._share = -(-chunks // connections) * self.chunk_size
+        return connections
+
+    def take(self) -> Span | None:
+        """Return the next missing span and count it as running, or None if nothing is missing."""
+        if not self._missing:
+            return None
+        start, stop = self._missing.pop(0)
+        end = (start + self._share) // self.chunk_size * self.chunk_size
+        if start < end < stop:
+            self._missing.insert(0, (end, stop))
+            stop = end
+        span = Span(start, stop)
+        self.running.add(span)
+        return span
+
+    def take_over(self, now: float) -> tuple[Span, Span] | None:
+        """Cut the tail off the running span that would end last; return it and the span it was cut off.
+
+        None if that would gain too little. See the module's docstring for the rule.
+        """
+        latency, usual = self._usual(now)
+        if not usual:
+            return None
+        asked = [span for span in self.running if span.asked_at and span.remaining > 0]
+        victim = max(asked, key=lambda span: self._time_left(span, now, latency, usual), default=None)
+        if victim is None:
+            return None
+        left = self._time_left(victim, now, latency, usual)
+        rate = victim.rate(now)
+        if victim.first_byte_at is None and left < float("inf"):
+            return None  # it was asked no longer ago than an answer usually takes
+        keeps = int(rate * (latency + victim.remaining / usual) / (1 + rate / usual))
+        keeps = min(keeps, victim.remaining)
+        then = latency + (victim.remaining - keeps) / usual
+        if left - then < max(_LEAST_GAIN, 2 * latency) or then > 0.75 * left:
+            return None
+        span = Span(victim.position + keeps, victim.stop)
+        victim.stop = span.start
+        self.running.add(span)
+        return span, victim
+
+    def settle(self, span: Span) -> None:
+        """Count what a span has as done and what it has not as missing. It runs no more."""
+        self.running.discard(span)
+        self.done.add(span.start, span.position)
+        if span.remaining > 0:
+            self._missing.append((span.position, span.stop))
+        if span.position > span.safe:
+            self._unsafe.append((span.safe, span.position))
+        self._note(span)
+
+    def newly_in_place(self) -> list[Range]:
+        """Return the ranges that came into place since the last call: the caller makes them safe."""
+        fresh, self._unsafe = self._unsafe, []
+        for span in self.running:
+            if span.position > span.safe:
+                fresh.append((span.safe, span.position))
+                span.safe = span.position
+        return fresh
+
+    def _note(self, span: Span) -> None:
+        if span.first_byte_at is not None:
+            self._latencies = [*self._latencies[-_REMEMBERED:], span.first_byte_at - span.asked_at]
+
+    def _usual(self, now: float) -> tuple[float, float]:
+        """Return the usual latency in seconds and the usual rate in bytes per second, as measured on this file."""
+        begun = [span.first_byte_at - span.asked_at for span in self.running if span.first_byte_at is not None]
+        latencies = self._latencies + begun
+        rates = [rate for span in self.running if (rate := span.rate(now)) > 0]
+        self._rates = [*self._rates[-_REMEMBERED:], *rates]
+        if not latencies or not self._rates:
+            return 0.0, 0.0
+        return median(latencies), median(self._rates)
+
+    def _time_left(self, span: Span, now: float, latency: float, usual: float) -> float:
+        if span.first_byte_at is None:
+            waited = now - span.asked_at
+            if waited > _SILENT * latency + _LEAST_GAIN:
+                return float("inf")
+            return max(0.0, latency - waited) + span.remaining / usual
+        rate = span.rate(now)
+        return span.remaining / rate if rate > 0 else float("inf")

@@ -1,0 +1,93 @@
+"""What is known of a remote file from the headers of a response, and which responses are errors. Sends no requests.
+
+A HEAD is a hint: its length may be that of a redirect page or of a gzip form, or plainly wrong. What the first GET says
+counts (``Remote.confirmed``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+
+import aiohttp
+
+from scrapy_chunkdl.download.errors import DownloadError, Permanent, Throttled, Transient
+from scrapy_chunkdl.download.headers import (
+    Validator,
+    parse_content_length,
+    parse_content_range,
+    parse_digests,
+    parse_retry_after,
+)
+from scrapy_chunkdl.download.model import Options
+
+_DEAD_LINK = frozenset({401, 403, 404, 410})
+
+
+@dataclass(frozen=True, slots=True)
+class Remote:
+    """A file as its server describes it. ``size`` is in bytes, None when unknown; ``ranges`` None when not said.
+
+    ``digests`` maps algorithms to hex; ``coding`` is the Content-Encoding the server insists on, if any.
+    """
+
+    size: int | None
+    ranges: bool | None
+    validator: Validator
+    digests: Mapping[str, str] = field(default_factory=dict)
+    disposition: str | None = None
+    coding: str | None = None
+    confirmed: bool = False
+
+    @classmethod
+    def of(cls, response: aiohttp.ClientResponse) -> Remote:
+        """Read a good response to HEAD or GET, whole (200) or in part (206)."""
+        headers = response.headers
+        coding = headers.get("Content-Encoding", "").strip().lower()
+        coding = "" if coding == "identity" else coding
+        is_get = response.method == "GET"
+        if response.status == 206:
+            part = parse_content_range(headers.get("Content-Range"))
+            size = part.total if part else None
+            ranges: bool | None = True
+        else:
+            size = None if coding else parse_content_length(headers.get("Content-Length"))
+            accepts = headers.get("Accept-Ranges", "").strip().lower()
+            ranges = False if is_get or accepts == "none" else (True if accepts == "bytes" else None)
+        return cls(
+            size=size,
+            ranges=ranges,
+            validator=Validator.of(headers),
+            digests={} if coding else parse_digests(headers, whole=response.status == 200),
+            disposition=headers.get("Content-Disposition"),
+            coding=coding or None,
+            confirmed=is_get,
+        )
+
+    @property
+    def can_be_split(self) -> bool:
+        """Whether it may be fetched by several requests without ever mixing two versions unnoticed.
+
+        That takes ranges, a known size, and a usable validator or a digest to check the whole by (RFC 9110 §13.1.5,
+        §15.3.7.3). Without them one response, which is of one version, has to bring it all.
+        """
+        usable = self.validator.is_usable or bool(self.digests)
+        return bool(self.ranges and self.size and usable and not self.coding)
+
+
+def refusal(response: aiohttp.ClientResponse, options: Options) -> DownloadError:
+    """Return the error that a response without the file's bytes stands for."""
+    status = response.status
+    text = f"{response.url} answered {status} {response.reason or ''}".rstrip()
+    if status in options.retry_codes:
+        delay = parse_retry_after(response.headers.get("Retry-After"), datetime.now(timezone.utc))
+        if status == 429 or (status == 503 and delay is not None):
+            return Throttled(text, status=status, delay=delay)
+        return Transient(text, reason=f"http_{status}", status=status)
+    return Permanent(text, reason=f"http_{status}", status=status)
+
+
+def is_dead_link(error: DownloadError) -> bool:
+    """Whether the error is what an expired signed URL gives."""
+    return error.status in _DEAD_LINK

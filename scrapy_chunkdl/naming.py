@@ -1,0 +1,127 @@
+"""Safe file names and paths from what items, servers and URLs say. Pure text; touches no disk.
+
+Whatever the input, the name is one path segment, at most :data:`MOST_BYTES` long, and means the same on every system.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import unicodedata
+from email.message import Message
+from pathlib import Path, PurePosixPath
+from urllib.parse import unquote, urlsplit
+
+MOST_BYTES = 240
+"""Bytes of UTF-8 a name may have: 255 is the limit of file systems, ``.part.journal`` needs 13."""
+
+FALLBACK = "file"
+
+_LONGEST_EXTENSION = 20
+_FORBIDDEN = re.compile(r'[<>:"|?*]')
+_RESERVED = re.compile(r"^(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])(?=\.|$)", re.IGNORECASE)
+
+
+def safe_name(raw: str) -> str | None:
+    """Make one safe path segment of ``raw``, keeping its extension; None if nothing is left of it.
+
+    Only the last segment counts, whichever separator is used. Control, bidirectional and invisible characters go
+    (a name must read as it is), so do characters and names that Windows reserves, and dots and spaces at the ends.
+    """
+    name = unicodedata.normalize("NFC", raw.replace("\\", "/")).rstrip("/").rpartition("/")[2]
+    name = "".join(
+        char for char in name if unicodedata.category(char) not in ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
+    )
+    name = _FORBIDDEN.sub("_", name).strip(" .")
+    if name.endswith((".part", ".part.journal")):  # ours: two files must not share a part file
+        name += "_"
+    if not name:
+        return None
+    if _RESERVED.match(name):
+        name = "_" + name
+    return _cut(name)
+
+
+def _cut(name: str) -> str:
+    stem, extension = _split(name)
+    room = MOST_BYTES - len(extension.encode())
+    if len(stem.encode()) > room:
+        stem = stem.encode()[:room].decode(errors="ignore").rstrip(" .")
+    return stem + extension
+
+
+def _split(name: str) -> tuple[str, str]:
+    stem, dot, extension = name.rpartition(".")
+    if not stem or len(extension) > _LONGEST_EXTENSION:
+        return name, ""
+    return stem, dot + extension
+
+
+def name_from_content_disposition(header: str | None) -> str | None:
+    """Return the safe file name a Content-Disposition header offers, the extended form first (RFC 6266 §4.3)."""
+    if not header:
+        return None
+    message = Message()
+    message["Content-Disposition"] = _as_latin1_text(header)
+    extended = re.search(r"filename\*\s*=\s*([\w-]*)'[^']*'([^;\s]+)", header)
+    if extended:  # RFC 8187: charset'language'percent-encoded
+        try:
+            return safe_name(unquote(extended[2], encoding=extended[1] or "utf-8", errors="strict"))
+        except (LookupError, UnicodeDecodeError):
+            pass  # RFC 6266 §4.3: a form that cannot be understood is ignored, the plain one is used
+    name = message.get_filename()
+    return safe_name(name) if name else None
+
+
+def _as_latin1_text(header: str) -> str:
+    """Undo surrogate escapes: raw UTF-8 in the plain form is common though not allowed."""
+    raw = header.encode("utf-8", "surrogateescape")
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError:
+        return raw.decode("latin-1")
+
+
+def name_from_url(url: str) -> str | None:
+    """Return the safe last segment of a URL's path, percent-decoded."""
+    try:
+        path = urlsplit(url).path
+    except ValueError:
+        return None
+    segment = path.rpartition("/")[2]
+    return safe_name(unquote(segment)) if segment else None
+
+
+def folder_for(url: str) -> str:
+    """Return the folder, relative to the store, of the file at ``url``.
+
+    It depends on the URL alone: the same file is found again, by any process, and two files of one name do not meet.
+    The first two digits spread millions of folders over 256.
+    """
+    digest = hashlib.sha256(url.encode("utf-8", "surrogatepass")).hexdigest()
+    return f"{digest[:2]}/{digest[2:12]}"
+
+
+def file_path(url: str, filename: str | None = None) -> str:
+    """Return the path of a file relative to the store, in POSIX form."""
+    name = (safe_name(filename) if filename else None) or name_from_url(url) or FALLBACK
+    return f"{folder_for(url)}/{name}"
+
+
+def distinct_name(name: str, url: str) -> str:
+    """Return a name for a file whose own is taken by a file of another URL: ``stem-<8 hex digits>.ext``."""
+    stem, extension = _split(name)
+    mark = "-" + hashlib.sha256(url.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+    return _cut_stem(stem, MOST_BYTES - len((mark + extension).encode())) + mark + extension
+
+
+def _cut_stem(stem: str, room: int) -> str:
+    return stem.encode()[:room].decode(errors="ignore")
+
+
+def inside(store: Path, relative: str) -> Path:
+    """Join a relative path to the store. Raises ValueError for one that leaves it; symbolic links are not followed."""
+    path = PurePosixPath(relative.replace("\\", "/"))
+    if path.is_absolute() or ".." in path.parts or "\0" in relative or not path.parts:
+        raise ValueError(f"{relative!r} is not a path inside the store")
+    return store.joinpath(*path.parts)

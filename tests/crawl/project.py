@@ -1,0 +1,181 @@
+"""Throw-away Scrapy projects for the tests, crawled by real ``scrapy crawl`` processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+HANG = 120
+"""Seconds after which a crawl counts as hung. No test asserts on time; this only ends one that never would."""
+
+SPIDER = """
+import scrapy
+
+
+class FilesSpider(scrapy.Spider):
+    name = "files"
+
+    async def start(self):
+        for item in ITEMS:
+            yield item
+"""
+
+FEEDS = """
+import os
+
+FEEDS = {f"items-{os.getpid()}.jsonl": {"format": "jsonlines"}}
+"""
+
+SUPPORT = """
+import json
+from pathlib import Path
+
+from scrapy import signals
+
+
+class WriteStats:
+    '''Leaves the final stats where the test reads them.'''
+
+    def __init__(self, crawler):
+        self.crawler = crawler
+        crawler.signals.connect(self.closed, signals.engine_stopped)
+
+    @classmethod
+    def from_crawler(cls, crawler):
+        return cls(crawler)
+
+    def closed(self):
+        folder = Path(self.crawler.settings["STATS_FOLDER"])
+        folder.mkdir(exist_ok=True)
+        path = folder / f"{id(self)}-{__import__('os').getpid()}.json"
+        path.write_text(json.dumps(self.crawler.stats.get_stats(), default=str))
+
+
+class Seen:
+    '''A pipeline behind ours: notes each item it sees.'''
+
+    def process_item(self, item):
+        with open("seen.jsonl", "a") as file:
+            file.write(json.dumps(dict(item)) + "\\n")
+        return item
+"""
+
+
+@dataclass
+class Crawl:
+    """A finished crawl."""
+
+    returncode: int
+    log: str
+    stats: dict[str, Any]
+
+
+@dataclass
+class Project:
+    """A project in ``folder`` with one spider, ``files``. ``settings`` are written as Python literals."""
+
+    folder: Path
+    settings: dict[str, Any] = field(default_factory=dict)
+    items: list[Any] = field(default_factory=list)
+    spider: str = SPIDER
+    support: str = ""
+
+    def write(self) -> None:
+        """(Re)write all files of the project."""
+        settings = {
+            "BOT_NAME": "probe",
+            "SPIDER_MODULES": ["probe.spider"],
+            "ITEM_PIPELINES": {"scrapy_chunkdl.pipelines.ChunkDownloadPipeline": 1, "probe.support.Seen": 300},
+            "EXTENSIONS": {"probe.support.WriteStats": 1},
+            "STATS_FOLDER": str(self.folder / "stats"),
+            "CHUNKDL_STORE": "downloads",
+            "TELNETCONSOLE_ENABLED": False,
+            "LOG_LEVEL": "INFO",
+        } | self.settings
+        package = self.folder / "probe"
+        package.mkdir(parents=True, exist_ok=True)
+        (self.folder / "scrapy.cfg").write_text("[settings]\ndefault = probe.settings\n")
+        (package / "__init__.py").write_text("")
+        lines = [f"{name} = {value!r}\n" for name, value in settings.items()]
+        (package / "settings.py").write_text(FEEDS + "".join(lines))
+        (package / "support.py").write_text(SUPPORT + textwrap.dedent(self.support))
+        (package / "spider.py").write_text(f"ITEMS = {self.items!r}\n" + textwrap.dedent(self.spider))
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        """Start ``scrapy crawl files`` and return the process; its log is read with ``communicate``."""
+        self.write()
+        return subprocess.Popen(
+            [sys.executable, "-W", "error::scrapy.exceptions.ScrapyDeprecationWarning:scrapy_chunkdl"]
+            + ["-m", "scrapy", "crawl", "files", *arguments],
+            cwd=self.folder,
+            env={**os.environ, "PYTHONPATH": str(self.folder)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+
+    def finish(self, process: subprocess.Popen[str]) -> Crawl:
+        """Wait for a started crawl."""
+        try:
+            log, _ = process.communicate(timeout=HANG)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGABRT)
+            log, _ = process.communicate()
+            raise AssertionError(f"the crawl hung\n{log}") from None
+        return Crawl(process.returncode, log, self._stats(process.pid))
+
+    def crawl(self, *arguments: str) -> Crawl:
+        """Run ``scrapy crawl files`` to its end."""
+        return self.finish(self.start(*arguments))
+
+    def scraped(self) -> list[dict[str, Any]]:
+        """Return all items of all feeds."""
+        return list(_json_lines(sorted(self.folder.glob("items*.jsonl"))))
+
+    def seen(self) -> list[dict[str, Any]]:
+        """Return all items the pipeline behind ours has seen."""
+        return list(_json_lines([self.folder / "seen.jsonl"]))
+
+    def files(self) -> dict[str, bytes]:
+        """Return what lies in the store, by path relative to it."""
+        store = self.folder / "downloads"
+        return {str(path.relative_to(store)): path.read_bytes() for path in store.rglob("*") if path.is_file()}
+
+    def _stats(self, pid: int) -> dict[str, Any]:
+        found = list((self.folder / "stats").glob(f"*-{pid}.json"))
+        return json.loads(found[0].read_text()) if found else {}
+
+
+def _json_lines(paths: Iterable[Path]) -> Iterator[dict[str, Any]]:
+    for path in paths:
+        if path.exists():
+            yield from map(json.loads, path.read_text().splitlines())
+
+
+def item(*attachments: Any, **fields: Any) -> dict[str, Any]:
+    """Return an item of the documented shape."""
+    return {
+        "crawl_time": "20221017 12:00:00",
+        "version": "20221017 12:00:00",
+        "data": [{"title": "a report", "attachments": list(attachments)}],
+        **fields,
+    }
+
+
+def attachment(url: str, filename: str = "", **fields: Any) -> dict[str, Any]:
+    """Return an attachment of the documented shape."""
+    return {"ori_url": url, "path": "", "filename": filename, **fields}
+
+
+def paths(item: dict[str, Any]) -> list[str]:
+    """Return the paths written into an item of the documented shape."""
+    return [entry["path"] for part in item["data"] for entry in part["attachments"]]
