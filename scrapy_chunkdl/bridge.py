@@ -22,7 +22,7 @@ from scrapy_chunkdl.download import Downloader, DownloadError, FileRequest, File
 
 logger = logging.getLogger(__name__)
 
-Deliver = Callable[[Callable[[], None]], object]
+Deliver = Callable[[Callable[[], object]], object]
 
 _HOMES_REMEMBERED = 4096
 _TICK = 1.0

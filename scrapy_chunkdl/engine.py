@@ -39,13 +39,13 @@ class Ticker(Protocol):
     def stop(self) -> object: ...
 
 
-def thread_caller() -> Callable[[Callable[[], None]], object]:
+def thread_caller() -> Callable[[Callable[[], object]], object]:
     """Return a function that, from any thread, has its argument called on Scrapy's own thread."""
     if is_asyncio_available():
         return asyncio.get_running_loop().call_soon_threadsafe
     from twisted.internet import reactor
 
-    call: Callable[[Callable[[], None]], object] = reactor.callFromThread
+    call: Callable[[Callable[[], object]], object] = reactor.callFromThread
     return call
 
 

@@ -38,28 +38,27 @@ def retrying(
     backoff: Backoff,
     *,
     position: Callable[P, int],
-    enough: int,
+    enough: Callable[P, int],
     on_retry: Callable[[Transient, float], None],
 ) -> Callable[[Callable[P, Awaitable[T]]], Callable[P, Awaitable[T]]]:
     """Decorate a coroutine function that can be called again to go on from where it came to.
 
     A :class:`Transient` error is retried up to ``times`` in a row, then raised. The count starts anew whenever
-    ``position``, called with the same arguments, has moved ``enough`` bytes since: a little progress must not make it
-    endless. A :class:`Throttled` host is waited for through the limits, so its retry has no pause of its own here.
-    ``on_retry`` is told the error and the pause, in seconds, before each.
+    ``position``, called with the same arguments, has moved as many bytes as ``enough`` gave when it began: a little
+    progress must not make it endless. A :class:`Throttled` host is waited for through the limits, so its retry has no
+    pause of its own here. ``on_retry`` is told the error and the pause, in seconds, before each.
     """
 
     def decorate(function: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable[T]]:
         @wraps(function)
         async def insist(*args: P.args, **kwargs: P.kwargs) -> T:
-            failures, counted_from = 0, position(*args, **kwargs)
+            failures, goal = 0, position(*args, **kwargs) + enough(*args, **kwargs)
             while True:
                 try:
                     return await function(*args, **kwargs)
                 except Transient as error:
-                    reached = position(*args, **kwargs)
-                    if reached - counted_from >= enough:
-                        failures, counted_from = 0, reached
+                    if (reached := position(*args, **kwargs)) >= goal:
+                        failures, goal = 0, reached + enough(*args, **kwargs)
                     failures += 1
                     if failures > times:
                         raise

@@ -137,7 +137,7 @@ class Transfer:
         """Learn size, ranges and validators, from the first source that answers."""
         while True:
             source = self._sources[0]
-            insist = self._retrying(lambda _: 0)(self._measure_at)
+            insist = self._retrying()(self._measure_at)
             try:
                 remote = await insist(source)
             except DownloadError as error:
@@ -222,14 +222,12 @@ class Transfer:
         return error
 
     def _retrying(
-        self, position: Callable[..., int]
+        self,
+        position: Callable[..., int] = lambda *_: 0,
+        enough: Callable[..., int] = lambda *_: 1,
     ) -> Callable[[Callable[..., Awaitable[T]]], Callable[..., Awaitable[T]]]:
         return retrying(
-            self._options.retry_times,
-            self._backoff,
-            position=position,
-            enough=min(_ENOUGH_PROGRESS, max(1, self._options.chunk_size // 4)),
-            on_retry=self._note_retry,
+            self._options.retry_times, self._backoff, position=position, enough=enough, on_retry=self._note_retry
         )
 
     def _note_retry(self, error: Transient, pause: float) -> None:
@@ -285,7 +283,9 @@ class Transfer:
             return self._result(record, final, "downloaded", resumed)
         except DownloadError as error:
             error.bytes_done = part.done.total
-            error.resumable = part.is_resumable
+            error.resumable = part.done.total > 0
+            if not error.resumable:
+                await _in_thread(part.discard)
             raise
         finally:
             await _in_thread(part.close)
@@ -422,7 +422,7 @@ class Transfer:
     async def _connection(self, state: _Ranged) -> None:
         """Take spans until nothing is left to take, as one connection of the file."""
         plan = state.plan
-        fetch = self._retrying(lambda span, source, state: span.position)(self._fetch)
+        fetch = self._retrying(lambda span, *_: span.position, self._enough)(self._fetch)
         while not plan.is_complete:
             span = plan.take()
             if span is None:
@@ -440,6 +440,10 @@ class Transfer:
                     raise
             finally:
                 plan.settle(span)
+
+    def _enough(self, span: Span, *_: object) -> int:
+        """Return how many bytes make a retry worth not counting: a good part of a chunk, or half of what is missing."""
+        return max(1, min(_ENOUGH_PROGRESS, self._options.chunk_size // 4, span.remaining // 2))
 
     def _take_over(self, plan: Plan) -> Span | None:
         taken = plan.take_over(time.monotonic())
@@ -598,7 +602,7 @@ class Transfer:
         """Fetch the whole file by one request, from its first byte; return what that answer said it is."""
         while True:
             source = self._sources[0]
-            stream = self._retrying(lambda part, source: 0)(self._stream)
+            stream = self._retrying()(self._stream)
             try:
                 return await stream(part, source)
             except DownloadError as error:

@@ -13,7 +13,9 @@ import random
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 from redis.exceptions import RedisError
@@ -24,7 +26,7 @@ from scrapy_chunkdl.queue.item_queue import ItemQueue
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
-Deliver = Callable[[Callable[[], None]], object]
+Deliver = Callable[[Callable[[], object]], object]
 
 MOST_AT_ONCE = 100
 """Items per push or ack script: 100 keep Redis busy for about 3 ms, 1000 block it for 23 ms (measured)."""
@@ -37,8 +39,27 @@ class QueueUnavailable(Exception):
     """Redis could not be reached and the caller is about to go: the call was given up."""
 
 
+@dataclass(slots=True)
+class _Ack:
+    item_id: str
+    finished: bytes | None
+    done: Callable[[bool], None]
+
+
+@dataclass(slots=True)
+class _Push:
+    payload: bytes
+    done: Callable[[BaseException | None], None]
+
+
+@dataclass(slots=True)
+class _Call:
+    function: Callable[[], Any]
+    done: Callable[[Any], None]
+
+
 class Courier(threading.Thread):
-    """Carries calls to ``queue`` in order: acks first, then pushes, both in groups, then everything else.
+    """Carries calls to ``queue`` in the order they were given; acks, or pushes, that follow each other go as one.
 
     ``patience`` is how many seconds Redis may be away before its first answer; past that ``on_unreachable`` is called
     with a sentence that says why. Once Redis has answered, the courier waits for it as long as it takes.
@@ -53,9 +74,7 @@ class Courier(threading.Thread):
         self._patience = patience
         self._on_unreachable = on_unreachable
         self._wakeup = threading.Condition()
-        self._acks: deque[tuple[tuple[str, bytes | None], Callable[[bool], None]]] = deque()
-        self._pushes: deque[tuple[bytes, Callable[[BaseException | None], None]]] = deque()
-        self._calls: deque[tuple[Callable[[], Any], Callable[[Any], None]]] = deque()
+        self._errands: deque[_Ack | _Push | _Call] = deque()
         self._push_number = 0
         self._closing = False
         self.gave_up = False
@@ -64,15 +83,15 @@ class Courier(threading.Thread):
 
     def push(self, payload: bytes, done: Callable[[BaseException | None], None]) -> None:
         """Append an item to the list; ``done`` gets None, or why it could not be."""
-        self._add(self._pushes, (payload, done))
+        self._add(_Push(payload, done))
 
     def ack(self, item_id: str, finished: bytes | None, done: Callable[[bool], None]) -> None:
         """Acknowledge an item; ``done`` gets False when its lease was lost to another process."""
-        self._add(self._acks, ((item_id, finished), done))
+        self._add(_Ack(item_id, finished, done))
 
     def call(self, function: Callable[[], T], done: Callable[[T], None]) -> None:
         """Make any other call to the queue; ``done`` gets its result. Not called if the courier gives up."""
-        self._add(self._calls, (function, done))
+        self._add(_Call(function, done))
 
     def close(self, timeout: float) -> None:
         """Send what is left, for ``timeout`` seconds at most, then stop. What could not be sent is given up."""
@@ -94,59 +113,45 @@ class Courier(threading.Thread):
         """Whether Redis did not answer the last call."""
         return self._trouble_since is not None
 
-    def _add(self, where: deque[Any], what: Any) -> None:
+    def _add(self, errand: _Ack | _Push | _Call) -> None:
         with self._wakeup:
-            where.append(what)
+            self._errands.append(errand)
             self._wakeup.notify()
 
     def run(self) -> None:
-        while True:
-            with self._wakeup:
-                self._wakeup.wait_for(lambda: self._acks or self._pushes or self._calls or self._closing)
-                acks = _take(self._acks, MOST_AT_ONCE)
-                pushes = [] if acks else _take(self._pushes, MOST_AT_ONCE)
-                calls = [] if acks or pushes else _take(self._calls, 1)
-            if acks:
-                self._send_acks(acks)
-            elif pushes:
-                self._send_pushes(pushes)
-            elif calls:
-                self._send_call(*calls[0])
-            else:
-                return
+        while errands := self._next():
+            try:
+                self._send(errands)
+            except QueueUnavailable as error:
+                self._refuse(errands, error)
 
-    def _send_acks(self, acks: Sequence[tuple[tuple[str, bytes | None], Callable[[bool], None]]]) -> None:
-        try:
-            kept = set(self._insist(lambda: self._queue.ack([entry for entry, _ in acks])))
-        except QueueUnavailable:
-            return
+    def _next(self) -> list[_Ack] | list[_Push] | list[_Call]:
+        """Wait for errands and return the next that can go together; none when the courier is to stop."""
+        with self._wakeup:
+            self._wakeup.wait_for(lambda: self._errands or self._closing)
+            group: list[Any] = []
+            while self._errands and len(group) < MOST_AT_ONCE:
+                if group and (type(self._errands[0]) is not type(group[0]) or isinstance(group[0], _Call)):
+                    break
+                group.append(self._errands.popleft())
+            return group
 
-        def tell() -> None:
-            for (item_id, _), done in acks:
-                done(item_id in kept)
+    def _send(self, errands: list[_Ack] | list[_Push] | list[_Call]) -> None:
+        acks = [errand for errand in errands if isinstance(errand, _Ack)]
+        pushes = [errand for errand in errands if isinstance(errand, _Push)]
+        if acks:
+            kept = set(self._insist(lambda: self._queue.ack([(ack.item_id, ack.finished) for ack in acks])))
+            self._deliver(partial(_tell_acks, acks, kept))
+        elif pushes:
+            self._push_number += 1  # the same number for every try: a push whose reply was lost is not made twice
+            self._insist(lambda: self._queue.push([push.payload for push in pushes], self._push_number))
+            self._deliver(partial(_tell_pushes, pushes, None))
+        for errand in errands:
+            if isinstance(errand, _Call):
+                self._deliver(partial(errand.done, self._insist(errand.function)))
 
-        self._deliver(tell)
-
-    def _send_pushes(self, pushes: Sequence[tuple[bytes, Callable[[BaseException | None], None]]]) -> None:
-        problem: BaseException | None = None
-        self._push_number += 1  # the same number for every try: a push whose reply was lost is not made twice
-        try:
-            self._insist(lambda: self._queue.push([payload for payload, _ in pushes], self._push_number))
-        except QueueUnavailable as error:
-            problem = error
-
-        def tell() -> None:
-            for _, done in pushes:
-                done(problem)
-
-        self._deliver(tell)
-
-    def _send_call(self, function: Callable[[], Any], done: Callable[[Any], None]) -> None:
-        try:
-            result = self._insist(function)
-        except QueueUnavailable:
-            return
-        self._deliver(lambda: done(result))
+    def _refuse(self, errands: list[_Ack] | list[_Push] | list[_Call], error: QueueUnavailable) -> None:
+        self._deliver(partial(_tell_pushes, [errand for errand in errands if isinstance(errand, _Push)], error))
 
     def _insist(self, function: Callable[[], T]) -> T:
         """Call until Redis answers. Raises :class:`QueueUnavailable` once the courier was told to give up."""
@@ -182,5 +187,11 @@ class Courier(threading.Thread):
             self._trouble_since = None
 
 
-def _take(queue: deque[T], most: int) -> list[T]:
-    return [queue.popleft() for _ in range(min(most, len(queue)))]
+def _tell_acks(acks: list[_Ack], kept: set[str]) -> None:
+    for ack in acks:
+        ack.done(ack.item_id in kept)
+
+
+def _tell_pushes(pushes: list[_Push], problem: BaseException | None) -> None:
+    for push in pushes:
+        push.done(problem)
