@@ -9,7 +9,7 @@ Files
 
 Faults: ``name:arg:arg@when@when;name…``
     ``when`` narrows a fault to some requests: ``head``, ``get``, ``range`` (GET with Range), ``plain`` (GET without),
-    and, counted over the requests that pass those, ``3`` (the first three), ``2-4``, ``5-``, or ``10%`` (seeded share).
+    ``over=N`` (GET whose range begins at or before offset N and ends behind it), and, counted over the requests that pass those, ``3`` (the first three), ``2-4``, ``5-``, or ``10%`` (seeded share).
     A literal ``;``, ``:`` or ``@`` inside an argument is percent-encoded.
 
     instead of an answer
@@ -85,6 +85,7 @@ class Fault:
     name: str
     args: tuple[str, ...]
     kinds: frozenset[str]
+    over: int | None = None
     first: int = 1
     last: int | None = None
     share: float = 1.0
@@ -93,6 +94,8 @@ class Fault:
 
     def strikes(self, request: Request) -> bool:
         if self.kinds and not self.kinds <= request.kinds:
+            return False
+        if self.over is not None and not request.covers(self.over):
             return False
         self.seen += 1
         if self.seen < self.first or (self.last is not None and self.seen > self.last):
@@ -146,6 +149,8 @@ def parse_faults(text: str, seed: str = "") -> list[Fault]:
                 fault.first, fault.last = int(bounds[1]), int(bounds[2]) if bounds[2] else None
             elif when.isdigit():
                 fault.last = int(when)
+            elif over := re.fullmatch(r"over=(\d+)", when):
+                fault.over = int(over[1])
             else:
                 raise ValueError(f"no such condition: {when!r} in {text!r}")
         faults.append(fault)
@@ -192,14 +197,21 @@ class Request:
             return frozenset({self.method.lower()})
         return frozenset({"get", "range" if "range" in self.headers else "plain"})
 
+    def covers(self, offset: int) -> bool:
+        if self.method != "GET":
+            return False
+        ranges = parse_ranges(self.headers.get("range"), int(self.query.get("size", "0")))
+        return ranges is None or any(start <= offset < stop for start, stop in ranges)
+
 
 @dataclass(slots=True)
 class Seen:
-    """One request as the origin saw it and answered it."""
+    """One request as the origin saw it and answered it; ``at`` is monotonic seconds."""
 
     method: str
     headers: dict[str, str]
     connection: int
+    at: float
     status: int = 0
     sent: int = 0
 
@@ -685,7 +697,7 @@ class Origin:
 
     @contextlib.contextmanager
     def _counted(self, connection: _Connection, request: Request) -> Iterator[tuple[_Path, Seen]]:
-        seen = Seen(request.method, request.headers, connection.number)
+        seen = Seen(request.method, request.headers, connection.number, time.monotonic())
         with self._lock:
             path = self._path(request.path)
             stats = path.stats

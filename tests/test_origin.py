@@ -188,6 +188,13 @@ class TestFaults:
         assert [_ask(origin, url, Range="bytes=0-9")[0].status for _ in range(6)] == [206, 503, 503, 206, 429, 429]
         assert _ask(origin, url)[0].status == 200
 
+    def test_an_offset_chooses_the_requests_that_cover_it(self, origin: Origin) -> None:
+        url = origin.url("a", SIZE, "status:500@over=5000")
+        asked = ("bytes=0-4999", "bytes=5000-5000", "bytes=4000-", "bytes=5001-")
+        assert [_ask(origin, url, Range=asked_)[0].status for asked_ in asked] == [206, 500, 500, 206]
+        assert _ask(origin, url)[0].status == 500
+        assert _ask(origin, url, "HEAD")[0].status == 200
+
     def test_a_seeded_share_strikes_the_same_requests_each_time(self, origin: Origin) -> None:
         def statuses(seed: int) -> list[int]:
             origin.reset()
