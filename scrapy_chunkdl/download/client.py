@@ -56,9 +56,12 @@ def new_session(options: Options) -> aiohttp.ClientSession:
 
 
 def host_of(url: str) -> str:
-    """Return ``host:port``, the key of per-host limits."""
-    parts = urlsplit(url)
-    return f"{parts.hostname}:{parts.port or (443 if parts.scheme == 'https' else 80)}"
+    """Return ``host:port``, the key of per-host limits. Raises Permanent for what is no URL."""
+    try:
+        parts = urlsplit(url)
+        return f"{parts.hostname}:{parts.port or (443 if parts.scheme == 'https' else 80)}"
+    except ValueError as error:
+        raise Permanent(f"{url!r} is not a URL: {error}", reason="bad_url") from error
 
 
 class FileClient:

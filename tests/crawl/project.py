@@ -113,8 +113,7 @@ class Project:
         """Start ``scrapy crawl files`` and return the process; its log is read with ``communicate``."""
         self.write()
         return subprocess.Popen(
-            [sys.executable, "-W", "error::scrapy.exceptions.ScrapyDeprecationWarning:scrapy_chunkdl"]
-            + ["-m", "scrapy", "crawl", "files", *arguments],
+            [sys.executable, "-m", "scrapy", "crawl", "files", *arguments],
             cwd=self.folder,
             env={**os.environ, "PYTHONPATH": str(self.folder)},
             stdout=subprocess.PIPE,
