@@ -1,0 +1,36 @@
+# The two commands: `make demo` and `make test`. Both set up everything they need in .venv.
+
+PYTHON ?= python3
+VENV = .venv
+BIN = $(VENV)/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint docs clean
+
+help:
+	@echo "make demo    crawl a local site and download its files, with a bundled server instead of Redis"
+	@echo "make test    run the tests"
+	@echo "make lint    ruff and mypy"
+	@echo "make clean   remove what the others made"
+
+$(VENV)/installed: setup.cfg pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or later is needed, this is " + sys.version.split()[0])'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable '.[embedded,test,dev]'
+	@touch $@
+
+demo: $(VENV)/installed
+	$(BIN)/python examples/spider_project/demo.py
+
+test: $(VENV)/installed
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf $(VENV) .cache build dist *.egg-info examples/spider_project/.cache examples/spider_project/.scrapy \
+	    examples/spider_project/downloads examples/spider_project/items.jsonl
