@@ -406,7 +406,11 @@ class _Connection:
 
     async def read_request(self) -> Request | None:
         try:
-            head = await self.reader.readuntil(b"\r\n\r\n")
+            head = await self.reader.readexactly(1)
+            if not head.isupper():  # a TLS greeting, say, which would never come to its end
+                self.writer.write(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
+                return None
+            head += await self.reader.readuntil(b"\r\n\r\n")
         except (asyncio.IncompleteReadError, asyncio.LimitOverrunError):
             return None
         line, *fields = head.decode("latin-1").split("\r\n")

@@ -164,6 +164,11 @@ class TestExact:
         assert len(origin.stats("a").connections) == 1
         assert _ask(origin, origin.url("a", SIZE), Connection="close")[0].headers["Connection"] == "close"
 
+    def test_what_is_no_http_is_answered_400_and_closed(self, origin: Origin) -> None:
+        with socket.create_connection(("127.0.0.1", origin.port)) as client:
+            client.sendall(b"\x16\x03\x01\x02\x00")
+            assert client.makefile("rb").read().startswith(b"HTTP/1.1 400 ")
+
     def test_unknown_path_is_404(self, origin: Origin) -> None:
         assert _ask(origin, origin.base + "/nothing")[0].status == 404
 

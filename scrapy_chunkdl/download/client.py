@@ -17,6 +17,7 @@ from urllib.parse import urljoin, urlsplit
 import aiohttp
 from aiohttp import hdrs
 from aiohttp.abc import AbstractCookieJar, AbstractResolver, ResolveResult
+from multidict import CIMultiDict
 from yarl import URL
 
 from scrapy_chunkdl.download.errors import DownloadError, Permanent, Transient
@@ -24,6 +25,9 @@ from scrapy_chunkdl.download.model import Options
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _CREDENTIALS = frozenset({"authorization", "cookie", "proxy-authorization"})
+_OURS = frozenset({"range", "if-range", "accept-encoding"}) | {
+    f"if-{condition}" for condition in ("match", "none-match", "modified-since", "unmodified-since")
+}
 _UNSAFE_IN_HEADER = re.compile(r"[\r\n\0]")
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _READ_BUFFER = 1 << 18
@@ -47,12 +51,14 @@ def new_session(options: Options) -> aiohttp.ClientSession:
         cookie_jar=aiohttp.DummyCookieJar(),
         auto_decompress=False,
         read_bufsize=_READ_BUFFER,
-        timeout=aiohttp.ClientTimeout(
-            total=None, sock_connect=options.connect_timeout, sock_read=options.stall_timeout
-        ),
+        timeout=_timeout(options, total=None),
         headers={hdrs.USER_AGENT: options.user_agent, **options.headers},
         skip_auto_headers=(hdrs.ACCEPT_ENCODING,),
     )
+
+
+def _timeout(options: Options, *, total: float | None) -> aiohttp.ClientTimeout:
+    return aiohttp.ClientTimeout(total=total, sock_connect=options.connect_timeout, sock_read=options.stall_timeout)
 
 
 def host_of(url: str) -> str:
@@ -75,17 +81,24 @@ class FileClient:
         self.requests = 0
 
     async def request(
-        self, method: str, url: str, headers: Mapping[str, str], *, origin: str | None = None
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        *,
+        origin: str | None = None,
+        timeout: float | None = None,
     ) -> aiohttp.ClientResponse:
         """Send a request, follow its redirects, and return the last response, its body unread.
 
-        ``origin`` is the URL the item named, when ``url`` is where that led to. Raises Permanent for refused or broken
+        ``origin`` is the URL the item named, when ``url`` is where that led to. ``timeout`` is in seconds, for each hop
+        as a whole; None leaves it to the session's, which know only stalls. Raises Permanent for refused or broken
         URLs, TLS failures and redirect loops, Transient for what the network does.
         """
         origin = origin or url
         seen = {url}
         while True:
-            response = await self._send(method, url, headers, origin)
+            response = await self._send(method, url, headers, origin, timeout)
             location = response.headers.get(hdrs.LOCATION)
             if response.status not in _REDIRECTS or location is None:
                 return response
@@ -99,16 +112,22 @@ class FileClient:
                 )
             seen.add(url)
 
-    async def _send(self, method: str, url: str, headers: Mapping[str, str], origin: str) -> aiohttp.ClientResponse:
+    async def _send(
+        self, method: str, url: str, headers: Mapping[str, str], origin: str, timeout: float | None
+    ) -> aiohttp.ClientResponse:
         target = self._checked_url(url)
         own = self._headers if _same_origin(url, origin) else _without_credentials(self._headers)
-        sent = {**own, **headers, hdrs.ACCEPT_ENCODING: "identity"}
+        sent = CIMultiDict(own)
+        sent.update(headers)
+        sent[hdrs.ACCEPT_ENCODING] = "identity"
         if self._cookies is not None and (cookies := self._cookies.filter_cookies(target)):
             jar = "; ".join(f"{name}={morsel.value}" for name, morsel in cookies.items())
             sent[hdrs.COOKIE] = "; ".join(filter(None, [sent.get(hdrs.COOKIE), jar]))
         self.requests += 1
         try:
-            response = await self._session.request(method, target, headers=sent, allow_redirects=False)
+            response = await self._session.request(
+                method, target, headers=sent, allow_redirects=False, timeout=_timeout(self._options, total=timeout)
+            )
         except (aiohttp.ClientError, asyncio.TimeoutError, OSError, ValueError) as error:
             raise explain(error, url) from error
         if response.cookies:
@@ -164,7 +183,7 @@ def _checked_headers(headers: Mapping[str, str]) -> dict[str, str]:
     for name, value in headers.items():
         if not _TOKEN.fullmatch(name) or _UNSAFE_IN_HEADER.search(value):
             raise Permanent(f"header {name!r}: {value!r} cannot be sent", reason="bad_header")
-    return dict(headers)
+    return {name: value for name, value in headers.items() if name.lower() not in _OURS}
 
 
 def _without_credentials(headers: Mapping[str, str]) -> dict[str, str]:

@@ -213,6 +213,7 @@ class PartFile:
             self._drop_journal()
             with suppress(FileNotFoundError):
                 os.unlink(self.path)
+        self.done = Ranges()
         self.close()
 
     def _drop_journal(self) -> None:

@@ -22,7 +22,8 @@ from scrapy_chunkdl.download.headers import (
 )
 from scrapy_chunkdl.download.model import Options
 
-_DEAD_LINK = frozenset({401, 403, 404, 410})
+DEAD_LINK = frozenset({401, 403, 404, 410})
+"""What a signed URL answers once it has expired."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +87,3 @@ def refusal(response: aiohttp.ClientResponse, options: Options) -> DownloadError
             return Throttled(text, status=status, delay=delay)
         return Transient(text, reason=f"http_{status}", status=status)
     return Permanent(text, reason=f"http_{status}", status=status)
-
-
-def is_dead_link(error: DownloadError) -> bool:
-    """Whether the error is what an expired signed URL gives."""
-    return error.status in _DEAD_LINK

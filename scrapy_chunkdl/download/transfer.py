@@ -47,12 +47,13 @@ from scrapy_chunkdl.download.headers import (
     parse_content_length,
     parse_content_range,
     parse_date,
+    parse_digests,
 )
 from scrapy_chunkdl.download.limits import Limits
 from scrapy_chunkdl.download.model import FileRequest, FileResult, Options, Progress
 from scrapy_chunkdl.download.partfile import Busy, PartFile, Published, read_published
 from scrapy_chunkdl.download.plan import Plan, Span
-from scrapy_chunkdl.download.probe import Remote, is_dead_link, refusal
+from scrapy_chunkdl.download.probe import DEAD_LINK, Remote, refusal
 from scrapy_chunkdl.download.retry import Backoff, retrying
 
 logger = logging.getLogger(__name__)
@@ -73,7 +74,7 @@ class _Source:
     url: str
     final_url: str
     conditional: bool = True
-    agreed: bool = False
+    used: bool = False
 
     @property
     def host(self) -> str:
@@ -160,8 +161,8 @@ class Transfer:
         patience = min(self._options.connect_timeout, self._options.stall_timeout)
         try:
             async with self._limits.slot(source.host):
-                response = await asyncio.wait_for(self._ask("HEAD", source, {}), patience)
-        except (Transient, asyncio.TimeoutError):
+                response = await self._ask("HEAD", source, {}, timeout=patience)
+        except Transient:
             return None
         response.release()
         return Remote.of(response) if response.status == 200 else None
@@ -201,12 +202,25 @@ class Transfer:
 
     # --- requests
 
-    async def _ask(self, method: str, source: _Source, headers: dict[str, str]) -> aiohttp.ClientResponse:
+    async def _ask(
+        self, method: str, source: _Source, headers: dict[str, str], *, timeout: float | None = None
+    ) -> aiohttp.ClientResponse:
+        """Send a request to where the source last led. Raises Transient for a link that led there and is dead now."""
         self._progress.moved_at = time.monotonic()
-        response = await self._client.request(method, source.final_url, headers, origin=self._request.url)
+        asked = source.final_url
+        response = await self._client.request(method, asked, headers, origin=self._request.url, timeout=timeout)
         self._progress.requests = self.requests
         if response.status < 400:
             source.final_url = str(response.url)
+        elif response.status in DEAD_LINK and asked != source.url:
+            response.close()
+            if source.final_url == asked:  # else another connection has resolved it again already
+                source.final_url = source.url
+            raise Transient(
+                f"{asked} answered {response.status}: a link that expired",
+                reason="link_expired",
+                status=response.status,
+            )
         return response
 
     def _refused(self, response: aiohttp.ClientResponse, source: _Source) -> DownloadError:
@@ -216,9 +230,6 @@ class Transfer:
             if error.delay is None:
                 delay = self._backoff.pause(4)
             self._limits.cool_down(source.host, min(delay, self._options.retry_after_max))
-        elif is_dead_link(error) and source.final_url != source.url:
-            source.final_url = source.url  # a signed URL that ran out: resolve it again
-            return Transient(str(error), reason="link_expired", status=error.status)
         return error
 
     def _retrying(
@@ -244,6 +255,14 @@ class Transfer:
         self._sources.remove(source)
         logger.warning("Left out %s as a source of %s: %s", source.url, self._request.url, error)
         return True
+
+    def _distrust_sources(self) -> None:
+        """After a wrong checksum, settle on one source: the item's own, or the next one if it was that one alone."""
+        suspects = [source for source in self._sources if source.used]
+        if len(suspects) > 1:
+            self._sources = suspects[:1]
+        else:
+            self._sources = [source for source in self._sources if source not in suspects][:1] or suspects
 
     # --- names, and what is there already
 
@@ -278,6 +297,8 @@ class Transfer:
                 logger.info("%s", part.fresh_reason)
             record = await self._fill_and_verify(part, remote)
             if self._request.may_publish is not None and not self._request.may_publish():
+                if part.is_resumable:
+                    await _in_thread(part.checkpoint, [(0, record.size)])
                 raise Permanent("the lease was lost: another process finishes the file", reason="lease_lost")
             await _in_thread(part.publish, record)
             return self._result(record, final, "downloaded", resumed)
@@ -292,17 +313,20 @@ class Transfer:
 
     async def _open_part(self, final: Path, remote: Remote) -> PartFile:
         journaled = bool(remote.can_be_split and remote.size and remote.size > self._options.chunk_size)
+        opened: list[PartFile] = []
+
+        def open_part() -> None:
+            url, size, validator = self._request.url, remote.size, remote.validator
+            opened.append(PartFile.open(final, url=url, size=size, validator=validator, journaled=journaled))
+
         while True:
             try:
-                return await _in_thread(
-                    lambda: PartFile.open(
-                        final,
-                        url=self._request.url,
-                        size=remote.size,
-                        validator=remote.validator,
-                        journaled=journaled,
-                    )
-                )
+                await _in_thread(open_part)
+                return opened[0]
+            except asyncio.CancelledError:
+                for part in opened:  # its lock would stay for as long as this process lives
+                    part.close()
+                raise
             except Busy:
                 self._progress.moved_at = time.monotonic() + _BUSY_LOOK
                 await self._close_opening()
@@ -344,7 +368,9 @@ class Transfer:
             if self._expected is not None:
                 wanted[self._expected[0]] = self._expected[1]
             to_compute = {*wanted, *([self._options.checksum] if self._options.checksum else [])}
-            found = await _in_thread(hash_file, part.path, to_compute) if to_compute else {}
+            # Not _in_thread: it only reads, and may take minutes that a cancellation need not wait for.
+            loop = asyncio.get_running_loop()
+            found = await loop.run_in_executor(None, hash_file, part.path, to_compute) if to_compute else {}
             wrong = [
                 f"{name}: expected {wanted[name]}, got {found[name]}" for name in wanted if found[name] != wanted[name]
             ]
@@ -361,7 +387,7 @@ class Transfer:
                 await _in_thread(part.discard)
                 raise Permanent(f"wrong checksum, twice: {'; '.join(wrong)}", reason="checksum")
             self._progress.retries["checksum"] = self._progress.retries.get("checksum", 0) + 1
-            self._sources = self._sources[1:] + self._sources[:1]
+            self._distrust_sources()
             await self._reset(part, remote)
         raise AssertionError("unreachable")
 
@@ -374,10 +400,12 @@ class Transfer:
                     assert remote.size is not None
                     await self._by_ranges(part, remote, remote.size)
                     return remote, remote.size
-                return await self._in_one_stream(part, remote)
+                return await self._in_one_stream(part, None if remote.confirmed else remote.size)
             except Remeasured as error:
                 changes += 1
-                remote = replace(remote, size=error.total, confirmed=True)
+                # Told less, there may be more: the whole answer decides. Told more, the parts will show it.
+                ranges = remote.ranges and error.total > (remote.size or 0)
+                remote = replace(remote, size=error.total, ranges=ranges, confirmed=True)
                 self._refuse_too_large(remote.size)
             except SourceChanged:
                 changes += 1
@@ -411,13 +439,17 @@ class Transfer:
         jobs: list[Coroutine[Any, Any, None]] = [self._connection(state) for _ in range(connections)]
         checkpoints = asyncio.ensure_future(self._checkpoints(state)) if part.is_resumable else None
         try:
-            await _until(jobs, lambda: plan.is_complete)
+            await _until(jobs, lambda: plan.is_complete, checkpoints)
         finally:
             if checkpoints is not None:
-                checkpoints.cancel()
-                await asyncio.gather(checkpoints, return_exceptions=True)
+                state.over = True
+                self._checkpoint_due.set()
+                await _outlast(asyncio.gather(checkpoints, return_exceptions=True))
                 if not plan.is_complete:
-                    await asyncio.shield(_in_thread(part.checkpoint, plan.newly_in_place()))
+                    with suppress(DownloadError):  # what ended the transfer is what counts
+                        await _in_thread(part.checkpoint, plan.newly_in_place())
+        if checkpoints is not None:
+            checkpoints.result()
 
     async def _connection(self, state: _Ranged) -> None:
         """Take spans until nothing is left to take, as one connection of the file."""
@@ -470,7 +502,11 @@ class Transfer:
             async with self._limits.slot(source.host):
                 if span.remaining <= 0:
                     return
+                before, enough = span.position, self._enough(span)
                 await self._fetch_answered(span, source, state, await self._ask_for(span, source, state))
+                if span.remaining > 0 and span.position - before < enough:
+                    # A server may bring less than asked (RFC 9110 §15.3.7), but not a byte at a time.
+                    raise RangeMismatch(f"{source.url} answers {span.position - before} bytes at a time")
 
     async def _ask_for(self, span: Span, source: _Source, state: _Ranged) -> aiohttp.ClientResponse:
         headers = {"Range": f"bytes={span.position}-{span.stop - 1}"}
@@ -526,11 +562,15 @@ class Transfer:
             raise RangeIgnored(f"{response.url} answered with a slice of an encoded form", status=206)
         if got.total is not None and got.total != size:
             raise self._other_size(got.total, state, source, 206)
-        if source.url == self._request.url and state.remote.validator.same_version(Validator.of(headers)) is False:
+        if source.url != self._request.url:
+            theirs = parse_digests(headers, whole=False)
+            if any(theirs.get(name, digest) != digest for name, digest in state.remote.digests.items()):
+                raise Permanent(f"{source.url} is another file by its digest", reason="other_digest", status=206)
+        elif state.remote.validator.same_version(Validator.of(headers)) is False:
             raise SourceChanged(f"{response.url} is another version now", status=206)
         if not got.start <= span.position < got.stop:
             raise RangeMismatch(f"{response.url} answered bytes {got.start}-{got.stop - 1}, not {span.position}-")
-        state.confirmed = True
+        state.confirmed = source.used = True
         return got
 
     def _other_size(self, total: int, state: _Ranged, source: _Source, status: int) -> DownloadError:
@@ -587,29 +627,38 @@ class Transfer:
             raise Transient(f"{response.url} ended {promised} bytes early", reason="short_body", status=206)
 
     async def _checkpoints(self, state: _Ranged) -> None:
-        """Keep the journal near what has arrived: one checkpoint at a time, each takes all that came meanwhile."""
-        while True:
-            with suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._checkpoint_due.wait(), _CHECKPOINT_EVERY)
+        """Keep the journal near what has arrived: one checkpoint at a time, each takes all that came meanwhile.
+
+        Ended by ``state.over``, never by a cancellation, which would cut a checkpoint off in the middle.
+        """
+        loop = asyncio.get_running_loop()
+        while not state.over:
+            timer = loop.call_later(_CHECKPOINT_EVERY, self._checkpoint_due.set)
+            await self._checkpoint_due.wait()
+            timer.cancel()
             self._checkpoint_due.clear()
             self._unsaved = 0
-            if fresh := state.plan.newly_in_place():
+            if not state.plan.is_complete and (fresh := state.plan.newly_in_place()):
                 await _in_thread(state.part.checkpoint, fresh)
 
     # in one stream
 
-    async def _in_one_stream(self, part: PartFile, remote: Remote) -> tuple[Remote, int]:
-        """Fetch the whole file by one request, from its first byte; return what that answer said it is."""
+    async def _in_one_stream(self, part: PartFile, hinted: int | None) -> tuple[Remote, int]:
+        """Fetch the whole file by one request, from its first byte; return what that answer said it is.
+
+        ``hinted`` is the size in bytes a HEAD told. It is not believed, but a body that ends with the connection only,
+        which cannot be told from one cut short (RFC 9112 §8), must have it.
+        """
         while True:
             source = self._sources[0]
             stream = self._retrying()(self._stream)
             try:
-                return await stream(part, source)
+                return await stream(part, source, hinted)
             except DownloadError as error:
                 if not self._drop(source, error):
                     raise
 
-    async def _stream(self, part: PartFile, source: _Source) -> tuple[Remote, int]:
+    async def _stream(self, part: PartFile, source: _Source, hinted: int | None) -> tuple[Remote, int]:
         async with AsyncExitStack() as stack:
             if self._opening is not None and self._opening.response.status == 200:
                 opening, self._opening = self._opening, None
@@ -624,11 +673,15 @@ class Transfer:
                 raise self._refused(response, source)
             remote = Remote.of(response)
             self._refuse_too_large(remote.size)
+            source.used = True
             self._progress.size, self._progress.done = remote.size, 0
             try:
                 size = await self._read_whole(response, part, remote)
             except (aiohttp.ClientError, asyncio.TimeoutError, OSError) as error:
                 raise explain(error, str(response.url)) from error
+            unframed = not {"Content-Length", "Transfer-Encoding"}.intersection(response.headers)
+            if unframed and hinted is not None and not remote.coding and size < hinted:
+                raise Transient(f"{response.url} ended at {size} bytes of {hinted}", reason="short_body", status=200)
             if response.content.at_eof():
                 response.release()
         await _in_thread(part.truncate, size)
@@ -671,6 +724,7 @@ class _Ranged:
     part: PartFile
     remote: Remote
     confirmed: bool = False
+    over: bool = False
 
 
 class _Decoder:
@@ -705,15 +759,38 @@ class _Decoder:
 
 
 async def _in_thread(function: Callable[..., T], *args: Any) -> T:
-    return await asyncio.get_running_loop().run_in_executor(None, function, *args)
+    """Run blocking work on a part file in a thread, and wait for its end also when cancelled meanwhile.
+
+    A checkpoint left behind would go on to claim bytes in the journal of a part file started afresh by then.
+    """
+    return await _outlast(asyncio.get_running_loop().run_in_executor(None, function, *args))
 
 
-async def _until(jobs: list[Coroutine[Any, Any, None]], done: Callable[[], bool]) -> None:
-    """Run coroutines side by side until all returned, or ``done``; the first error cancels the others and is raised."""
+async def _outlast(work: asyncio.Future[T]) -> T:
+    """Wait for the end of ``work``; a cancellation that comes meanwhile is raised after that."""
+    cancelled: asyncio.CancelledError | None = None
+    while not work.done():
+        try:
+            await asyncio.wait({work})
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        work.exception()  # what it met, the next run meets again
+        raise cancelled
+    return work.result()
+
+
+async def _until(
+    jobs: list[Coroutine[Any, Any, None]], done: Callable[[], bool], watched: asyncio.Future[None] | None
+) -> None:
+    """Run coroutines side by side until all returned, or ``done``; the first error cancels the others and is raised.
+
+    So is an error of ``watched``, which is not waited for otherwise.
+    """
     tasks = {asyncio.ensure_future(job) for job in jobs}
     try:
-        pending = tasks
-        while pending and not done():
+        pending: set[asyncio.Future[None]] = {*tasks, *([watched] if watched is not None else [])}
+        while not pending.isdisjoint(tasks) and not done():
             finished, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
             for task in finished:
                 task.result()

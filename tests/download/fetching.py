@@ -17,7 +17,7 @@ from scrapy_chunkdl.download import Downloader, DownloadError, FileRequest, File
 
 CHUNK = 64 * 1024
 SIZE = 10 * CHUNK + 123
-HANG = 30.0
+HANG = 20.0
 """Seconds after which a download counts as hung; it only ends a test that never would."""
 
 QUICK = Options(

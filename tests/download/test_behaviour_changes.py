@@ -63,7 +63,8 @@ async def test_validators_of_each_backend_its_own(client: Client, validators: st
 @pytest.mark.parametrize("kind", ["date", "never", "ignored"])
 async def test_if_range_honoured_otherwise(client: Client, kind: str) -> None:
     await client.right(client.url(f"ifrange:{kind}"))
-    assert client.origin.stats("file.bin").sent < 3 * SIZE
+    # Each connection finds out for itself, at worst.
+    assert client.origin.stats("file.bin").statuses[200] <= 1 + client.options.chunks_per_file
 
 
 @pytest.mark.parametrize("kind", ["date", "never", "ignored"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from urllib.parse import quote, unquote
 
 import pytest
 from fetching import CHUNK, HANG, SIZE, Client
@@ -65,7 +66,7 @@ async def test_other_files_go_on_when_one_fails(client: Client) -> None:
 async def test_file_too_large_by_its_headers(client: Client, faults: str) -> None:
     limited = client.with_options(max_file_size=SIZE - 1)
     await limited.fails(client.url(faults), "too_large")
-    assert client.origin.stats("file.bin").sent <= CHUNK * client.options.chunks_per_file
+    assert client.origin.stats("file.bin").requests <= 2
 
 
 async def test_file_too_large_is_refused_before_a_byte_of_body(client: Client) -> None:
@@ -110,8 +111,8 @@ async def test_headers_cannot_inject_lines(client: Client, headers: dict[str, st
 
 @pytest.mark.parametrize("url_part", ["%0d%0aX-Injected:1", "a\r\nX-Injected: 1", "a b"])
 async def test_urls_cannot_inject_lines(client: Client, origin: Origin, url_part: str) -> None:
-    await client.right_or_fails(f"{origin.base}/f/{url_part}?size=10", size=10, key=url_part)
-    for path in (f"/f/{url_part}", "/f/a", "/f/a b"):
+    await client.right_or_fails(f"{origin.base}/f/{url_part}?size=10", size=10, key=unquote(url_part))
+    for path in (f"/f/{unquote(url_part)}", "/f/a", "/f/a b"):
         assert origin.stats(path).headers("X-Injected") == []
 
 
@@ -163,8 +164,6 @@ async def test_lost_lease_publishes_nothing(client: Client) -> None:
     ],
 )
 async def test_name_from_the_server(client: Client, disposition: str, name: str) -> None:
-    from urllib.parse import quote
-
     url = client.url(f"header:Content-Disposition={quote(disposition, safe='')}")
     result = await client.right(url, name=None)
     assert result.path.name == name

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
-from fetching import CHUNK, SIZE, Client
+from fetching import CHUNK, HANG, SIZE, Client
 from origin import Origin
+
+from scrapy_chunkdl.download import Downloader, FileRequest, Limits
 
 
 @pytest.mark.parametrize("status", [400, 403, 404, 405, 410, 429, 500, 501, 503])
@@ -61,8 +65,18 @@ async def test_plain_case_asks_head_once_and_each_byte_once(client: Client) -> N
     stats = client.origin.stats("file.bin")
     assert stats.methods["HEAD"] == 1
     assert stats.sent == SIZE == result.fetched
-    assert 1 < stats.peak <= client.options.chunks_per_file
+    assert stats.peak <= client.options.chunks_per_file
     assert result.requests == stats.requests
+
+
+async def test_chunks_are_fetched_side_by_side(client: Client, origin: Origin) -> None:
+    # Nothing comes until as many requests as allowed are there at once.
+    patient = client.with_options(stall_timeout=HANG)
+    running = asyncio.ensure_future(patient.right(client.url("hold:gate@get")))
+    await origin.begun("file.bin", 1 + client.options.chunks_per_file)
+    assert origin.stats("file.bin").running == client.options.chunks_per_file
+    origin.release("gate")
+    await running
 
 
 async def test_range_probe_needs_no_head(client: Client) -> None:
@@ -96,11 +110,6 @@ async def test_range_probe_meets_the_same_servers(client: Client, faults: str, s
 
 
 async def test_several_files_share_the_connections_of_a_host(client: Client, origin: Origin) -> None:
-    import asyncio
-
-    from fetching import HANG
-
-    from scrapy_chunkdl.download import Downloader, FileRequest, Limits
 
     options = client.options
     async with Downloader(options, Limits(options)) as downloader:

@@ -38,7 +38,7 @@ async def test_loop_is_refused(client: Client, origin: Origin) -> None:
 
 @pytest.mark.parametrize("target", ["ftp://127.0.0.1/x", "file:///etc/passwd", "gopher://x/", "http://", "data:,x"])
 async def test_redirect_to_something_else_than_http_is_refused(client: Client, origin: Origin, target: str) -> None:
-    await client.fails(origin.redirect("r", target), "bad_url")
+    await client.fails(origin.redirect("r", target), "bad_url", "redirect_loop")
 
 
 async def test_redirect_without_location_is_an_error(client: Client, origin: Origin) -> None:
