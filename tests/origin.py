@@ -9,7 +9,8 @@ Files
 
 Faults: ``name:arg:arg@when@when;name…``
     ``when`` narrows a fault to some requests: ``head``, ``get``, ``range`` (GET with Range), ``plain`` (GET without),
-    ``over=N`` (GET whose range begins at or before offset N and ends behind it), and, counted over the requests that pass those, ``3`` (the first three), ``2-4``, ``5-``, or ``10%`` (seeded share).
+    ``over=N`` (GET that asks for the byte at offset N, among others), and, counted over the requests that pass those,
+    ``3`` (the first three), ``2-4``, ``5-``, or ``10%`` (seeded share).
     A literal ``;``, ``:`` or ``@`` inside an argument is percent-encoded.
 
     instead of an answer

@@ -110,6 +110,7 @@ class Transfer:
         self._turn = 0
         self._expected = parse_expected(request.checksum) if request.checksum else None
         self._opening: _Opening | None = None
+        self._hinted = 0
         self._unsaved = 0
         self._checkpoint_due = asyncio.Event()
         self._reading: dict[Span, aiohttp.ClientResponse] = {}
@@ -165,7 +166,11 @@ class Transfer:
         except Transient:
             return None
         response.release()
-        return Remote.of(response) if response.status == 200 else None
+        if response.status != 200:
+            return None
+        remote = Remote.of(response)
+        self._hinted = remote.size or 0
+        return remote
 
     async def _open(self, source: _Source) -> Remote:
         """Ask by a GET of the first chunk, and keep the answer: its body is used."""
@@ -216,11 +221,8 @@ class Transfer:
             response.close()
             if source.final_url == asked:  # else another connection has resolved it again already
                 source.final_url = source.url
-            raise Transient(
-                f"{asked} answered {response.status}: a link that expired",
-                reason="link_expired",
-                status=response.status,
-            )
+            text = f"{asked} answered {response.status}: a link that expired"
+            raise Transient(text, reason="link_expired", status=response.status)
         return response
 
     def _refused(self, response: aiohttp.ClientResponse, source: _Source) -> DownloadError:
@@ -400,9 +402,10 @@ class Transfer:
                     assert remote.size is not None
                     await self._by_ranges(part, remote, remote.size)
                     return remote, remote.size
-                return await self._in_one_stream(part, None if remote.confirmed else remote.size)
+                return await self._in_one_stream(part)
             except Remeasured as error:
                 changes += 1
+                self._hinted = 0
                 # Told less, there may be more: the whole answer decides. Told more, the parts will show it.
                 ranges = remote.ranges and error.total > (remote.size or 0)
                 remote = replace(remote, size=error.total, ranges=ranges, confirmed=True)
@@ -643,22 +646,18 @@ class Transfer:
 
     # in one stream
 
-    async def _in_one_stream(self, part: PartFile, hinted: int | None) -> tuple[Remote, int]:
-        """Fetch the whole file by one request, from its first byte; return what that answer said it is.
-
-        ``hinted`` is the size in bytes a HEAD told. It is not believed, but a body that ends with the connection only,
-        which cannot be told from one cut short (RFC 9112 §8), must have it.
-        """
+    async def _in_one_stream(self, part: PartFile) -> tuple[Remote, int]:
+        """Fetch the whole file by one request, from its first byte; return what that answer said it is."""
         while True:
             source = self._sources[0]
             stream = self._retrying()(self._stream)
             try:
-                return await stream(part, source, hinted)
+                return await stream(part, source)
             except DownloadError as error:
                 if not self._drop(source, error):
                     raise
 
-    async def _stream(self, part: PartFile, source: _Source, hinted: int | None) -> tuple[Remote, int]:
+    async def _stream(self, part: PartFile, source: _Source) -> tuple[Remote, int]:
         async with AsyncExitStack() as stack:
             if self._opening is not None and self._opening.response.status == 200:
                 opening, self._opening = self._opening, None
@@ -679,9 +678,11 @@ class Transfer:
                 size = await self._read_whole(response, part, remote)
             except (aiohttp.ClientError, asyncio.TimeoutError, OSError) as error:
                 raise explain(error, str(response.url)) from error
+            # A body that ends with its connection cannot be told from one cut short (RFC 9112 §8), but by HEAD's size.
             unframed = not {"Content-Length", "Transfer-Encoding"}.intersection(response.headers)
-            if unframed and hinted is not None and not remote.coding and size < hinted:
-                raise Transient(f"{response.url} ended at {size} bytes of {hinted}", reason="short_body", status=200)
+            if unframed and not remote.coding and size < self._hinted:
+                text = f"{response.url} ended at {size} bytes of {self._hinted}"
+                raise Transient(text, reason="short_body", status=200)
             if response.content.at_eof():
                 response.release()
         await _in_thread(part.truncate, size)
