@@ -356,6 +356,6 @@ class Consumer:
                     self._bridge.cancel(work.download.jobs)
 
     def _redis_is_unreachable(self, reason: str) -> None:
-        logger.error("%s Closing the spider after %g s (CHUNKDL_REDIS_WAIT).", reason, self._config.redis_wait)
+        logger.error("%s Closing the spider.", reason)
         self._courier.give_up()
         engine.close_spider(self._crawler, "chunkdl_redis_unreachable")

@@ -132,6 +132,7 @@ class ItemDownload:
             "checksum": result.checksum,
             "etag": result.etag,
             "elapsed": round(result.elapsed, 3),
+            "retries": sum(result.retries.values()),
             "error": None,
         }
         for attachment in same_file:
@@ -147,6 +148,7 @@ class ItemDownload:
             "checksum": None,
             "etag": None,
             "elapsed": None,
+            "retries": None,
             "error": str(error),
         }
         for attachment in same_file:

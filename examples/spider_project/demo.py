@@ -1,4 +1,4 @@
-"""The demo: starts the local site, crawls it with ``scrapy crawl reports``, and checks every file against the site's list.
+"""The demo: starts the local site, crawls it with ``scrapy crawl reports``, and checks every file against its list.
 
 Exit status 0 only if every file is there and right. Interrupted and started again, it goes on where it was.
 """

@@ -15,7 +15,6 @@ CLIENT_DEFAULTS: Mapping[str, Any] = {
     "protocol": 2,  # redis-py 8 opens with RESP3's HELLO, which Redis 5 does not know
     "socket_timeout": 10.0,
     "socket_connect_timeout": 5.0,
-    "socket_keepalive": True,
     "health_check_interval": 30,
 }
 

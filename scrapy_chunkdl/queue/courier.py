@@ -124,6 +124,11 @@ class Courier(threading.Thread):
                 self._send(errands)
             except QueueUnavailable as error:
                 self._refuse(errands, error)
+            except Exception as error:
+                logger.error("A call to the queue failed by a bug or a wrong setting", exc_info=error)
+                self.give_up()
+                self._refuse(errands, QueueUnavailable(str(error)))
+                self._deliver(partial(self._on_unreachable, f"The queue cannot be used: {error}"))
 
     def _next(self) -> list[_Ack] | list[_Push] | list[_Call]:
         """Wait for errands and return the next that can go together; none when the courier is to stop."""
@@ -177,8 +182,8 @@ class Courier(threading.Thread):
             logger.warning("%s Waiting for it; nothing is lost meanwhile.", explain(error))
         if not self._answered and now - self._trouble_since >= self._patience:
             self._answered = True  # said once
-            reason = explain(error)
-            self._deliver(lambda: self._on_unreachable(reason))
+            reason = f"{explain(error)} Waited {self._patience:g} s (CHUNKDL_REDIS_WAIT)."
+            self._deliver(partial(self._on_unreachable, reason))
 
     def _note_answer(self) -> None:
         self._answered = True
