@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any, Protocol
 
-from scrapy import Request
+from scrapy import Request, signals
 from scrapy.crawler import Crawler
 from scrapy.http import Response
 from scrapy.utils.defer import deferred_from_coro, maybe_deferred_to_future
@@ -57,7 +57,7 @@ def every(seconds: float, function: Callable[[], None]) -> Ticker:
 
 
 def close_spider(crawler: Crawler, reason: str) -> None:
-    """Have the spider closed as soon as it is open, with ``reason`` as its finish reason."""
+    """Have the spider closed, with ``reason`` as its finish reason; from any time after it was opened."""
 
     def close() -> None:
         engine, spider = crawler.engine, crawler.spider
@@ -68,7 +68,14 @@ def close_spider(crawler: Crawler, reason: str) -> None:
         else:  # Scrapy 2.13
             engine.close_spider(spider, reason)
 
-    thread_caller()(close)
+    def close_soon() -> None:
+        thread_caller()(close)
+
+    assert crawler.engine is not None
+    if crawler.engine.running:
+        close_soon()
+    else:  # an engine that closes while it starts loses its finish reason
+        crawler.signals.connect(close_soon, signals.engine_started, weak=False)
 
 
 class ClosingHold:
@@ -83,6 +90,7 @@ class ClosingHold:
     def __init__(self, crawler: Crawler) -> None:
         engine: Any = crawler.engine
         self._slot = engine._slot
+        self._scraper = engine.scraper
         self._request: Request | None = Request(PLACEHOLDER_URL)
         self._slot.add_request(self._request)
 
@@ -90,6 +98,11 @@ class ClosingHold:
     def is_closing(self) -> bool:
         """Whether the spider has begun to close."""
         return self._slot.closing is not None
+
+    @property
+    def is_scraper_idle(self) -> bool:
+        """Whether no callback and no pipeline is at work. Before that a release may hang Scrapy 2.19 for ever."""
+        return bool(self._scraper.slot.is_idle())
 
     def wake_idle_check(self) -> None:
         """Have the engine look again whether the spider is idle, rather than at its next heartbeat (5 s)."""

@@ -74,12 +74,14 @@ class ChunkDownloader:
 
     def enqueue(self, item: object) -> Deferred[None]:
         """Append a scraped item to the Redis list. Fires when Redis has it, fails when it is no JSON."""
-        assert self._consumer is not None
+        if self._consumer is None:
+            raise RuntimeError("Downloads could not start, see the error above: the item was not queued.")
         return self._consumer.enqueue(item)
 
     def download(self, attachments: Sequence[Attachment]) -> Deferred[None]:
         """Download the files of one item without Redis. Fires when each is written back or given up."""
-        assert self._bridge is not None
+        if self._bridge is None:
+            raise RuntimeError("Downloads could not start, see the error above: the item goes no further.")
         fired: Deferred[None] = Deferred()
 
         def done(download: ItemDownload) -> None:
@@ -155,7 +157,8 @@ class ChunkDownloader:
                 self._consumer.hand_back()
             for download in self._inline:
                 self._bridge.cancel(download.jobs)
-        if self._consumer is None or self._consumer.is_settled(self._grace_is_over):
+        settled = self._consumer is None or self._consumer.is_settled(self._grace_is_over)
+        if settled and self._hold.is_scraper_idle:
             self._hold.release()
 
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
-import subprocess
 import sys
 import tempfile
 import time
@@ -114,17 +113,20 @@ def _answers(url: str) -> bool:
 
 def _start_keeper(folder: Path, url: str) -> None:
     log_path = folder / _LOG
-    with log_path.open("wb") as log:
-        keeper = subprocess.Popen(
-            [sys.executable, "-m", "scrapy_chunkdl.queue.embedded", str(folder)],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,  # a Ctrl-C at the crawl's terminal is not meant for the server
-        )
+    keeper = os.posix_spawn(  # not subprocess: nobody here waits for it to end
+        sys.executable,
+        [sys.executable, "-m", "scrapy_chunkdl.queue.embedded", str(folder)],
+        os.environ,
+        file_actions=[
+            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+            (os.POSIX_SPAWN_OPEN, 1, str(log_path), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600),
+            (os.POSIX_SPAWN_DUP2, 1, 2),
+        ],
+        setsid=True,  # a Ctrl-C at the crawl's terminal is not meant for the server
+    )
     deadline = time.monotonic() + _START_TIMEOUT
     while not _answers(url):
-        if keeper.poll() is not None or time.monotonic() > deadline:
+        if os.waitpid(keeper, os.WNOHANG)[0] or time.monotonic() > deadline:
             tail = log_path.read_text(errors="replace")[-2000:].strip()
             raise EmbeddedError(f"The embedded server did not start; {log_path} says:\n{tail}")
         time.sleep(0.02)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-HANG = 120
+HANG = 40
 """Seconds after which a crawl counts as hung. No test asserts on time; this only ends one that never would."""
 
 SPIDER = """

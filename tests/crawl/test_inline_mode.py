@@ -1,0 +1,67 @@
+"""Inline mode: no Redis at all; the pipeline returns the finished item."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+import pytest
+from origin import Origin
+from origin_content import content
+from project import Project, attachment, item, paths
+
+
+@pytest.fixture
+def inline(tmp_path: Path) -> Project:
+    """A project in inline mode, whose Redis address leads nowhere."""
+    return Project(tmp_path / "project", {"CHUNKDL_MODE": "inline", "REDIS_URL": "redis://127.0.0.1:1"})
+
+
+def test_the_item_goes_on_with_its_files(inline: Project, origin: Origin) -> None:
+    sizes = {"a.pdf": 0, "b.pdf": 5_000_000}
+    inline.items = [item(*(attachment(origin.url(name, size), name) for name, size in sizes.items())), {"plain": 1}]
+
+    crawl = inline.crawl()
+
+    assert crawl.returncode == 0
+    plain, finished = sorted(inline.scraped(), key=len)
+    assert plain == {"plain": 1}
+    for path, (name, size) in zip(paths(finished), sizes.items(), strict=True):
+        assert Path(path).read_bytes() == content(name, size)
+    assert inline.seen() == inline.scraped()
+    assert crawl.stats["chunkdl/files/downloaded"] == 2
+
+
+def test_a_file_given_up_leaves_its_path_empty(inline: Project, origin: Origin) -> None:
+    inline.items = [item(attachment(origin.url("gone", 10, "status:404")), attachment(origin.url("there", 10)))]
+
+    crawl = inline.crawl()
+
+    [finished] = inline.scraped()
+    assert [bool(path) for path in paths(finished)] == [False, True]
+    assert crawl.log.count("Gave up") == 1
+
+
+def test_the_other_reactor_does_it_as_well(inline: Project, origin: Origin) -> None:
+    inline.settings["TWISTED_REACTOR"] = "twisted.internet.selectreactor.SelectReactor"
+    inline.items = [item(attachment(origin.url("a", 100_000)))]
+
+    crawl = inline.crawl()
+
+    assert crawl.returncode == 0
+    assert Path(paths(inline.scraped()[0])[0]).stat().st_size == 100_000
+
+
+def test_ctrl_c_ends_a_download_that_hangs_after_the_grace(inline: Project, origin: Origin) -> None:
+    inline.settings["CHUNKDL_SHUTDOWN_GRACE"] = 0.2
+    inline.items = [item(attachment(origin.url("slow", 5_000_000, "hold:gate:100000@get")))]
+    begun = origin.when("slow", lambda stats: stats.sent >= 100_000)
+
+    process = inline.start()
+    begun.result(60)
+    process.send_signal(signal.SIGINT)
+    crawl = inline.finish(process)
+
+    assert crawl.stats["finish_reason"] == "shutdown"
+    assert crawl.stats["chunkdl/failures/shutdown"] == 1
+    assert paths(inline.scraped()[0]) == [""]

@@ -1,0 +1,189 @@
+"""Ways to set it up, and what a wrong set-up says."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+from origin import Origin
+from project import Project, attachment, item, paths
+
+from scrapy_chunkdl.queue import embedded
+
+
+@pytest.fixture
+def with_addon(tmp_path: Path) -> Project:
+    """A project that only names the add-on and asks for the embedded server."""
+    settings: dict[str, Any] = {
+        "ADDONS": {"scrapy_chunkdl.Addon": 100},
+        "CHUNKDL_EMBEDDED_REDIS": True,
+        "ITEM_PIPELINES": {"probe.support.Seen": 300},
+    }
+    return Project(tmp_path / "project", settings)
+
+
+def data_folder(project: Project) -> Path:
+    return project.folder / ".scrapy" / "chunkdl-redis"
+
+
+def test_the_add_on_does_all_of_it_with_the_embedded_server(with_addon: Project, origin: Origin) -> None:
+    with_addon.items = [item(attachment(origin.url("a", 100_000), "a.bin"))]
+
+    crawl = with_addon.crawl()
+
+    assert crawl.returncode == 0, crawl.log
+    assert Path(paths(with_addon.scraped()[0])[0]).stat().st_size == 100_000
+    assert with_addon.seen() == with_addon.scraped()
+    assert "WARNING" not in crawl.log
+
+
+def test_the_embedded_server_keeps_queued_items_over_a_restart(with_addon: Project, origin: Origin) -> None:
+    folder = data_folder(with_addon)
+    server = embedded.start(folder)
+    with redis.Redis.from_url(server.url, protocol=2) as client:
+        client.rpush("files:items", json.dumps(item(attachment(origin.url("a", 10)))))
+        keeper_of = client.info("server")["process_id"]
+    server.close()
+    wait_until_gone(keeper_of)
+
+    with_addon.crawl()
+
+    assert len(with_addon.scraped()) == 1
+
+
+def test_two_crawls_share_the_embedded_server_and_the_last_stops_it(with_addon: Project, origin: Origin) -> None:
+    with_addon.items = [item(attachment(origin.url("a", 10, "hold:gate@get"), "a.bin"))]
+    asked = origin.when("a", lambda stats: stats.methods["GET"] >= 1)
+    first = with_addon.start()
+    asked.result(60)
+    with redis.Redis.from_url(embedded.url_for(data_folder(with_addon)), protocol=2) as client:
+        server = client.info("server")["process_id"]
+
+    with_addon.items = [item(attachment(origin.url("b", 10), "b.bin"))]
+    crawl = with_addon.crawl()
+    assert crawl.returncode == 0
+    assert Path(f"/proc/{server}").exists()
+    origin.release("gate")
+    with_addon.finish(first)
+
+    assert len(with_addon.scraped()) == 2
+    wait_until_gone(server)
+
+
+def test_the_embedded_server_outlives_no_crawl_that_was_killed(with_addon: Project, origin: Origin) -> None:
+    with_addon.items = [item(attachment(origin.url("a", 10, "hold:gate@get")))]
+    asked = origin.when("a", lambda stats: stats.methods["GET"] >= 1)
+    process = with_addon.start()
+    asked.result(60)
+    with redis.Redis.from_url(embedded.url_for(data_folder(with_addon)), protocol=2) as client:
+        server = client.info("server")["process_id"]
+
+    process.kill()
+    process.communicate()
+
+    wait_until_gone(server)
+
+
+def wait_until_gone(pid: int) -> None:
+    """Return when that process has ended; fails where it goes on."""
+    try:
+        handle = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    poll = select.poll()
+    poll.register(handle, select.POLLIN)
+    ended = poll.poll(60_000)
+    os.close(handle)
+    assert ended, f"process {pid} still runs"
+
+
+def test_naming_the_extension_as_well_is_fine(project: Project, origin: Origin) -> None:
+    project.settings["EXTENSIONS"] = {
+        "scrapy_chunkdl.extension.ChunkDownloader": 0,
+        "probe.support.WriteStats": 1,
+    }
+    project.items = [item(attachment(origin.url("a", 10)))]
+
+    crawl = project.crawl()
+
+    assert crawl.stats["chunkdl/items/finished"] == 1
+    assert len(project.scraped()) == 1
+
+
+def test_disabled_it_lets_items_pass(project: Project, origin: Origin) -> None:
+    project.settings["CHUNKDL_ENABLED"] = False
+    project.items = [item(attachment(origin.url("a", 10)))]
+
+    crawl = project.crawl()
+
+    assert paths(project.scraped()[0]) == [""]
+    assert "CHUNKDL_ENABLED is off" in crawl.log
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"CHUNKDL_TREADS": 3}, "CHUNKDL_TREADS is not a setting of scrapy-chunkdl. Did you mean CHUNKDL_THREADS?"),
+        ({"CHUNKDL_THREADS": "many"}, "CHUNKDL_THREADS = 'many': should be a whole number"),
+        (
+            {
+                "ITEM_PIPELINES": {
+                    "scrapy_chunkdl.pipelines.ChunkDownloadPipeline": 1,
+                    "scrapy_redis.pipelines.RedisPipeline": 2,
+                }
+            },
+            "they would go round for ever",
+        ),
+    ],
+)
+def test_a_wrong_set_up_ends_the_crawl_with_one_clear_message(
+    project: Project, client: redis.Redis, settings: dict[str, Any], message: str
+) -> None:
+    project.settings |= settings
+    client.rpush("files:items", '{"kept": 1}')
+
+    crawl = project.crawl()
+
+    assert crawl.returncode != 0
+    assert message in crawl.log
+    assert client.lrange("files:items", 0, -1) == [b'{"kept": 1}']
+
+
+def test_a_store_that_cannot_be_made_closes_the_crawl_and_loses_nothing(
+    project: Project, client: redis.Redis, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    project.settings["CHUNKDL_STORE"] = str(tmp_path / "file" / "store")
+    client.rpush("files:items", '{"kept": 1}')
+
+    crawl = project.crawl()
+
+    assert crawl.log.count("the folder cannot be made") == 1
+    assert crawl.stats["finish_reason"] == "chunkdl_store_unusable"
+    assert client.lrange("files:items", 0, -1) == [b'{"kept": 1}']
+
+
+def test_no_redis_at_the_address_closes_the_crawl_with_one_clear_message(project: Project, tmp_path: Path) -> None:
+    project.settings |= {"REDIS_URL": f"unix://{tmp_path}/nobody", "CHUNKDL_REDIS_WAIT": 0.3}
+
+    crawl = project.crawl()
+
+    assert crawl.stats["finish_reason"] == "chunkdl_redis_unreachable"
+    assert crawl.log.count("is it running, and is REDIS_URL right?") == 2  # the warning, then the error
+    assert "Traceback" not in crawl.log
+
+
+def test_an_item_that_cannot_be_queued_is_shown_whole_in_the_log(project: Project, tmp_path: Path) -> None:
+    project.settings |= {"REDIS_URL": f"unix://{tmp_path}/nobody", "CHUNKDL_REDIS_WAIT": 0.3}
+    project.items = [item(attachment("http://127.0.0.1:1/a"), mark="find me")]
+
+    crawl = project.crawl()
+
+    assert crawl.returncode == 0
+    assert "find me" in crawl.log
+    assert project.scraped() == []
