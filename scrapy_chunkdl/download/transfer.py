@@ -107,6 +107,7 @@ class Transfer:
         self._progress = progress
         self._client = FileClient(session, options, request.headers)
         self._sources = [_Source(url, url) for url in (request.url, *request.mirrors)]
+        self._main = self._sources[0]  # the one that was measured; the others must bring the same
         self._turn = 0
         self._expected = parse_expected(request.checksum) if request.checksum else None
         self._opening: _Opening | None = None
@@ -138,7 +139,7 @@ class Transfer:
     async def _measure(self) -> Remote:
         """Learn size, ranges and validators, from the first source that answers."""
         while True:
-            source = self._sources[0]
+            source = self._main = self._sources[0]
             insist = self._retrying()(self._measure_at)
             try:
                 remote = await insist(source)
@@ -514,7 +515,7 @@ class Transfer:
     async def _ask_for(self, span: Span, source: _Source, state: _Ranged) -> aiohttp.ClientResponse:
         headers = {"Range": f"bytes={span.position}-{span.stop - 1}"}
         validator = state.remote.validator.if_range()
-        if validator and source.conditional and source is self._sources[0] and source.url == self._request.url:
+        if validator and source.conditional and source is self._main:
             headers["If-Range"] = validator
         span.asked(time.monotonic())
         response = await self._ask("GET", source, headers)
@@ -565,20 +566,35 @@ class Transfer:
             raise RangeIgnored(f"{response.url} answered with a slice of an encoded form", status=206)
         if got.total is not None and got.total != size:
             raise self._other_size(got.total, state, source, 206)
-        if source.url != self._request.url:
-            theirs = parse_digests(headers, whole=False)
-            if any(theirs.get(name, digest) != digest for name, digest in state.remote.digests.items()):
-                raise Permanent(f"{source.url} is another file by its digest", reason="other_digest", status=206)
-        elif state.remote.validator.same_version(Validator.of(headers)) is False:
-            raise SourceChanged(f"{response.url} is another version now", status=206)
+        self._refuse_other_file(response, source, state.remote)
         if not got.start <= span.position < got.stop:
             raise RangeMismatch(f"{response.url} answered bytes {got.start}-{got.stop - 1}, not {span.position}-")
         state.confirmed = source.used = True
         return got
 
+    def _refuse_other_file(self, response: aiohttp.ClientResponse, source: _Source, remote: Remote) -> None:
+        """Raise unless a part is sure to be of the version, or file, that the transfer began with.
+
+        If-Range alone does not show it, for there are servers that do ranges and ignore it; a 206 has to carry the
+        validators (RFC 9110 §15.3.7). Only where a digest of the whole decides at the end need it not.
+        """
+        same = remote.validator.same_version(Validator.of(response.headers))
+        if source is self._main:
+            if same is False:
+                raise SourceChanged(f"{response.url} is another version now", status=206)
+            if same is None and not remote.digests:
+                raise RangeIgnored(f"{response.url} does not say of which version its part is", status=206)
+            return
+        theirs = parse_digests(response.headers, whole=False)
+        if any(theirs.get(name, digest) != digest for name, digest in remote.digests.items()):
+            raise Permanent(f"{source.url} is another file by its digest", reason="other_digest", status=206)
+        if not remote.digests and not same:
+            text = f"{source.url} cannot be told to be the same file: no checksum, other validators"
+            raise Permanent(text, reason="other_version", status=206)
+
     def _other_size(self, total: int, state: _Ranged, source: _Source, status: int) -> DownloadError:
         text = f"{source.url} has {total} bytes, not {state.plan.size}"
-        if source.url != self._request.url:
+        if source is not self._main:
             return Permanent(text, reason="other_size", status=status)
         if not state.confirmed and not state.remote.confirmed:
             return Remeasured(text, total=total, status=status)

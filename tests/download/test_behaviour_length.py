@@ -35,7 +35,9 @@ async def test_chunked_body_that_is_cut_is_not_taken_for_whole(client: Client) -
 
 async def test_close_delimited_body_shorter_than_a_known_size_is_not_whole(client: Client) -> None:
     await client.right(client.url("framing:close@get;ranges:none;cut:0.5@get@2"))
-    await client.fails(client.url("framing:close@get;ranges:none;cut:0.5@get", name="never"), "short_body", name="never")
+    await client.fails(
+        client.url("framing:close@get;ranges:none;cut:0.5@get", name="never"), "short_body", name="never"
+    )
 
 
 @pytest.mark.parametrize("faults", ["extra:10@get@1", "extra:10@get", "ranges:none;extra:10"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from fetching import CHUNK, Client
 from origin import Origin
+from origin_content import expected_sha256
 
 # Slow enough that every source gets its share.
 PACED = "rate:2000000"
@@ -40,6 +41,22 @@ async def test_mirror_with_another_digest_is_dropped(client: Client) -> None:
     size = 60 * CHUNK
     other = client.url("digest:repr", name="m", key="another", size=size)
     await client.right(client.url(f"digest:repr;{PACED}", size=size), size=size, mirrors=(other,))
+
+
+async def test_mirror_that_cannot_be_told_to_be_the_same_file_is_dropped(client: Client, origin: Origin) -> None:
+    # The same size, and not a word about which bytes.
+    size = 60 * CHUNK
+    other = client.url("etag:none;date:none", name="m", key="another", size=size)
+    await client.right(client.url(PACED, size=size), size=size, mirrors=(other,))
+    assert origin.stats("m").requests > 0
+
+
+async def test_mirror_with_other_validators_is_used_where_a_checksum_decides(client: Client, origin: Origin) -> None:
+    size = 60 * CHUNK
+    expected = f"sha256:{expected_sha256('file.bin', size)}"
+    mirror = _mirror(client, "m", f"etag:none;date:none;{PACED}", size=size)
+    await client.right(client.url(PACED, size=size), size=size, mirrors=(mirror,), checksum=expected)
+    assert origin.stats("m").sent > 0
 
 
 @pytest.mark.parametrize("fault", ["status:404", "status:500", "status:404@get", "reset"])

@@ -51,6 +51,12 @@ _kinds = st.one_of(
     _words("digest", st.sampled_from(["repr", "digest", "md5", "goog"])),
     _words("splice", _amounts),
 )
+
+
+def _now_and_then(fault: str) -> st.SearchStrategy[str]:
+    return _counts.map(lambda count: f"{fault}{count}" if fault else "")
+
+
 _lies_of_head = _words("length", st.sampled_from(["none", "0", "-1", "+1", "10", f"+{CHUNK}"])).map("{}@head".format)
 _faults = st.one_of(st.tuples(_kinds, _methods, _counts).map("".join), _lies_of_head)
 
@@ -91,7 +97,23 @@ cases = st.builds(
 ).filter(lambda case: case.can_be_told)
 
 
-@settings(
+_changing = st.builds(
+    Case,
+    size=st.sampled_from([3 * CHUNK, 6 * CHUNK + 123]),
+    faults=st.tuples(
+        st.sampled_from(["change@2-", "change@3-", "change@4-", "change@5-", "change@3-4", "change@50%"]),
+        _words("etag", st.sampled_from(["none", "weak", "backend", "per-request"])).flatmap(_now_and_then),
+        _words("date", st.sampled_from(["none", "now", "backend"])).flatmap(_now_and_then),
+        st.sampled_from(["", "ifrange:date", "ifrange:never", "ifrange:ignored"]).flatmap(_now_and_then),
+        st.sampled_from(["", f"cut:{CHUNK}@range", "cut:0.5@3", "status:503@30%", "ranges:ignored@range@40%"]),
+    ),
+    lead=st.just("direct"),
+    probe=st.sampled_from(["head", "range"]),
+    connections=st.sampled_from([1, 2, 4]),
+    seed=st.integers(0, 99),
+)
+
+_settings = settings(
     max_examples=int(EXAMPLES or 300),
     derandomize=EXAMPLES is None,
     deadline=None,
@@ -100,8 +122,21 @@ cases = st.builds(
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.filter_too_much],
     phases=[Phase.explicit, Phase.generate, Phase.shrink],
 )
+
+
+@_settings
 @given(case=cases)
 async def test_right_file_or_an_error_whatever_the_faults(origin: Origin, case: Case) -> None:
+    await _hold_to_it(origin, case)
+
+
+@_settings
+@given(case=_changing)
+async def test_versions_never_mix_whatever_the_validators(origin: Origin, case: Case) -> None:
+    await _hold_to_it(origin, case)
+
+
+async def _hold_to_it(origin: Origin, case: Case) -> None:
     origin.reset()
     with tempfile.TemporaryDirectory() as folder:
         options = replace(HASTY, probe=case.probe, chunks_per_file=case.connections)
