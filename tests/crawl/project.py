@@ -36,6 +36,8 @@ FEEDS = {f"items-{os.getpid()}.jsonl": {"format": "jsonlines"}}
 
 SUPPORT = """
 import json
+import os
+import resource
 from pathlib import Path
 
 from scrapy import signals
@@ -55,8 +57,10 @@ class WriteStats:
     def closed(self):
         folder = Path(self.crawler.settings["STATS_FOLDER"])
         folder.mkdir(exist_ok=True)
-        path = folder / f"{id(self)}-{__import__('os').getpid()}.json"
-        path.write_text(json.dumps(self.crawler.stats.get_stats(), default=str))
+        path = folder / f"{id(self)}-{os.getpid()}.json"
+        kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        stats = {**self.crawler.stats.get_stats(), "max_rss": kilobytes * 1024}
+        path.write_text(json.dumps(stats, default=str))
 
 
 class Seen:

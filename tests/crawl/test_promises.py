@@ -1,0 +1,163 @@
+"""What the whole promises under load and violence: flat memory, nothing lost when killed, closing that always ends."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+from pathlib import Path
+
+import pytest
+import redis
+from origin import Origin
+from origin_content import content, expected_sha256
+from project import Project, attachment, item, paths
+
+GIB = 1 << 30
+MB = 1_000_000
+
+
+def test_a_gigabyte_takes_less_than_150_mb_of_memory(project: Project, origin: Origin) -> None:
+    project.items = [item(attachment(origin.url("big.bin", GIB), "big.bin"))]
+
+    crawl = project.crawl()
+
+    path = Path(paths(project.scraped()[0])[0])
+    with path.open("rb") as file:
+        digest = hashlib.sha256()
+        while block := file.read(1 << 20):
+            digest.update(block)
+    path.unlink()
+    assert digest.hexdigest() == expected_sha256("big.bin", GIB)
+    assert crawl.stats["max_rss"] < 150 * MB
+
+
+def test_a_killed_crawl_loses_nothing_and_the_next_one_resumes(
+    project: Project, origin: Origin, client: redis.Redis
+) -> None:
+    size, chunk = 8 * MB, 262_144
+    project.settings |= {"CHUNKDL_LEASE": 1, "CHUNKDL_CHUNK_SIZE": chunk, "CHUNKDL_CONCURRENT_CHUNKS_PER_FILE": 2}
+    url = origin.url("big.bin", size, "hold:gate:3000000@get")
+    project.items = [item(attachment(url, "big.bin"))]
+    stopped = origin.when("big.bin", lambda stats: stats.sent >= 6 * MB)
+
+    process = project.start()
+    stopped.result(60)
+    wait_for_journal(project)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert client.zcard("{files:items}:leases") == 1
+    assert list(project.files()) != []
+    origin.release("gate")
+
+    project.items = []
+    client.zadd("{files:items}:leases", {client.zrange("{files:items}:leases", 0, 0)[0]: 1})  # its time has passed
+    crawl = project.crawl()
+
+    [finished] = project.scraped()
+    assert Path(paths(finished)[0]).read_bytes() == content("big.bin", size)
+    assert list(project.files()) == [str(Path(paths(finished)[0]).relative_to(project.folder / "downloads"))]
+    assert crawl.stats["chunkdl/bytes/resumed"] >= 6 * MB - 2 * chunk
+    assert client.exists("{files:items}:leases", "{files:items}:payload") == 0
+
+
+def wait_for_journal(project: Project) -> None:
+    """Return once a checkpoint was written after all bytes had come: the journal's last line names their end."""
+    while True:
+        for journal in project.folder.rglob("*.journal"):
+            ranges = [json.loads(line.rpartition(b" ")[0]) for line in journal.read_bytes().splitlines()[1:]]
+            if sum(stop - start for line in ranges for start, stop in line) >= 6 * MB:
+                return
+
+
+@pytest.mark.parametrize(
+    "reactor",
+    [
+        {},
+        {"TWISTED_REACTOR": "twisted.internet.selectreactor.SelectReactor"},
+        {"TWISTED_REACTOR_ENABLED": False, "TELNETCONSOLE_ENABLED": False},
+    ],
+    ids=["asyncio", "select", "reactorless"],
+)
+def test_closing_in_the_middle_of_a_slow_pipeline_ends_and_the_item_is_acknowledged(
+    project: Project, origin: Origin, client: redis.Redis, tmp_path: Path, reactor: dict[str, object]
+) -> None:
+    fifo = tmp_path / "gate"
+    os.mkfifo(fifo)
+    project.settings |= reactor | {
+        "ITEM_PIPELINES": {"scrapy_chunkdl.pipelines.ChunkDownloadPipeline": 1, "probe.support.Slow": 2},
+        "GATE": str(fifo),
+    }
+    project.support = """
+    from scrapy.utils.defer import maybe_deferred_to_future
+    from twisted.internet.defer import Deferred
+    import threading
+
+    from scrapy_chunkdl.engine import thread_caller
+
+    class Slow:
+        @classmethod
+        def from_crawler(cls, crawler):
+            self = cls()
+            self.gate = crawler.settings["GATE"]
+            return self
+
+        async def process_item(self, item):
+            print("IN THE PIPELINE", flush=True)
+            fired = Deferred()
+            call = thread_caller()
+
+            def wait():
+                open(self.gate).read()
+                call(lambda: fired.callback(None))
+
+            threading.Thread(target=wait, daemon=True).start()
+            await maybe_deferred_to_future(fired)
+            return item
+    """
+    project.items = [item(attachment(origin.url("a.bin", 1000)))]
+
+    process = project.start()
+    assert process.stdout is not None
+    read_until(process.stdout, "IN THE PIPELINE")
+    process.send_signal(signal.SIGINT)
+    read_until(process.stdout, "Closing spider")
+    fifo.write_text("go on")
+    crawl = project.finish(process)
+
+    assert crawl.returncode == 0
+    assert crawl.stats["finish_reason"] == "shutdown"
+    assert len(project.scraped()) == 1
+    assert client.keys("*") == []
+
+
+def read_until(lines: object, text: str) -> None:
+    for line in lines:  # type: ignore[attr-defined]
+        if text in line:
+            return
+    raise AssertionError(f"the crawl ended without {text!r}")
+
+
+def test_redis_away_for_a_while_is_waited_for(project: Project, origin: Origin, tmp_path: Path) -> None:
+    from servers import Server, binary_of
+
+    with Server(binary_of("valkey")) as server:
+        project.settings |= {"REDIS_URL": server.url}
+        project.items = [item(attachment(origin.url("a.bin", 2 * MB, "hold:gate:1000@get"), "a.bin"))]
+        begun = origin.when("a.bin", lambda stats: stats.sent >= 1000)
+
+        process = project.start()
+        begun.result(60)
+        server.kill()
+        origin.release("gate")
+        assert process.stdout is not None
+        read_until(process.stdout, "Waiting for it")
+        server.start()
+        crawl = project.finish(process)
+
+        assert crawl.returncode == 0
+        assert crawl.log.count("Redis is back") == 1
+        assert len(project.scraped()) == 1
+        with server.client() as client:
+            assert client.keys("*") == []
