@@ -19,6 +19,7 @@ FALLBACK = "file"
 
 _LONGEST_EXTENSION = 20
 _FORBIDDEN = re.compile(r'[<>:"|?*]')
+_EXTENDED = re.compile(r"filename\*\s*=\s*([\w-]*)'[^']*'([^;\s]+)")
 _RESERVED = re.compile(r"^(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])(?=\.|$)", re.IGNORECASE)
 
 
@@ -61,14 +62,14 @@ def name_from_content_disposition(header: str | None) -> str | None:
     """Return the safe file name a Content-Disposition header offers, the extended form first (RFC 6266 §4.3)."""
     if not header:
         return None
-    message = Message()
-    message["Content-Disposition"] = _as_latin1_text(header)
-    extended = re.search(r"filename\*\s*=\s*([\w-]*)'[^']*'([^;\s]+)", header)
+    extended = _EXTENDED.search(header)
     if extended:  # RFC 8187: charset'language'percent-encoded
         try:
             return safe_name(unquote(extended[2], encoding=extended[1] or "utf-8", errors="strict"))
         except (LookupError, UnicodeDecodeError):
-            pass  # RFC 6266 §4.3: a form that cannot be understood is ignored, the plain one is used
+            header = _EXTENDED.sub("", header)  # RFC 6266 §4.3: one that cannot be understood is ignored
+    message = Message()
+    message["Content-Disposition"] = _as_latin1_text(header)
     name = message.get_filename()
     return safe_name(name) if name else None
 

@@ -1,0 +1,128 @@
+"""Names from items, servers and URLs: safe whatever they say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from scrapy_chunkdl import naming
+
+URL = "https://example.org/files/a.pdf"
+
+
+@pytest.mark.parametrize(
+    ("raw", "safe"),
+    [
+        ("report.pdf", "report.pdf"),
+        ("年报 2022.pdf", "年报 2022.pdf"),
+        ("../../etc/passwd", "passwd"),
+        ("..\\..\\boot.ini", "boot.ini"),
+        ("/etc/passwd", "passwd"),
+        ("C:\\Windows\\notes.txt", "notes.txt"),
+        ("a\x00b.pdf", "ab.pdf"),
+        ("a\r\nb\x1b[31m.pdf", "ab[31m.pdf"),
+        ("CON", "_CON"),
+        ("nul.txt", "_nul.txt"),
+        ("com1.tar.gz", "_com1.tar.gz"),
+        ("console.txt", "console.txt"),
+        ("name. . .", "name"),
+        ("  spaced.pdf  ", "spaced.pdf"),
+        ("invoice\u202efdp.exe", "invoicefdp.exe"),
+        ("zero\u200bwidth.pdf", "zerowidth.pdf"),
+        ('a<b>c:"d|e?f*.pdf', "a_b_c__d_e_f_.pdf"),
+        ("e\u0301.pdf", "\u00e9.pdf"),
+        ("a.pdf.part", "a.pdf.part_"),
+        (".htaccess", "htaccess"),
+    ],
+)
+def test_a_name_is_made_safe(raw: str, safe: str) -> None:
+    assert naming.safe_name(raw) == safe
+
+
+@pytest.mark.parametrize("raw", ["", ".", "..", "...", "/", "\\", " ", "\x00", "\u202e", "a/.."])
+def test_nothing_left_is_no_name(raw: str) -> None:
+    assert naming.safe_name(raw) is None
+
+
+def test_a_long_name_is_cut_on_a_character_and_keeps_its_extension() -> None:
+    name = naming.safe_name("报" * 200 + ".tar.xz")
+
+    assert name is not None
+    assert len(name.encode()) <= naming.MOST_BYTES
+    assert name.endswith("报.xz") or name.endswith(".xz")
+    assert "\ufffd" not in name
+
+
+@given(st.text(max_size=600))
+def test_whatever_comes_in_one_harmless_segment_comes_out(raw: str) -> None:
+    name = naming.safe_name(raw)
+
+    if name is not None:
+        assert 0 < len(name.encode()) <= naming.MOST_BYTES
+        assert not set(name) & set('/\\\0<>:"|?*\r\n')
+        assert name not in (".", "..")
+        assert name == name.strip(" .")
+        assert naming.safe_name(name) == name
+        assert naming.inside(Path("/store"), naming.file_path(URL, raw)).is_relative_to("/store")
+
+
+@pytest.mark.parametrize(
+    ("header", "name"),
+    [
+        ('attachment; filename="report.pdf"', "report.pdf"),
+        ("attachment; filename=report.pdf", "report.pdf"),
+        ("attachment; filename*=UTF-8''%e5%b9%b4%e6%8a%a5.pdf", "年报.pdf"),
+        ("attachment; filename=\"x.pdf\"; filename*=UTF-8''y.pdf", "y.pdf"),
+        ("attachment; filename*=UTF-8''%ff.pdf; filename=\"x.pdf\"", "x.pdf"),
+        ("attachment; filename*=klingon''%61.pdf; filename=x.pdf", "x.pdf"),
+        (r'attachment; filename="a\"b.pdf"', "a_b.pdf"),
+        ('inline; filename="../../evil.sh"', "evil.sh"),
+        ('attachment; filename="年报.pdf"', "年报.pdf"),
+        ("inline", None),
+        ("", None),
+        (None, None),
+    ],
+)
+def test_content_disposition_is_read(header: str | None, name: str | None) -> None:
+    assert naming.name_from_content_disposition(header) == name
+
+
+@pytest.mark.parametrize(
+    ("url", "name"),
+    [
+        (URL, "a.pdf"),
+        (URL + "?x=/b.txt#c", "a.pdf"),
+        ("https://example.org/%E5%B9%B4%E6%8A%A5.pdf", "年报.pdf"),
+        ("https://example.org/a%2F..%2Fb.pdf", "b.pdf"),
+        ("https://example.org/", None),
+        ("https://example.org", None),
+        ("http://[::1", None),
+    ],
+)
+def test_the_url_names_the_file_last(url: str, name: str | None) -> None:
+    assert naming.name_from_url(url) == name
+
+
+def test_two_files_of_one_name_do_not_meet_and_each_is_found_again() -> None:
+    first, second = naming.file_path(URL, "a.pdf"), naming.file_path(URL + "?2", "a.pdf")
+
+    assert first != second
+    assert first == naming.file_path(URL, "a.pdf")
+    assert first.endswith("/a.pdf")
+
+
+def test_a_distinct_name_keeps_stem_and_extension() -> None:
+    name = naming.distinct_name("a.pdf", URL)
+
+    assert name.startswith("a-")
+    assert name.endswith(".pdf")
+    assert len(naming.distinct_name("x" * 236 + ".pdf", URL).encode()) <= naming.MOST_BYTES
+
+
+@pytest.mark.parametrize("path", ["../x", "/etc/passwd", "a/../../x", "a\0b", "", "..\\x"])
+def test_a_path_that_leaves_the_store_is_refused(path: str) -> None:
+    with pytest.raises(ValueError, match="not a path inside the store"):
+        naming.inside(Path("/store"), path)
