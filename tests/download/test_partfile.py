@@ -1,0 +1,294 @@
+"""The part file and its journal: resumed when everything agrees, afresh when anything does not, whole or not there."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from scrapy_chunkdl.download.errors import Permanent
+from scrapy_chunkdl.download.headers import Validator
+from scrapy_chunkdl.download.partfile import Busy, PartFile, Published, read_published
+
+URL = "http://example.org/a.bin"
+SIZE = 100_000
+VALIDATOR = Validator('"v1"', "Mon, 01 Jan 2024 00:00:00 GMT", True)
+
+
+@pytest.fixture
+def final(tmp_path: Path) -> Path:
+    return tmp_path / "deep" / "er" / "a.bin"
+
+
+def open_part(final: Path, **changes: object) -> PartFile:
+    options: dict[str, object] = {"url": URL, "size": SIZE, "validator": VALIDATOR} | changes
+    return PartFile.open(final, **options)  # type: ignore[arg-type]
+
+
+def leave_half(final: Path) -> None:
+    part = open_part(final)
+    part.write(0, b"a" * 50_000)
+    part.checkpoint([(0, 50_000)])
+    part.close()
+
+
+def journal_of(final: Path) -> Path:
+    return final.with_name(final.name + ".part.journal")
+
+
+def test_what_was_safe_is_resumed(final: Path) -> None:
+    leave_half(final)
+
+    part = open_part(final)
+
+    assert list(part.done) == [(0, 50_000)]
+    assert part.fresh_reason is None
+    part.close()
+
+
+def test_published_it_has_its_name_its_record_and_nothing_beside_it(final: Path) -> None:
+    part = open_part(final)
+    part.write(0, b"a" * SIZE)
+    record = Published(URL, SIZE, VALIDATOR.etag, VALIDATOR.last_modified, "md5:00")
+
+    part.publish(record)
+
+    assert [path.name for path in final.parent.iterdir()] == ["a.bin"]
+    assert final.stat().st_mtime == 1704067200
+    found = read_published(final)
+    assert found is not None
+    assert (found.size, found.last_modified) == (SIZE, VALIDATOR.last_modified)
+    assert found.url in (URL, None)
+
+
+def test_a_file_of_the_wrong_size_is_not_published(final: Path) -> None:
+    part = open_part(final)
+
+    with pytest.raises(Permanent, match="has 100000 bytes, not 99999"):
+        part.publish(Published(URL, SIZE - 1))
+
+    assert not final.exists()
+    part.close()
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"url": URL + "?other"}, "another URL"),
+        ({"size": SIZE + 1}, "changed at its source"),
+        ({"validator": Validator('"v2"')}, "changed at its source"),
+        ({"validator": Validator()}, "no validator to tell"),
+    ],
+)
+def test_bytes_of_another_file_or_version_are_not_resumed(final: Path, changes: dict[str, object], reason: str) -> None:
+    leave_half(final)
+
+    part = open_part(final, **changes)
+
+    assert part.done.total == 0
+    assert part.fresh_reason is not None
+    assert reason in part.fresh_reason
+    part.close()
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        (lambda part, journal: journal.unlink(), "no journal"),
+        (lambda part, journal: journal.write_bytes(b""), "damaged or not ours"),
+        (lambda part, journal: journal.write_bytes(b"\x00\xff garbage\n"), "damaged or not ours"),
+        (lambda part, journal: journal.write_bytes(b'{"version": 1}\n'), "damaged or not ours"),
+        (lambda part, journal: newer(journal), "of version 2"),
+        (lambda part, journal: part.unlink(), "does not have the size"),
+        (lambda part, journal: os.truncate(part, 10), "does not have the size"),
+        (lambda part, journal: os.truncate(part, SIZE + 10), "does not have the size"),
+    ],
+)
+def test_a_damaged_journal_or_part_starts_afresh_and_says_so(final: Path, damage: object, reason: str) -> None:
+    leave_half(final)
+    damage(final.with_name("a.bin.part"), journal_of(final))  # type: ignore[operator]
+
+    part = open_part(final)
+
+    assert part.done.total == 0
+    assert reason in (part.fresh_reason or "")
+    part.close()
+
+
+def newer(journal: Path) -> None:
+    import json
+    import zlib
+
+    header = json.loads(journal.read_bytes().splitlines()[0].rpartition(b" ")[0])
+    text = json.dumps({**header, "chunkdl": 2}).encode()
+    journal.write_bytes(b"%s %08x\n" % (text, zlib.crc32(text)))
+
+
+def test_a_journal_torn_anywhere_claims_only_what_stands_whole_in_it(final: Path) -> None:
+    part = open_part(final)
+    for start in range(0, 50_000, 10_000):
+        part.write(start, b"a" * 10_000)
+        part.checkpoint([(start, start + 10_000)])
+    part.close()
+    whole = journal_of(final).read_bytes()
+    data = final.with_name("a.bin.part").read_bytes()
+
+    claimed = []
+    for length in range(len(whole), -1, -7):
+        journal_of(final).write_bytes(whole[:length])
+        final.with_name("a.bin.part").write_bytes(data)
+        part = open_part(final)
+        claimed.append(part.done.total)
+        assert all(stop <= 50_000 for _, stop in part.done)
+        part.close()
+
+    assert claimed[0] == 50_000
+    assert claimed == sorted(claimed, reverse=True)
+    assert claimed[-1] == 0
+
+
+def test_an_old_journal_never_outlives_the_bytes_it_was_about(final: Path) -> None:
+    leave_half(final)
+
+    part = open_part(final, journaled=False)  # the chunk size grew, say: too small for a journal now
+    part.close()
+
+    assert not journal_of(final).exists()
+    part = open_part(final)
+    assert part.done.total == 0
+    part.close()
+
+
+def test_two_downloads_never_hold_one_part_file(final: Path) -> None:
+    part = open_part(final)
+
+    with pytest.raises(Busy):
+        open_part(final)
+
+    part.close()
+    open_part(final).close()
+
+
+def test_the_lock_of_a_dead_process_is_gone(final: Path) -> None:
+    code = f"""
+    import os, sys
+    sys.path.insert(0, {str(Path(__file__).parent)!r})
+    from pathlib import Path
+    from test_partfile import leave_half, open_part
+    leave_half(Path({str(final)!r}))
+    part = open_part(Path({str(final)!r}))
+    print("held", flush=True)
+    sys.stdin.read()
+    """
+    process = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(code)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    with process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        with pytest.raises(Busy):
+            open_part(final)
+        process.kill()
+
+    part = open_part(final)
+
+    assert part.done.total == 50_000
+    part.close()
+
+
+@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
+def test_the_disk_has_the_bytes_before_the_journal_claims_them_and_the_name_comes_last(final: Path) -> None:
+    code = f"""
+    import sys
+    sys.path.insert(0, {str(Path(__file__).parent)!r})
+    from pathlib import Path
+    from test_partfile import *
+    part = open_part(Path({str(final)!r}))
+    part.write(0, b"a" * SIZE)
+    part.checkpoint([(0, SIZE)])
+    part.publish(Published(URL, SIZE))
+    """
+    calls = "trace=fdatasync,fsync,write,pwrite64,rename,renameat,renameat2"
+    traced = subprocess.run(
+        ["strace", "-f", "-y", "-e", calls, sys.executable, "-B", "-c", textwrap.dedent(code)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if "Operation not permitted" in traced.stderr:
+        pytest.skip("strace may not trace here")
+    folder = str(final.parent)
+    seen = [line for line in traced.stderr.splitlines() if folder in line]
+
+    def position(call: str, what: str, after: int = 0) -> int:
+        return next(n for n, line in enumerate(seen) if n >= after and call + "(" in line and what in line)
+
+    data = position("pwrite64", "a.bin.part>")
+    synced = position("fdatasync", "a.bin.part>", data)
+    claimed = position("write", "a.bin.part.journal", synced)
+    claim_synced = position("fdatasync", "a.bin.part.journal", claimed)
+    whole = position("fsync", "a.bin.part>", claim_synced)
+    named = next(n for n, line in enumerate(seen) if n > whole and "rename" in line and 'a.bin"' in line)
+    position("fsync", f"{folder}>", named)
+    assert not any("write(" in line and "a.bin.part.journal" in line for line in seen[data:synced])
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 256 KiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(folder)]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode != 0:
+        pytest.skip("needs the right to mount a small tmpfs")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def test_a_full_disk_is_noticed_before_the_first_byte(small_disk: Path) -> None:
+    with pytest.raises(Permanent, match="make room") as refusal:
+        open_part(small_disk / "a.bin", size=10_000_000)
+
+    assert refusal.value.reason == "disk_full"
+    assert not (small_disk / "a.bin").exists()
+
+
+def test_a_disk_that_fills_up_while_a_file_of_unknown_size_comes_is_told(small_disk: Path) -> None:
+    part = open_part(small_disk / "a.bin", size=None)
+
+    with pytest.raises(Permanent) as refusal:
+        write_a_megabyte(part)
+
+    assert refusal.value.reason == "disk_full"
+    part.discard()
+    assert list(small_disk.iterdir()) == []
+
+
+def write_a_megabyte(part: PartFile) -> None:
+    for offset in range(0, 1_000_000, 4096):
+        part.write(offset, b"a" * 4096)
+
+
+def test_a_read_only_folder_is_told(small_disk: Path) -> None:
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+
+    with pytest.raises(Permanent) as refusal:
+        open_part(small_disk / "a.bin")
+
+    assert refusal.value.reason == "read_only"
+
+
+def test_other_troubles_of_the_disk_keep_their_name(tmp_path: Path) -> None:
+    (tmp_path / "a.bin.part").mkdir()
+
+    with pytest.raises(Permanent, match=os.strerror(errno.EISDIR)) as refusal:
+        open_part(tmp_path / "a.bin")
+
+    assert refusal.value.reason == "disk_error"
