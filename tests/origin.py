@@ -19,8 +19,8 @@ Faults: ``name:arg:arg@when@when;name…``
         unless sent), ``auth:VALUE`` (401 unless sent)
     the file
         ``change`` (the next version), ``splice:N`` (next version's bytes from offset N on, nothing else changes),
-        ``corrupt:N`` (one byte wrong at offset N), ``encode:gzip|deflate|br|mislabel`` (forced Content-Encoding; ``br``
-        and ``mislabel`` say br and gzip over plain bytes)
+        ``corrupt:N`` (one byte wrong at offset N), ``encode:gzip|deflate|br|mislabel`` (forced Content-Encoding;
+        ``br`` names a coding few can undo, over bytes that are not the file's, ``mislabel`` says gzip over plain bytes)
     validators
         ``etag:none|weak|backend[:N]|per-request``, ``date:none|now|backend``, ``ifrange:date|never|ignored``
     ranges
@@ -990,7 +990,7 @@ def _represent(strikes: Strikes, key: str, size: int, version: int) -> tuple[Rep
     if corrupt := strikes.arg("corrupt"):
         source.corrupt_at = int(corrupt)
     coding = strikes.arg("encode")
-    if coding in ("gzip", "deflate"):
+    if coding in ("gzip", "deflate", "br"):
         source.raw = _encoded(key, size, version, coding)
     return source, {"mislabel": "gzip"}.get(coding, coding)
 
