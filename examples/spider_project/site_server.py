@@ -1,20 +1,28 @@
 """The small local site that the example crawls: an archive of made-up reports, 1 KB to 200 MB, served by aiohttp.
 
-Its files are generated, the same ones each time, into a folder outside version control. Some of it is troublesome on
-purpose, as real sites are: ``busy`` answers 503 twice before each file, ``flaky`` hangs up in the middle, ``nohead``
-refuses HEAD, ``norange`` knows no ranges.
+Its files are generated, the same ones each time, into a folder outside version control. Each connection gets a few
+megabytes a second, as from a real site, so that there is something to watch. Some of it is troublesome on purpose:
+``busy`` answers 503 twice before each file, ``flaky`` hangs up in the middle, ``nohead`` refuses HEAD, ``norange``
+knows no ranges.
 
-Run as a program it prints its address and serves until it is killed.
+Run as a program it prints its address and serves until it is killed, or until its standard input ends.
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import hashlib
 import html
+import os
 import socket
+import sys
+import threading
+import time
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass
+from email.utils import formatdate
 from pathlib import Path
 from urllib.parse import quote
 
@@ -22,7 +30,10 @@ from aiohttp import web
 
 KB, MB = 1000, 1000 * 1000
 BLOCK = 1 << 20
-HANG_UP_AFTER = 5 * MB
+WRITE = 1 << 16
+HANG_UP_AFTER = 2 * MB
+RATE = 2 * MB
+"""Bytes a second that one connection gets."""
 
 
 @dataclass(frozen=True)
@@ -76,10 +87,11 @@ def _make(path: Path, size: int) -> str:
 
 
 class Site:
-    """The handlers of the site."""
+    """The handlers of the site. ``rate`` is what one connection gets, in bytes a second."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, rate: float = RATE) -> None:
         self._folder = folder
+        self._rate = rate
         self._refused: Counter[str] = Counter()
         self.app = web.Application()
         self.app.router.add_get("/", self._index)
@@ -116,49 +128,46 @@ class Site:
         if trouble == "busy" and request.method == "GET" and self._refused[str(path)] < 2:
             self._refused[str(path)] += 1
             raise web.HTTPServiceUnavailable
-        if trouble == "norange":
-            return await _whole(request, path)
-        response = web.FileResponse(path)
-        if trouble == "flaky" and request.method == "GET":
-            return await _hang_up(request, path)
+        return await self._send(request, path, ranges=trouble != "norange", hangs_up=trouble == "flaky")
+
+    async def _send(self, request: web.Request, path: Path, *, ranges: bool, hangs_up: bool) -> web.StreamResponse:
+        """Send a file, or one range of it (RFC 9110 section 14)."""
+        status, size = path.stat(), path.stat().st_size
+        headers = {
+            "ETag": f'"{status.st_mtime_ns:x}-{size:x}"',
+            "Last-Modified": formatdate(status.st_mtime, usegmt=True),
+            "Accept-Ranges": "bytes" if ranges else "none",
+        }
+        start, stop, code = 0, size, 200
+        same_version = request.headers.get("If-Range") in (None, headers["ETag"], headers["Last-Modified"])
+        if ranges and same_version and request.method == "GET" and "Range" in request.headers:
+            try:
+                start, stop, _ = request.http_range.indices(size)
+            except ValueError:
+                raise web.HTTPRequestRangeNotSatisfiable(headers={"Content-Range": f"bytes */{size}"}) from None
+            if start >= stop:
+                raise web.HTTPRequestRangeNotSatisfiable(headers={"Content-Range": f"bytes */{size}"})
+            code = 206
+            headers["Content-Range"] = f"bytes {start}-{stop - 1}/{size}"
+        response = web.StreamResponse(status=code, headers={**headers, "Content-Length": str(stop - start)})
+        await response.prepare(request)
+        if request.method == "GET":
+            last = min(stop, start + HANG_UP_AFTER) if hangs_up else stop
+            with suppress(ConnectionResetError):  # a client may leave when it likes
+                await self._send_body(response, path, start, last)
+            if last < stop and request.transport is not None:
+                request.transport.close()
         return response
 
-
-async def _whole(request: web.Request, path: Path) -> web.StreamResponse:
-    """Serve a file as a server does that knows no ranges."""
-    response = web.StreamResponse(headers={"Accept-Ranges": "none", "Content-Length": str(path.stat().st_size)})
-    await response.prepare(request)
-    if request.method == "GET":
+    async def _send_body(self, response: web.StreamResponse, path: Path, start: int, stop: int) -> None:
+        began = time.monotonic()
         with path.open("rb") as file:
-            while block := file.read(BLOCK):
-                await response.write(block)
-    return response
-
-
-async def _hang_up(request: web.Request, path: Path) -> web.StreamResponse:
-    """Serve a range, but close the connection after some megabytes of it."""
-    size = path.stat().st_size
-    wanted = request.http_range
-    start, stop = wanted.start or 0, min(size, wanted.stop or size)
-    response = web.StreamResponse(
-        status=206,
-        headers={
-            "Content-Range": f"bytes {start}-{stop - 1}/{size}",
-            "Content-Length": str(stop - start),
-            "ETag": f'"{path.stat().st_mtime_ns:x}-{size:x}"',
-        },
-    )
-    await response.prepare(request)
-    with path.open("rb") as file:
-        file.seek(start)
-        left = min(stop - start, HANG_UP_AFTER)
-        while left > 0:
-            block = file.read(min(BLOCK, left))
-            await response.write(block)
-            left -= len(block)
-    if stop - start > HANG_UP_AFTER and request.transport is not None:
-        request.transport.close()
-    return response
+            file.seek(start)
+            for position in range(start, stop, WRITE):
+                await response.write(file.read(min(WRITE, stop - position)))
+                ahead = (position - start) / self._rate - (time.monotonic() - began)
+                if ahead > 0:
+                    await asyncio.sleep(ahead)
 
 
 def _page(title: str, body: str) -> web.Response:
@@ -168,8 +177,8 @@ def _page(title: str, body: str) -> web.Response:
 
 def _listen(preferred: Path) -> socket.socket:
     """Listen on the port of the last run if it is free: a file is known by its URL, so an interrupted run goes on."""
-    ports = [int(preferred.read_text()), 0] if preferred.exists() else [0]
-    for port in ports:
+    last = preferred.read_text() if preferred.exists() else ""
+    for port in [int(last), 0] if last.isdigit() else [0]:
         listener = socket.socket()
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -182,17 +191,25 @@ def _listen(preferred: Path) -> socket.socket:
     raise SystemExit("no free port on 127.0.0.1")
 
 
+def _end_with_stdin() -> None:
+    """End with whoever holds the other end of standard input, even if that one is killed."""
+    sys.stdin.buffer.read()
+    os._exit(0)
+
+
 def main() -> None:
     """Generate the files, then serve them."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--scale", type=float, default=1.0, help="shrink every file by this factor")
+    parser.add_argument("--rate", type=float, default=RATE, help="bytes a second that one connection gets")
     arguments = parser.parse_args()
+    threading.Thread(target=_end_with_stdin, daemon=True).start()
     make_files(arguments.folder, arguments.scale)
     listener = _listen(arguments.folder / "port")
     host, port = listener.getsockname()
     print(f"http://{host}:{port}/", flush=True)
-    web.run_app(Site(arguments.folder).app, sock=listener, print=None, access_log=None)
+    web.run_app(Site(arguments.folder, arguments.rate).app, sock=listener, print=None, access_log=None)
 
 
 if __name__ == "__main__":

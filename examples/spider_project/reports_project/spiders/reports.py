@@ -11,7 +11,11 @@ from scrapy_redis.spiders import RedisSpider
 
 
 class ReportsSpider(RedisSpider):
-    """Waits for start URLs in the Redis list ``reports:start_urls``."""
+    """Waits for start URLs in the Redis list ``reports:start_urls``.
+
+    It has neither ``start_urls`` nor ``start()``: RedisSpider takes the URLs from Redis whenever the spider is idle, as
+    JSON objects such as ``{"url": "https://example.com/"}``.
+    """
 
     name = "reports"
 
