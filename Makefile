@@ -5,12 +5,14 @@ VENV = .venv
 BIN = $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint docs clean
+.PHONY: help demo test lint settings outcomes clean
 
 help:
 	@echo "make demo    crawl a local site and download its files, with a bundled server instead of Redis"
 	@echo "make test    run the tests"
 	@echo "make lint    ruff and mypy"
+	@echo "make settings bring the table of settings in README.md up to date"
+	@echo "make outcomes run the same troubles against aria2 and curl, side by side"
 	@echo "make clean   remove what the others made"
 
 $(VENV)/installed: setup.cfg pyproject.toml
@@ -30,6 +32,12 @@ lint: $(VENV)/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+settings: $(VENV)/installed
+	$(BIN)/python docs/settings_table.py
+
+outcomes: $(VENV)/installed
+	$(BIN)/python benchmarks/outcomes.py
 
 clean:
 	rm -rf $(VENV) .cache build dist *.egg-info examples/spider_project/.cache examples/spider_project/.scrapy \

@@ -114,7 +114,7 @@ def _crawl() -> tuple[int, int]:
             interrupts += 1
             if interrupts == 1:
                 print("\nStopping. Running files get CHUNKDL_SHUTDOWN_GRACE to finish.", file=sys.stderr, flush=True)
-            crawl.send_signal(signal.SIGINT)  # the first stops it gracefully, the second at once
+            crawl.terminate()  # the first time it stops gracefully, the second at once
 
 
 def _interrupted(address: str, *, gracefully: bool) -> int:
