@@ -51,7 +51,7 @@ def test_an_unknown_setting_is_refused_and_the_nearest_named(name: str, near: st
 
 
 def test_an_unknown_spider_attribute_is_refused_too() -> None:
-    with pytest.raises(ConfigError, match="CHUNKDL_LEESE.*CHUNKDL_LEASE"):
+    with pytest.raises(ConfigError, match=r"CHUNKDL_LEESE.*CHUNKDL_LEASE"):
         read({}, chunkdl_leese=1)
 
 
