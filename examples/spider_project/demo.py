@@ -48,7 +48,7 @@ def main() -> int:
         return 1
     try:
         with _site(arguments.scale, arguments.rate) as address:
-            _prepare(server.url, address)
+            resumed = _prepare(server.url, address)
             began = time.monotonic()
             status, interrupts = _crawl()
             if interrupts:
@@ -56,7 +56,7 @@ def main() -> int:
             if arguments.spoil:
                 with next(STORE.rglob(arguments.spoil)).open("ab") as file:
                     file.write(b"!")
-            return _report(time.monotonic() - began) or status
+            return _report(time.monotonic() - began, resumed) or status
     finally:
         server.close()
 
@@ -81,12 +81,12 @@ def _site(scale: float, rate: float) -> Iterator[str]:
         site.communicate()
 
 
-def _prepare(redis_url: str, address: str) -> None:
-    """Put the start URL where a RedisSpider looks for it, all else cleared; or leave all as an interrupted run did."""
+def _prepare(redis_url: str, address: str) -> bool:
+    """Put the start URL where a RedisSpider looks for it, all else cleared; True to go on with an interrupted run."""
     if INTERRUPTED.exists() and INTERRUPTED.read_text() == address:
         INTERRUPTED.unlink()
         print("Going on where the interrupted run was.", flush=True)
-        return
+        return True
     INTERRUPTED.unlink(missing_ok=True)
     ITEMS.unlink(missing_ok=True)
     if STORE.exists() and not any(STORE.rglob("*.part")):
@@ -95,6 +95,7 @@ def _prepare(redis_url: str, address: str) -> None:
         for key in client.scan_iter("*reports:*"):
             client.delete(key)
         client.rpush("reports:start_urls", json.dumps({"url": address}))
+    return False
 
 
 def _crawl() -> tuple[int, int]:
@@ -125,7 +126,7 @@ def _interrupted(address: str, *, gracefully: bool) -> int:
     return 130
 
 
-def _report(elapsed: float) -> int:
+def _report(elapsed: float, resumed: bool) -> int:
     """Print the table; return 0 if every file of the site's list is there and right."""
     lines = (SITE_FOLDER / "sha256sums.txt").read_text("utf-8").splitlines()
     missing = {name: digest for digest, name in (line.split("  ", 1) for line in lines)}
@@ -142,10 +143,8 @@ def _report(elapsed: float) -> int:
         rate = f"{size / seconds / 1e6:.2f}" if seconds and outcome["status"] == "downloaded" else outcome["status"]
         verdict = "right" if right else f"WRONG {outcome['error'] or ''}"
         print(f"{_padded(name, 34)} {_amount(size):>10} {rate:>10} {_count(outcome['retries']):>7}  {verdict}")
-    print(
-        f"\n{_amount(total)} and {retries} retries in {elapsed:.1f} s, the crawl's start and end included: "
-        f"{total / elapsed / 1e6:.1f} MB/s."
-    )
+    print(f"\n{_amount(total)} and {retries} retries in {elapsed:.1f} s, the crawl's start and end included", end="")
+    print(", on top of what the interrupted run had." if resumed else f": {total / elapsed / 1e6:.1f} MB/s.")
     print(f"The items, with the paths filled in: {_shown(ITEMS)}\nThe files: {_shown(STORE)}/")
     if missing:
         print(f"Missing or wrong: {', '.join(sorted(missing))}", file=sys.stderr)
