@@ -68,6 +68,7 @@ class Consumer:
         bridge: Bridge,
         deliver: Deliver,
         *,
+        new_download: Callable[..., ItemDownload],
         wake: Callable[[], None],
     ) -> None:
         assert crawler.stats is not None
@@ -76,6 +77,7 @@ class Consumer:
         self._key = items_key
         self._bridge = bridge
         self._deliver = deliver
+        self._new_download = new_download
         self._wake = wake
         self._stats = crawler.stats
         self._most = config.batch_size * config.threads
@@ -216,10 +218,9 @@ class Consumer:
         if not isinstance(work.item, dict):
             self._bury(work, f"not a JSON object but {type(work.item).__name__}")
             return False
-        work.download = ItemDownload(
+        work.download = self._new_download(
+            work.item,
             attachments.find(work.item, self._config),
-            self._config,
-            self._stats,
             on_done=lambda download: self._downloaded(work, download),
             may_publish=work.is_ours,
         )

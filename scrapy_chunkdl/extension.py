@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
-from scrapy import Spider, signals
+from scrapy import Request, Spider, signals
 from scrapy.crawler import Crawler
 from scrapy.exceptions import DontCloseSpider, NotConfigured
 from scrapy.utils.misc import load_object
 from scrapy_redis.pipelines import RedisPipeline
 from twisted.internet.defer import Deferred
 
-from scrapy_chunkdl import engine
+from scrapy_chunkdl import engine, naming
 from scrapy_chunkdl.attachments import Attachment
 from scrapy_chunkdl.bridge import Bridge
 from scrapy_chunkdl.config import Config, ConfigError
@@ -39,6 +40,7 @@ class ChunkDownloader:
     def __init__(self, crawler: Crawler, config: Config) -> None:
         assert crawler.stats is not None
         self.config = config
+        self.file_path: Callable[..., str] | None = None
         self._crawler = crawler
         self._stats = crawler.stats
         self._inline: set[ItemDownload] = set()
@@ -78,7 +80,34 @@ class ChunkDownloader:
             raise RuntimeError("Downloads could not start, see the error above: the item was not queued.")
         return self._consumer.enqueue(item)
 
-    def download(self, attachments: Sequence[Attachment]) -> Deferred[None]:
+    def new_download(
+        self,
+        item: object,
+        attachments: Sequence[Attachment],
+        *,
+        on_done: Callable[[ItemDownload], None],
+        may_publish: Callable[[], bool] | None = None,
+    ) -> ItemDownload:
+        """Plan the files of one item; its jobs are still to be submitted to the bridge."""
+        return ItemDownload(
+            attachments,
+            self.config,
+            self._stats,
+            place=partial(self._place, item),
+            on_done=on_done,
+            may_publish=may_publish,
+        )
+
+    def _place(self, item: object, attachment: Attachment) -> tuple[Path, str | None]:
+        """Return the folder and the name of a file; without a name the server gives one. Raises ValueError."""
+        store = Path(self.config.store).absolute()
+        if self.file_path is None:
+            return store / naming.folder_for(attachment.url), attachment.filename
+        request = Request(attachment.url, headers=attachment.headers, meta={"filename": attachment.filename})
+        path = naming.inside(store, self.file_path(request, item=item))
+        return path.parent, path.name
+
+    def download(self, item: object, attachments: Sequence[Attachment]) -> Deferred[None]:
         """Download the files of one item without Redis. Fires when each is written back or given up."""
         if self._bridge is None:
             raise RuntimeError("Downloads could not start, see the error above: the item goes no further.")
@@ -89,7 +118,7 @@ class ChunkDownloader:
             download.give_up_cancelled()
             fired.callback(None)
 
-        download = ItemDownload(attachments, self.config, self._stats, on_done=done)
+        download = self.new_download(item, attachments, on_done=done)
         if download.is_done:
             fired.callback(None)
         else:
@@ -111,7 +140,13 @@ class ChunkDownloader:
         self._bridge.start()
         if self.config.mode == "queue":
             self._consumer = Consumer(
-                self._crawler, self.config, self.items_key, self._bridge, deliver, wake=self._hold.wake_idle_check
+                self._crawler,
+                self.config,
+                self.items_key,
+                self._bridge,
+                deliver,
+                new_download=self.new_download,
+                wake=self._hold.wake_idle_check,
             )
             self._consumer.open()
         self._progress = ProgressLog(self._crawler, self.config, self._bridge)

@@ -15,7 +15,6 @@ from typing import Any
 
 from scrapy.statscollectors import StatsCollector
 
-from scrapy_chunkdl import naming
 from scrapy_chunkdl.attachments import Attachment
 from scrapy_chunkdl.bridge import Job
 from scrapy_chunkdl.config import Config
@@ -57,6 +56,7 @@ class ItemDownload:
         config: Config,
         stats: StatsCollector,
         *,
+        place: Callable[[Attachment], tuple[Path, str | None]],
         on_done: Callable[[ItemDownload], None],
         may_publish: Callable[[], bool] | None = None,
     ) -> None:
@@ -65,13 +65,15 @@ class ItemDownload:
         self.jobs: list[Job] = []
         self._config = config
         self._stats = stats
+        self._place = place
         self._on_done = on_done
         self._may_publish = may_publish
-        self._attachments_of: dict[tuple[str, str | None], list[Attachment]] = {}
-        for attachment in attachments:
-            self._attachments_of.setdefault((attachment.url, attachment.filename), []).append(attachment)
+        self._same_file: dict[Job, Sequence[Attachment]] = {}
         self._left = 0
-        for same_file in self._attachments_of.values():
+        files: dict[tuple[str, str | None], list[Attachment]] = {}
+        for attachment in attachments:
+            files.setdefault((attachment.url, attachment.filename), []).append(attachment)
+        for same_file in files.values():
             self._plan(same_file)
 
     @property
@@ -83,8 +85,9 @@ class ItemDownload:
         """Count the files that were cancelled as given up: for an item that goes on without them."""
         for job in self.jobs:
             if job.cancelled:
-                same_file = self._attachments_of[job.request.url, job.request.name]
-                self._give_up(same_file, Transient("The crawl was stopped before it was finished.", reason="shutdown"))
+                self._give_up(
+                    self._same_file[job], Transient("The crawl was stopped before it was finished.", reason="shutdown")
+                )
 
     def _plan(self, same_file: Sequence[Attachment]) -> None:
         attachment = same_file[0]
@@ -93,19 +96,27 @@ class ItemDownload:
                 same_file, Permanent(f"Attachment cannot be fetched: {attachment.problem}.", reason="bad_attachment")
             )
             return
+        try:
+            folder, name = self._place(attachment)
+        except ValueError as error:
+            self._give_up(same_file, Permanent(f"{attachment.url} has no place: {error}", reason="bad_path"))
+            return
         request = FileRequest(
             url=attachment.url,
-            folder=Path(self._config.store).absolute() / naming.folder_for(attachment.url),
-            name=attachment.filename,
+            folder=folder,
+            name=name,
             headers=attachment.headers,
             checksum=attachment.checksum,
             mirrors=attachment.mirrors,
             may_publish=self._may_publish,
         )
         self._left += 1
-        self.jobs.append(Job(request, on_done=lambda job: self._job_done(job, same_file)))
+        job = Job(request, on_done=self._job_done)
+        self._same_file[job] = same_file
+        self.jobs.append(job)
 
-    def _job_done(self, job: Job, same_file: Sequence[Attachment]) -> None:
+    def _job_done(self, job: Job) -> None:
+        same_file = self._same_file[job]
         for reason, count in job.progress.retries.items():
             self._stats.inc_value(f"chunkdl/retries/{reason}", count)
         self._stats.inc_value("chunkdl/requests", job.progress.requests)

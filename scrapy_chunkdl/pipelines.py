@@ -9,12 +9,12 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from scrapy import Spider
+from scrapy import Request, Spider
 from scrapy.crawler import Crawler
 from scrapy.exceptions import DropItem
 from scrapy.utils.defer import maybe_deferred_to_future
 
-from scrapy_chunkdl import attachments
+from scrapy_chunkdl import attachments, naming
 from scrapy_chunkdl.engine import is_handed_on
 from scrapy_chunkdl.extension import ChunkDownloader
 
@@ -39,11 +39,23 @@ class ChunkDownloadPipeline:
         self._downloader = downloader
         self._config = downloader.config
         self._unknown_types: set[type] = set()
+        if type(self).file_path is not ChunkDownloadPipeline.file_path:
+            downloader.file_path = self.file_path
 
     @classmethod
     def from_crawler(cls, crawler: Crawler) -> ChunkDownloadPipeline:
         """Build the pipeline. Raises ``NotConfigured`` when CHUNKDL_ENABLED is off, ``ConfigError`` on bad settings."""
         return cls(ChunkDownloader.of(crawler))
+
+    def file_path(self, request: Request, response: None = None, info: None = None, *, item: Any = None) -> str:
+        """Return where a file goes, relative to CHUNKDL_STORE. To be overridden; the signature is FilesPipeline's.
+
+        ``request`` carries the URL and, in ``meta["filename"]``, the name the item wants; ``response`` and ``info`` are
+        always None. A file of another URL that has this path already is not overwritten: this one gets a name of its
+        own beside it. Raise ``ValueError`` to give the file up. As it stands here, the folder is made of the URL's hash
+        and an attachment without a name gets the server's.
+        """
+        return naming.file_path(request.url, request.meta.get("filename"))
 
     async def process_item(self, item: Any, spider: Spider | None = None) -> Any:
         """Send the item on its way if it has attachments.
@@ -58,7 +70,7 @@ class ChunkDownloadPipeline:
             self._warn_of_unknown_type(item)
             return item
         if self._config.mode == "inline":
-            await maybe_deferred_to_future(self._downloader.download(found))
+            await maybe_deferred_to_future(self._downloader.download(item, found))
             return item
         await maybe_deferred_to_future(self._downloader.enqueue(item))
         raise QueuedForDownload(self._downloader.items_key)

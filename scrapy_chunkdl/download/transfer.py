@@ -284,7 +284,7 @@ class Transfer:
 
     async def _store(self, remote: Remote, final: Path) -> FileResult:
         there = await _in_thread(read_published, final)
-        if there is not None and there.url not in (None, self._request.url):
+        if self._is_anothers(there):
             final = final.with_name(naming.distinct_name(final.name, self._request.url))
             there = await _in_thread(read_published, final)
         if there is not None and self._is_up_to_date(there, remote):
@@ -292,6 +292,9 @@ class Transfer:
         part = await self._open_part(final, remote)
         try:
             there = await _in_thread(read_published, final)  # by the download we may have waited for
+            if self._is_anothers(there):
+                await _in_thread(part.discard)
+                return await self._store(remote, final)
             if there is not None and self._is_up_to_date(there, remote):
                 await _in_thread(part.discard)
                 return self._result(there, final, "uptodate")
@@ -334,6 +337,10 @@ class Transfer:
                 self._progress.moved_at = time.monotonic() + _BUSY_LOOK
                 await self._close_opening()
                 await asyncio.sleep(_BUSY_LOOK)
+
+    def _is_anothers(self, there: Published | None) -> bool:
+        """Whether the name is taken by the file of another URL, which is never overwritten."""
+        return there is not None and there.url not in (None, self._request.url)
 
     def _is_up_to_date(self, there: Published, remote: Remote) -> bool:
         if remote.size is None or there.size != remote.size:
