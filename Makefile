@@ -19,8 +19,8 @@ help:
 $(VENV)/installed: setup.cfg pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or later is needed, this is " + sys.version.split()[0])'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --editable '.[embedded,test,dev]'
+	$(BIN)/python -m pip install -qq --upgrade pip
+	$(BIN)/python -m pip install -qq --editable '.[embedded,test,dev]'
 	@touch $@
 
 demo: $(VENV)/installed
@@ -35,7 +35,7 @@ lint: $(VENV)/installed
 	$(BIN)/mypy
 
 $(VENV)/docs-installed: $(VENV)/installed
-	$(BIN)/python -m pip install --quiet --editable '.[docs]'
+	$(BIN)/python -m pip install -qq --editable '.[docs]'
 	@touch $@
 
 docs: $(VENV)/docs-installed
