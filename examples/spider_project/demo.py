@@ -82,7 +82,7 @@ def _site(scale: float, rate: float) -> Iterator[str]:
 
 
 def _prepare(redis_url: str, address: str) -> bool:
-    """Put the start URL where a RedisSpider looks for it, all else cleared; True to go on with an interrupted run."""
+    """Put the start URL where a RedisSpider looks for it, all else cleared; True if files of an interrupted run stay."""
     if INTERRUPTED.exists() and INTERRUPTED.read_text() == address:
         INTERRUPTED.unlink()
         print("Going on where the interrupted run was.", flush=True)
@@ -95,7 +95,7 @@ def _prepare(redis_url: str, address: str) -> bool:
         for key in client.scan_iter("*reports:*"):
             client.delete(key)
         client.rpush("reports:start_urls", json.dumps({"url": address}))
-    return False
+    return STORE.exists()
 
 
 def _crawl() -> tuple[int, int]:
