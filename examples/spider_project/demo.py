@@ -82,7 +82,7 @@ def _site(scale: float, rate: float) -> Iterator[str]:
 
 
 def _prepare(redis_url: str, address: str) -> bool:
-    """Put the start URL where a RedisSpider looks for it, all else cleared; True if files of an interrupted run stay."""
+    """Put the start URL where RedisSpider looks for it, all else cleared. True if files of an interrupted run stay."""
     if INTERRUPTED.exists() and INTERRUPTED.read_text() == address:
         INTERRUPTED.unlink()
         print("Going on where the interrupted run was.", flush=True)
