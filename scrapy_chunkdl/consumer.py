@@ -180,14 +180,27 @@ class Consumer:
         self._asking = True
         prefix, asked_at = uuid.uuid4().hex, time.monotonic()
 
-        def claim() -> tuple[Sequence[Claimed], bool]:
-            batch = self._queue.claim(room, prefix)
-            return batch, not batch and not self._queue.has_work()
+        def claim() -> tuple[Sequence[Claimed], int, bool]:
+            batch, dead = self._queue.claim(room, prefix)
+            return batch, dead, not batch and not self._queue.has_work()
 
-        self._courier.call(claim, lambda answer: self._claimed(*answer, asked_at, full=len(answer[0]) == room))
+        def claimed(answer: tuple[Sequence[Claimed], int, bool]) -> None:
+            batch, dead, nothing_left = answer
+            self._claimed(batch, dead, nothing_left, asked_at, full=len(batch) + dead == room)
 
-    def _claimed(self, batch: Sequence[Claimed], nothing_left: bool, asked_at: float, *, full: bool) -> None:
+        self._courier.call(claim, claimed)
+
+    def _claimed(self, batch: Sequence[Claimed], dead: int, nothing_left: bool, asked_at: float, *, full: bool) -> None:
         self._asking = False
+        if dead:
+            self._stats.inc_value("chunkdl/items/dead", dead)
+            logger.warning(
+                "%d item(s) of %s were delivered %d times without an ack; no more: they are kept in %s.",
+                dead,
+                self._key,
+                self._config.max_deliveries,
+                self._queue.dead_key,
+            )
         if nothing_left and not self._found_empty:
             self._found_empty = True
             self._wake()

@@ -18,9 +18,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
-from redis.exceptions import RedisError
-
-from scrapy_chunkdl.queue.client import explain
+from scrapy_chunkdl.queue.client import REDIS_ERRORS, explain
 from scrapy_chunkdl.queue.item_queue import ItemQueue
 
 logger = logging.getLogger(__name__)
@@ -164,7 +162,7 @@ class Courier(threading.Thread):
         while True:
             try:
                 result = function()
-            except RedisError as error:
+            except REDIS_ERRORS as error:
                 self._note_trouble(error)
             else:
                 self._note_answer()
@@ -175,7 +173,7 @@ class Courier(threading.Thread):
                     raise QueueUnavailable("Redis cannot be reached and the crawl is closing")
             pause = min(pause * 2, _LONGEST_PAUSE)
 
-    def _note_trouble(self, error: RedisError) -> None:
+    def _note_trouble(self, error: Exception) -> None:
         now = time.monotonic()
         if self._trouble_since is None:
             self._trouble_since = now

@@ -10,8 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
-from redis.exceptions import RedisError
-
+from scrapy_chunkdl.queue.client import REDIS_ERRORS
 from scrapy_chunkdl.queue.item_queue import ItemQueue
 
 logger = logging.getLogger(__name__)
@@ -51,7 +50,7 @@ class Heartbeat(threading.Thread):
         asked_at = time.monotonic()
         try:
             lost = self._queue.renew(ids)
-        except RedisError as error:
+        except REDIS_ERRORS as error:
             logger.debug("Heartbeat missed: %s", error)
             return
         self._renewed(ids, lost, asked_at)

@@ -41,6 +41,17 @@ class Counts:
     failed: int
 
 
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """Who holds an item. ``held_for`` and ``runs_out_in`` are seconds by Redis' clock; negative: it has run out."""
+
+    id: str
+    owner: str
+    deliveries: int
+    held_for: float
+    runs_out_in: float
+
+
 def key_prefix(key: str) -> str:
     """Return what the names of derived keys begin with, so that they hash to the slot of ``key`` (cluster spec).
 
@@ -54,11 +65,20 @@ def key_prefix(key: str) -> str:
     return "{" + key + "}"
 
 
+def new_token() -> str:
+    """Return a name for this process that no other has: host, process id and a random part, without spaces."""
+    return f"{'-'.join(socket.gethostname().split())}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
+
+
 class ItemQueue:
     """One process's access to the queue on ``key``.
 
     ``client`` is a redis-py client that returns bytes. ``lease`` is in seconds. ``done_key`` is a list for finished
-    items, ``failed_max`` how many records ``:failed`` keeps (0: all). Every method may raise ``redis.RedisError``.
+    items, ``failed_max`` how many records ``:failed`` keeps (0: all). ``token`` names the owner of what is claimed.
+
+    A method may be called again when its reply was lost, with the same arguments and before any other call that
+    changes something: it does nothing twice and tells the same. Every method may raise what
+    :data:`scrapy_chunkdl.queue.client.REDIS_ERRORS` names. Raises ValueError for a key or token that cannot be used.
     """
 
     def __init__(
@@ -74,7 +94,7 @@ class ItemQueue:
     ) -> None:
         prefix = key_prefix(key)
         self.key = key
-        self.token = token or f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
+        self.token = token or new_token()
         self.leases_key = f"{prefix}:leases"
         self.payload_key = f"{prefix}:payload"
         self.tries_key = f"{prefix}:tries"
@@ -82,32 +102,36 @@ class ItemQueue:
         self.delayed_key = f"{prefix}:delayed"
         self.dead_key = f"{prefix}:dead"
         self.failed_key = f"{prefix}:failed"
-        self.pushes_key = f"{prefix}:pushes"
+        self.calls_key = f"{prefix}:calls"
+        if not self.token or self.token.split() != [self.token]:
+            raise ValueError(f"The token {token!r} must be one word: scripts tell owners by it.")
         self._client = client
         self._lease_ms = max(1, round(lease * 1000))
         self._max_deliveries = max_deliveries
         self._done_key = done_key
         self._failed_max = failed_max
         self._claim, self._renew, self._ack, self._retry, self._fail, self._push = (
-            self._script(name) for name in ("claim", "renew", "ack", "retry", "fail", "push")
+            load_script(client, name) for name in ("claim", "renew", "ack", "retry", "fail", "push")
         )
 
     def push(self, payloads: Sequence[bytes], number: int) -> None:
         """Append items. A second push with the ``number`` of the last one does nothing."""
-        self._push(keys=[self.key, self.pushes_key], args=[self.token, number, *payloads])
+        self._push(keys=[self.key, self.calls_key], args=[self.token, number, *payloads])
 
-    def claim(self, n: int, id_prefix: str) -> list[Claimed]:
-        """Lease up to ``n`` items, 100 at most; the same ``id_prefix`` again gives the same batch.
+    def claim(self, n: int, id_prefix: str) -> tuple[list[Claimed], int]:
+        """Lease up to ``n`` items, 100 at most; return them, and how many went to ``:dead`` on the way.
 
-        Items over the delivery limit go to ``:dead`` on the way, so fewer than ``n`` may come though more wait.
+        The dead ones were over the delivery limit; they count towards ``n``, so fewer may come though more wait.
+        ``id_prefix`` is new for each claim and without spaces; the same again gives the same batch.
         """
         keys = [self.key, self.leases_key, self.payload_key, self.tries_key, self.owner_key, self.delayed_key]
         arguments = [min(n, MOST_PER_CLAIM), self._lease_ms, self.token, id_prefix, self._max_deliveries]
-        _, *flat = self._claim(keys=[*keys, self.dead_key], args=arguments)
-        return [
+        dead, *flat = self._claim(keys=[*keys, self.dead_key], args=arguments)
+        batch = [
             Claimed(item_id.decode(), payload, int(deliveries))
             for item_id, deliveries, payload in zip(flat[::3], flat[1::3], flat[2::3], strict=True)
         ]
+        return batch, int(dead)
 
     def renew(self, ids: Iterable[str]) -> list[str]:
         """Make leases last from now again; return the ids that are lost."""
@@ -119,11 +143,12 @@ class ItemQueue:
         arguments: list[str | bytes | int] = [self.token]
         for item_id, payload in finished:
             arguments += [item_id, 0 if payload is None else 1, payload or b""]
-        keys = [self.leases_key, self.payload_key, self.tries_key, self.owner_key, self._done_key or self.owner_key]
-        return [item_id.decode() for item_id in self._ack(keys=keys, args=arguments)]
+        keys = [self.leases_key, self.payload_key, self.tries_key, self.owner_key, self.calls_key]
+        acked = self._ack(keys=[*keys, self._done_key or self.owner_key], args=arguments)
+        return [item_id.decode() for item_id in acked]
 
     def retry(self, item_id: str, delay: float) -> bool:
-        """Give an item back, to be claimed after ``delay`` seconds. False if it was not ours any more."""
+        """Give an item back, to be claimed after ``delay`` seconds. False if it was not ours, or was given back."""
         return bool(self._give_back([item_id], delay, refund=False))
 
     def release(self, ids: Sequence[str]) -> list[str]:
@@ -131,7 +156,7 @@ class ItemQueue:
         return self._give_back(ids, 0.0, refund=True)
 
     def fail(self, item_id: str, records: Sequence[Mapping[str, Any]]) -> bool:
-        """Record files given up of an item that goes on. False if it was not ours any more."""
+        """Record files given up of an item that goes on, once per delivery. False if it was not ours any more."""
         return self._record(item_id, "keep", records)
 
     def hold(self, item_id: str, records: Sequence[Mapping[str, Any]]) -> bool:
@@ -153,9 +178,24 @@ class ItemQueue:
         counts = self.counts()
         return bool(counts.waiting or counts.delayed)
 
+    def leases(self) -> list[Lease]:
+        """Tell who holds which item, the longest held first. Reads all leases: for people to look at."""
+        pipe = self._client.pipeline(transaction=False)
+        pipe.eval("return redis.call('TIME')", 1, self.leases_key)  # TIME alone has no slot in a cluster
+        pipe.zrange(self.leases_key, 0, -1, withscores=True).hgetall(self.owner_key).hgetall(self.tries_key)
+        (seconds, micros), ends, owners, tries = pipe.execute()
+        now = int(seconds) + int(micros) / 1e6
+        leases = []
+        for item_id, end_ms in ends:
+            if owner := owners.get(item_id):  # else it ended between the two reads
+                token, since_ms = owner.decode().rsplit(" ", 1)
+                held_for, runs_out_in = now - int(since_ms) / 1000, end_ms / 1000 - now
+                leases.append(Lease(item_id.decode(), token, int(tries.get(item_id, 0)), held_for, runs_out_in))
+        return sorted(leases, key=lambda lease: -lease.held_for)
+
     def forget(self) -> None:
-        """Remove what the queue remembers of this process. Called when it pushes no more."""
-        self._client.hdel(self.pushes_key, self.token)
+        """Remove what the queue remembers of this process's calls. Called when it makes no more."""
+        self._client.hdel(self.calls_key, *(f"{self.token} {call}" for call in ("push", "ack", "fail")))
 
     def close(self) -> None:
         """Close the connections."""
@@ -169,11 +209,13 @@ class ItemQueue:
         return [item_id.decode() for item_id in back]
 
     def _record(self, item_id: str, then: str, records: Sequence[Mapping[str, Any]]) -> bool:
-        keys = [self.leases_key, self.payload_key, self.tries_key, self.owner_key, self.failed_key, self.dead_key]
-        texts = [json.dumps(record, ensure_ascii=False).encode() for record in records]
-        return bool(self._fail(keys=keys, args=[self.token, item_id, then, self._failed_max, *texts]))
+        keys = [self.leases_key, self.payload_key, self.tries_key, self.owner_key, self.calls_key, self.failed_key]
+        texts = [json.dumps({**record, "delivery": item_id}, ensure_ascii=False).encode() for record in records]
+        return bool(self._fail(keys=[*keys, self.dead_key], args=[self.token, item_id, then, self._failed_max, *texts]))
 
-    def _script(self, name: str) -> Callable[..., Any]:
-        source = resources.files("scrapy_chunkdl.queue").joinpath("lua", f"{name}.lua").read_text(encoding="utf-8")
-        script: Callable[..., Any] = self._client.register_script(source)
-        return script
+
+def load_script(client: Any, name: str) -> Callable[..., Any]:
+    """Return ``lua/<name>.lua`` as a callable. It is sent by its hash, and in full where Redis does not know it."""
+    source = resources.files("scrapy_chunkdl.queue").joinpath("lua", f"{name}.lua").read_text(encoding="utf-8")
+    script: Callable[..., Any] = client.register_script(source)
+    return script

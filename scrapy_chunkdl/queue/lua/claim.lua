@@ -5,25 +5,32 @@
 -- Result: {items moved to :dead, id, deliveries, payload, id, deliveries, payload, ...}
 --
 -- Every delivery gets a new id, prefix:1, prefix:2, ...: a former owner's id means nothing any more, and the same
--- claim sent again (the reply was lost) finds its own ids and gives the same batch. O(n), whatever waits.
+-- claim sent again (the reply was lost) finds its own ids and gives what is still leased of them. O(n), whatever waits.
 if redis.replicate_commands then redis.replicate_commands() end -- Redis 5 and 6: TIME before writes
 local waiting, leases, payloads, tries, owners, delayed, dead = unpack(KEYS)
 local n, lease, token, prefix, most = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3], ARGV[4], tonumber(ARGV[5])
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local owner = token .. ' ' .. now
 local result = {0}
+if n < 1 then return result end
 
-if redis.call('HEXISTS', payloads, prefix .. ':1') == 1 then
-  for i = 1, n do
-    local id = prefix .. ':' .. i
-    local payload = redis.call('HGET', payloads, id)
-    if not payload then break end
-    result[#result + 1] = id
-    result[#result + 1] = tonumber(redis.call('HGET', tries, id))
-    result[#result + 1] = payload
+local ids = {}
+for i = 1, n do ids[i] = prefix .. ':' .. i end
+local made_before = false
+for i, payload in ipairs(redis.call('HMGET', payloads, unpack(ids))) do
+  if payload then
+    made_before = true
+    local holder = redis.call('HGET', owners, ids[i])
+    if holder and string.sub(holder, 1, #token + 1) == token .. ' ' then
+      redis.call('ZADD', leases, now + lease, ids[i])
+      result[#result + 1] = ids[i]
+      result[#result + 1] = tonumber(redis.call('HGET', tries, ids[i]))
+      result[#result + 1] = payload
+    end
   end
-  return result
 end
+if made_before then return result end
 
 local leased = 0
 local function deliver(payload, deliveries)
@@ -33,11 +40,11 @@ local function deliver(payload, deliveries)
     return
   end
   leased = leased + 1
-  local id = prefix .. ':' .. leased
+  local id = ids[leased]
   redis.call('ZADD', leases, now + lease, id)
   redis.call('HSET', payloads, id, payload)
   redis.call('HSET', tries, id, deliveries)
-  redis.call('HSET', owners, id, token)
+  redis.call('HSET', owners, id, owner)
   result[#result + 1] = id
   result[#result + 1] = deliveries
   result[#result + 1] = payload
@@ -45,16 +52,16 @@ end
 
 local looked_at = 0
 for _, due in ipairs({leases, delayed}) do
-  local ids = redis.call('ZRANGEBYSCORE', due, '-inf', now, 'LIMIT', 0, n - looked_at)
-  looked_at = looked_at + #ids
-  for _, id in ipairs(ids) do
+  local over = redis.call('ZRANGEBYSCORE', due, '-inf', now, 'LIMIT', 0, n - looked_at)
+  looked_at = looked_at + #over
+  for _, id in ipairs(over) do
     local payload = redis.call('HGET', payloads, id)
-    local deliveries = tonumber(redis.call('HGET', tries, id)) + 1
+    local deliveries = (tonumber(redis.call('HGET', tries, id)) or 0) + 1
     redis.call('ZREM', due, id)
     redis.call('HDEL', payloads, id)
     redis.call('HDEL', tries, id)
     redis.call('HDEL', owners, id)
-    deliver(payload, deliveries)
+    if payload then deliver(payload, deliveries) end -- gone only where Redis may evict keys
   end
 end
 for _ = looked_at + 1, n do

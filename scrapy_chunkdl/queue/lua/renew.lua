@@ -6,9 +6,11 @@
 if redis.replicate_commands then redis.replicate_commands() end -- Redis 5 and 6: TIME before writes
 local time = redis.call('TIME')
 local until_ms = time[1] * 1000 + math.floor(time[2] / 1000) + tonumber(ARGV[2])
+local mine = ARGV[1] .. ' '
 local lost = {}
 for i = 3, #ARGV do
-  if redis.call('HGET', KEYS[2], ARGV[i]) == ARGV[1] then
+  local owner = redis.call('HGET', KEYS[2], ARGV[i])
+  if owner and string.sub(owner, 1, #mine) == mine then
     redis.call('ZADD', KEYS[1], until_ms, ARGV[i])
   else
     lost[#lost + 1] = ARGV[i]

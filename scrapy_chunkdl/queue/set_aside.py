@@ -1,0 +1,138 @@
+"""Items set aside: those whose files were given up, in ``:failed``, and those nobody may claim any more, in ``:dead``.
+
+For a person to look at, put back or drop, with no crawl running. Knows Redis and the shape of an entry: a record in
+``:failed`` is a JSON object whose ``delivery`` is the same for all files of one item, and whose last field, ``item``,
+is the item as it was in the list, byte for byte; an entry in ``:dead`` is such an item alone.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from scrapy_chunkdl.queue.item_queue import key_prefix, load_script
+
+PAGE = 100
+"""Entries read at once: a reader must not keep Redis from its work."""
+
+_ITEM = b', "item": '
+
+
+@dataclass(frozen=True, slots=True)
+class SetAsideItem:
+    """One item, with what is told of each of its files. ``payload`` is None for a record whose item is in ``:dead``."""
+
+    entries: tuple[bytes, ...]
+    records: tuple[dict[str, Any], ...]
+    payload: bytes | None
+
+    def mentions(self, text: str) -> bool:
+        """Whether ``text`` occurs in the item or its records."""
+        return any(text in entry.decode(errors="replace") for entry in self.entries)
+
+
+def everything(item: SetAsideItem) -> bool:
+    """Want every item."""
+    return True
+
+
+class SetAside:
+    """The items of one list: make it with :meth:`failed` or :meth:`dead`. Methods raise as ItemQueue's do."""
+
+    def __init__(self, client: Any, key: str, name: str, read: Callable[[bytes], _Entry]) -> None:
+        self._client = client
+        self._key = key
+        self._list = f"{key_prefix(key)}:{name}"
+        self._read = read
+        self._take_out = load_script(client, "take_out")
+
+    @classmethod
+    def failed(cls, client: Any, key: str) -> SetAside:
+        """Items of the list ``key`` that have records in ``:failed``. Putting back one that went on does it again."""
+        return cls(client, key, "failed", _read_record)
+
+    @classmethod
+    def dead(cls, client: Any, key: str) -> SetAside:
+        """Items of the list ``key`` that are in ``:dead``. Putting one back counts its deliveries from 1 again."""
+        return cls(client, key, "dead", lambda raw: _Entry(raw, None, raw, None))
+
+    def __iter__(self) -> Iterator[SetAsideItem]:
+        """Read all items, oldest first, page by page; what is added meanwhile is left out."""
+        start, end = 0, self._client.llen(self._list)
+        while items := self._page(start, end):
+            yield from items
+            start += sum(len(item.entries) for item in items)
+
+    def put_back(self, wanted: Callable[[SetAsideItem], bool] = everything) -> int:
+        """Move wanted items to the end of the waiting list, one by one, each at once. Return how many."""
+        return self._sweep(lambda item: item.payload is not None and wanted(item), then_push=True)
+
+    def drop(self, wanted: Callable[[SetAsideItem], bool] = everything) -> int:
+        """Forget wanted items, one by one. Return how many."""
+        return self._sweep(wanted, then_push=False)
+
+    def _sweep(self, wanted: Callable[[SetAsideItem], bool], *, then_push: bool) -> int:
+        taken = start = 0
+        end = self._client.llen(self._list)  # an item put back may fail again while this runs: not swept twice
+        while items := self._page(start, end):
+            for item in items:
+                if not wanted(item):
+                    start += len(item.entries)
+                    continue
+                arguments = [int(then_push), item.payload or b"", *item.entries]
+                taken += bool(self._take_out(keys=[self._list, self._key], args=arguments))
+                end -= len(item.entries)
+        return taken
+
+    def _page(self, start: int, end: int) -> list[SetAsideItem]:
+        """Read at least one whole item from ``start`` on, if there is one before ``end``."""
+        size = PAGE
+        while start < end:
+            stop = min(start + size, end)
+            items = _group([self._read(raw) for raw in self._client.lrange(self._list, start, stop - 1)])
+            if stop == end:
+                return items
+            if len(items) > 1:
+                return items[:-1]  # the last may go on behind this page
+            size *= 2
+        return []
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    raw: bytes
+    record: dict[str, Any] | None
+    payload: bytes | None
+    delivery: str | None
+
+
+def _read_record(raw: bytes) -> _Entry:
+    # the first occurrence is the field: inside a JSON string its quotes would be escaped
+    head, found, rest = raw.partition(_ITEM)
+    try:
+        record = json.loads(head + b"}" if found else head)
+    except ValueError:
+        return _Entry(raw, None, None, None)  # not written by us: it can be seen and dropped
+    if not isinstance(record, dict):
+        return _Entry(raw, None, None, None)
+    return _Entry(raw, record, rest[:-1] if found else None, record.get("delivery"))
+
+
+def _group(entries: Sequence[_Entry]) -> list[SetAsideItem]:
+    """Join the records of one delivery, which one script wrote side by side."""
+    groups: list[list[_Entry]] = []
+    for entry in entries:
+        if groups and entry.delivery is not None and entry.delivery == groups[-1][0].delivery:
+            groups[-1].append(entry)
+        else:
+            groups.append([entry])
+    return [
+        SetAsideItem(
+            tuple(entry.raw for entry in group),
+            tuple(entry.record for entry in group if entry.record is not None),
+            group[0].payload,
+        )
+        for group in groups
+    ]
