@@ -90,7 +90,7 @@ class ClosingHold:
     def __init__(self, crawler: Crawler) -> None:
         engine: Any = crawler.engine
         self._slot = engine._slot
-        self._scraper = engine.scraper
+        self._engine = engine
         self._request: Request | None = Request(PLACEHOLDER_URL)
         self._slot.add_request(self._request)
 
@@ -100,9 +100,14 @@ class ClosingHold:
         return self._slot.closing is not None
 
     @property
+    def is_shutdown(self) -> bool:
+        """Whether the whole crawl was asked to stop, by a signal or from a script."""
+        return not self._engine.running
+
+    @property
     def is_scraper_idle(self) -> bool:
         """Whether no callback and no pipeline is at work. Before that a release may hang Scrapy 2.19 for ever."""
-        return bool(self._scraper.slot.is_idle())
+        return bool(self._engine.scraper.slot.is_idle())
 
     def wake_idle_check(self) -> None:
         """Have the engine look again whether the spider is idle, rather than at its next heartbeat (5 s)."""

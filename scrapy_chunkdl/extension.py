@@ -155,7 +155,7 @@ class ChunkDownloader:
 
     def spider_idle(self) -> None:
         """Keep the spider open while the list, the delayed items or this process hold work."""
-        if self._consumer is not None and self._consumer.may_have_work():
+        if self._inline or (self._consumer is not None and self._consumer.may_have_work()):
             raise DontCloseSpider
 
     def spider_closed(self) -> None:
@@ -190,7 +190,8 @@ class ChunkDownloader:
             self._grace_is_over = True
             if self._consumer is not None:
                 self._consumer.hand_back()
-            for download in self._inline:
+        if elapsed >= self.config.shutdown_grace and self._hold.is_shutdown:
+            for download in self._inline:  # only then: these items have nowhere to go back to
                 self._bridge.cancel(download.jobs)
         settled = self._consumer is None or self._consumer.is_settled(self._grace_is_over)
         if settled and self._hold.is_scraper_idle:
