@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from scrapy_chunkdl.download.errors import Permanent
+
 DEFAULT_RETRY_CODES = frozenset({408, 429, 500, 502, 503, 504, 522, 524})
 
 
@@ -37,6 +39,13 @@ class Options:
     headers: Mapping[str, str] = field(default_factory=dict)
     allowed_hosts: frozenset[str] = frozenset()
     block_private_addresses: bool = False
+
+    def refuse_too_large(self, size: int | None) -> None:
+        """Raise Permanent, reason ``too_large``, for more bytes than ``max_file_size``; a size of None passes."""
+        if self.max_file_size and size is not None and size > self.max_file_size:
+            raise Permanent(
+                f"{size} bytes are more than CHUNKDL_MAX_FILE_SIZE = {self.max_file_size}", reason="too_large"
+            )
 
 
 @dataclass(frozen=True, slots=True)

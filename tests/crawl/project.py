@@ -66,7 +66,7 @@ class WriteStats:
 class Seen:
     '''A pipeline behind ours: notes each item it sees.'''
 
-    def process_item(self, item):
+    def process_item(self, item, spider=None):
         with open("seen.jsonl", "a") as file:
             file.write(json.dumps(dict(item)) + "\\n")
         return item

@@ -104,7 +104,7 @@ def test_closing_in_the_middle_of_a_slow_pipeline_ends_and_the_item_is_acknowled
             self.gate = crawler.settings["GATE"]
             return self
 
-        async def process_item(self, item):
+        async def process_item(self, item, spider=None):
             print("IN THE PIPELINE", flush=True)
             fired = Deferred()
             call = thread_caller()

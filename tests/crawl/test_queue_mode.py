@@ -170,7 +170,7 @@ def test_the_done_list_gets_what_the_pipelines_made_of_the_item(
     }
     project.support = """
     class Mark:
-        def process_item(self, item):
+        def process_item(self, item, spider=None):
             return {**item, "marked": True}
     """
     project.items = [item(attachment(origin.url("a", 10)))]
@@ -193,7 +193,7 @@ def test_an_item_that_fails_in_a_later_pipeline_comes_back_and_its_files_are_not
     class Moody:
         calls = 0
 
-        def process_item(self, item):
+        def process_item(self, item, spider=None):
             self.calls += 1
             if self.calls < 3:
                 raise RuntimeError("not today")
@@ -218,7 +218,7 @@ def test_an_item_that_always_fails_ends_among_the_dead(project: Project, origin:
     }
     project.support = """
     class Broken:
-        def process_item(self, item):
+        def process_item(self, item, spider=None):
             raise RuntimeError("never")
     """
     project.items = [item(attachment(origin.url("a.bin", 10)), note="exact")]
@@ -239,7 +239,7 @@ def test_an_item_dropped_by_a_later_pipeline_is_done(project: Project, origin: O
     from scrapy.exceptions import DropItem
 
     class Picky:
-        def process_item(self, item):
+        def process_item(self, item, spider=None):
             raise DropItem("not wanted")
     """
     project.items = [item(attachment(origin.url("a.bin", 10)))]

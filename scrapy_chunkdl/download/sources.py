@@ -1,0 +1,232 @@
+"""The URLs a file can be had from: asking them, learning what the file is, and leaving out those that are no good.
+
+Knows requests and what their answers mean for a source; nothing of what happens to the bytes.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+import aiohttp
+
+from scrapy_chunkdl.download import retry
+from scrapy_chunkdl.download.client import FileClient, host_of
+from scrapy_chunkdl.download.errors import DownloadError, Throttled, Transient
+from scrapy_chunkdl.download.headers import parse_content_range
+from scrapy_chunkdl.download.limits import Limits
+from scrapy_chunkdl.download.model import FileRequest, Options, Progress
+from scrapy_chunkdl.download.probe import DEAD_LINK, Remote, refusal
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+_UNSAID_PAUSE = 4
+"""A 429 without Retry-After cools the host down as the fourth failure in a row would."""
+
+_NOT_THE_SOURCES_FAULT = frozenset(
+    {"disk_full", "read_only", "disk_error", "lease_lost", "too_large", "bad_header", "bad_checksum", "remeasured"}
+)
+
+
+@dataclass(slots=True, eq=False)
+class Source:
+    """One URL the bytes can be had from. ``final_url`` is where it last led; ``conditional`` whether If-Range works."""
+
+    url: str
+    final_url: str
+    conditional: bool = True
+    used: bool = False
+
+    @property
+    def host(self) -> str:
+        return host_of(self.final_url)
+
+
+@dataclass(slots=True)
+class Opening:
+    """A GET that answered the first question and whose body is still to be read; ``stack`` holds its slot."""
+
+    response: aiohttp.ClientResponse
+    source: Source
+    stack: AsyncExitStack
+
+
+class Sources:
+    """The sources of one file. The first that answers is ``main``; the others have to bring the same bytes.
+
+    ``opening`` is a GET that answered the first question, until its body is used. ``hinted`` is the size a HEAD told,
+    which decides where nothing else does. ``expected`` is a checksum the item gives, as (algorithm, hex).
+    """
+
+    def __init__(
+        self,
+        request: FileRequest,
+        options: Options,
+        limits: Limits,
+        session: aiohttp.ClientSession,
+        progress: Progress,
+        expected: tuple[str, str] | None,
+    ) -> None:
+        self._request = request
+        self._options = options
+        self._limits = limits
+        self._progress = progress
+        self._expected = expected
+        self._client = FileClient(session, options, request.headers)
+        self._sources = [Source(url, url) for url in (request.url, *request.mirrors)]
+        self._turn = 0
+        self._backoff = retry.Backoff(options.backoff_base, options.backoff_max)
+        self.main = self._sources[0]
+        self.opening: Opening | None = None
+        self.hinted = 0
+
+    @property
+    def requests(self) -> int:
+        """HTTP requests sent so far, redirects included."""
+        return self._client.requests
+
+    @property
+    def first(self) -> Source:
+        """The source to be asked for the whole file."""
+        return self._sources[0]
+
+    def slot(self, source: Source) -> AbstractAsyncContextManager[None]:
+        """Hold one of the connections the source's host gets."""
+        return self._limits.slot(source.host)
+
+    async def measure(self) -> Remote:
+        """Learn size, ranges and validators, from the first source that answers."""
+        while True:
+            source = self.main = self._sources[0]
+            insist = self.retrying()(self._measure_at)
+            try:
+                remote = await insist(source)
+            except DownloadError as error:
+                if not self.drop(source, error):
+                    raise
+                continue
+            if self._expected is not None and not remote.coding:
+                remote = replace(remote, digests={**remote.digests, self._expected[0]: self._expected[1]})
+            return remote
+
+    async def _measure_at(self, source: Source) -> Remote:
+        if self._options.probe == "head":
+            remote = await self._head(source)
+            if remote is not None and remote.size and not remote.coding and remote.ranges is not None:
+                return remote
+        return await self._open(source)
+
+    async def _head(self, source: Source) -> Remote | None:
+        """Ask by HEAD. None when it is refused, hangs or fails: a GET will tell."""
+        patience = min(self._options.connect_timeout, self._options.stall_timeout)
+        try:
+            async with self.slot(source):
+                response = await self.ask("HEAD", source, {}, timeout=patience)
+        except Transient:
+            return None
+        response.release()
+        if response.status != 200:
+            return None
+        remote = Remote.of(response)
+        self.hinted = remote.size or 0
+        return remote
+
+    async def _open(self, source: Source) -> Remote:
+        """Ask by a GET of the first chunk, and keep the answer: its body is used."""
+        stack = AsyncExitStack()
+        try:
+            await stack.enter_async_context(self.slot(source))
+            response = await self.ask("GET", source, {"Range": f"bytes=0-{self._options.chunk_size - 1}"})
+            stack.callback(response.close)
+            if response.status == 416:
+                span = parse_content_range(response.headers.get("Content-Range"))
+                response.close()
+                if not (span and span.total == 0):  # refused though there is a first byte: ask for the whole
+                    response = await self.ask("GET", source, {})
+                    stack.callback(response.close)
+            if response.status not in (200, 206, 416):
+                raise self.refused(response, source)
+            remote = Remote.of(response)
+            first = parse_content_range(response.headers.get("Content-Range"))
+            honest = response.status == 206 and not remote.coding and first is not None and first.start == 0
+            if response.status == 416:
+                remote = replace(remote, size=0, ranges=False)
+            elif response.status == 206 and not (honest and remote.can_be_split):
+                remote = replace(remote, ranges=False)  # one stream, asked for anew
+            else:
+                self.opening = Opening(response, source, stack.pop_all())
+            return remote
+        finally:
+            await stack.aclose()
+
+    async def close_opening(self) -> None:
+        if self.opening is not None:
+            opening, self.opening = self.opening, None
+            await opening.stack.aclose()
+
+    async def ask(
+        self, method: str, source: Source, headers: dict[str, str], *, timeout: float | None = None
+    ) -> aiohttp.ClientResponse:
+        """Send a request to where the source last led. Raises Transient for a link that led there and is dead now."""
+        self._progress.moved_at = time.monotonic()
+        asked = source.final_url
+        response = await self._client.request(method, asked, headers, origin=self._request.url, timeout=timeout)
+        self._progress.requests = self.requests
+        if response.status < 400:
+            source.final_url = str(response.url)
+        elif response.status in DEAD_LINK and asked != source.url:
+            response.close()
+            if source.final_url == asked:  # else another connection has resolved it again already
+                source.final_url = source.url
+            text = f"{asked} answered {response.status}: a link that expired"
+            raise Transient(text, reason="link_expired", status=response.status)
+        return response
+
+    def refused(self, response: aiohttp.ClientResponse, source: Source) -> DownloadError:
+        error = refusal(response, self._options)
+        if isinstance(error, Throttled):
+            delay = self._backoff.pause(_UNSAID_PAUSE) if error.delay is None else error.delay
+            self._limits.cool_down(source.host, min(delay, self._options.retry_after_max))
+        return error
+
+    def retrying(
+        self,
+        position: Callable[..., int] = lambda *_: 0,
+        enough: Callable[..., int] = lambda *_: 1,
+    ) -> Callable[[Callable[..., Awaitable[T]]], Callable[..., Awaitable[T]]]:
+        return retry.retrying(
+            self._options.retry_times, self._backoff, position=position, enough=enough, on_retry=self._note_retry
+        )
+
+    def _note_retry(self, error: Transient, pause: float) -> None:
+        self._progress.retries[error.reason] = self._progress.retries.get(error.reason, 0) + 1
+        cooling = max(self._limits.cooling(source.host) for source in self._sources)
+        self._progress.moved_at = time.monotonic() + max(pause, cooling)  # a pause on purpose is no stall
+
+    def drop(self, source: Source, error: DownloadError) -> bool:
+        """Go on without a mirror that is dead or different; False when it is the last one."""
+        if source not in self._sources:
+            return True
+        if len(self._sources) == 1 or error.reason in _NOT_THE_SOURCES_FAULT:
+            return False
+        self._sources.remove(source)
+        logger.warning("Left out %s as a source of %s: %s", source.url, self._request.url, error)
+        return True
+
+    def distrust(self) -> None:
+        """After a wrong checksum, settle on one source: the item's own, or the next one if it was that one alone."""
+        suspects = [source for source in self._sources if source.used]
+        if len(suspects) > 1:
+            self._sources = suspects[:1]
+        else:
+            self._sources = [source for source in self._sources if source not in suspects][:1] or suspects
+
+    def next(self) -> Source:
+        self._turn = (self._turn + 1) % len(self._sources)
+        return self._sources[self._turn - 1]
