@@ -35,6 +35,7 @@ class Span:
     safe: int = field(init=False)
     asked_at: float = 0.0
     first_byte_at: float | None = None
+    _last_at: float = 0.0
     _window_at: float = 0.0
     _window_from: int = 0
     _rate: float = 0.0
@@ -57,9 +58,15 @@ class Span:
             self.first_byte_at = self._window_at = now
             self._window_from = self.position
         self.position += size
+        self._last_at = now
         if now - self._window_at >= _WINDOW:
             self._rate = (self.position - self._window_from) / (now - self._window_at)
             self._window_at, self._window_from = now, self.position
+
+    def mean_rate(self) -> float:
+        """Return the bytes per second between its first byte and its last; 0 where that is no time to measure."""
+        elapsed = self._last_at - self.first_byte_at if self.first_byte_at is not None else 0.0
+        return (self.position - self.start) / elapsed if elapsed > 0 else 0.0
 
     def rate(self, now: float) -> float:
         """Return the bytes per second of late; it sinks while nothing comes."""
@@ -159,16 +166,17 @@ class Plan:
     def _note(self, span: Span) -> None:
         if span.first_byte_at is not None:
             self._latencies = [*self._latencies[-_REMEMBERED:], span.first_byte_at - span.asked_at]
+        if rate := span.mean_rate():
+            self._rates = [*self._rates[-_REMEMBERED:], rate]
 
     def _usual(self, now: float) -> tuple[float, float]:
         """Return the usual latency in seconds and the usual rate in bytes per second, as measured on this file."""
         begun = [span.first_byte_at - span.asked_at for span in self.running if span.first_byte_at is not None]
         latencies = self._latencies + begun
-        rates = [rate for span in self.running if (rate := span.rate(now)) > 0]
-        self._rates = [*self._rates[-_REMEMBERED:], *rates]
-        if not latencies or not self._rates:
+        rates = self._rates + [rate for span in self.running if (rate := span.rate(now)) > 0]
+        if not latencies or not rates:
             return 0.0, 0.0
-        return median(latencies), median(self._rates)
+        return median(latencies), median(rates)
 
     def _time_left(self, span: Span, now: float, latency: float, usual: float) -> float:
         if span.first_byte_at is None:

@@ -1,0 +1,159 @@
+"""The plan: who fetches which bytes, judged by measured rates. Time is passed in, so nothing here waits."""
+
+from __future__ import annotations
+
+import random
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from scrapy_chunkdl.download.plan import Plan, Span
+from scrapy_chunkdl.download.ranges import Ranges
+
+CHUNK = 100
+
+
+def taken(plan: Plan, connections: int) -> list[Span]:
+    worth = plan.connections_worth(connections)
+    return [span for span in (plan.take() for _ in range(worth)) if span is not None]
+
+
+def bounds(spans: list[Span]) -> list[tuple[int, int]]:
+    return [(span.start, span.stop) for span in spans]
+
+
+def run(span: Span, size: int, *, seconds: float, asked: float = 0.0, latency: float = 0.01) -> None:
+    """Let ``size`` bytes arrive evenly over ``seconds`` after the first byte."""
+    span.asked(asked or 1e-9)
+    steps = 10
+    for step in range(steps + 1):
+        span.arrived(size // steps if step else 0, asked + latency + seconds * step / steps)
+
+
+def test_missing_chunks_are_split_evenly_and_each_span_is_whole_chunks() -> None:
+    assert bounds(taken(Plan(1000, CHUNK), 4)) == [(0, 300), (300, 600), (600, 900), (900, 1000)]
+
+
+def test_a_file_gets_no_more_connections_than_it_has_chunks() -> None:
+    assert bounds(taken(Plan(250, CHUNK), 8)) == [(0, 100), (100, 200), (200, 250)]
+
+
+def test_what_is_done_is_not_taken_again() -> None:
+    plan = Plan(1000, CHUNK, [(0, 350), (500, 900)])
+
+    assert bounds(taken(plan, 1)) == [(350, 500)]
+
+
+def test_what_a_span_did_not_bring_is_taken_again() -> None:
+    plan = Plan(200, CHUNK)
+    [span] = taken(plan, 1)
+    span.arrived(30, 1.0)
+
+    plan.settle(span)
+
+    again = plan.take()
+    assert again is not None
+    assert (again.start, again.stop) == (30, 200)
+    assert plan.newly_in_place() == [(0, 30)]
+    assert plan.newly_in_place() == []
+
+
+def test_an_idle_connection_takes_half_of_one_as_fast_as_its_peers() -> None:
+    plan = Plan(20_000, CHUNK)
+    first, second = taken(plan, 2)
+    run(first, 10_000, seconds=1.0)
+    run(second, 5_000, seconds=0.5)
+    plan.settle(first)
+
+    found = plan.take_over(now=0.51)
+
+    assert found is not None
+    span, victim = found
+    assert victim is second
+    assert victim.stop == span.start
+    assert 2_000 < span.remaining < 3_000
+
+
+def test_of_one_that_stalls_everything_is_taken() -> None:
+    plan = Plan(30_000, CHUNK)
+    first, second, third = taken(plan, 3)
+    run(first, 10_000, seconds=1.0)
+    run(second, 10_000, seconds=1.0)
+    run(third, 100, seconds=0.001)
+    plan.settle(first)
+    plan.settle(second)
+
+    found = plan.take_over(now=60.0)
+
+    assert found is not None
+    assert found[0].stop == 30_000
+    assert found[1] is third
+    assert third.remaining < 10
+
+
+def test_one_that_was_asked_just_now_is_left_alone() -> None:
+    plan = Plan(20_000, CHUNK)
+    first, second = taken(plan, 2)
+    run(first, 10_000, seconds=1.0)
+    plan.settle(first)
+    second.asked(1.0)
+
+    assert plan.take_over(now=1.015) is None
+
+
+def test_nothing_is_taken_where_asking_costs_more_than_it_gains() -> None:
+    plan = Plan(20_000, CHUNK)
+    first, second = taken(plan, 2)
+    run(first, 10_000, seconds=1.0)
+    run(second, 9_900, seconds=0.99)
+    plan.settle(first)
+
+    assert plan.take_over(now=1.0) is None
+
+
+def test_nothing_is_taken_before_anything_was_measured() -> None:
+    plan = Plan(20_000, CHUNK)
+    taken(plan, 2)
+
+    assert plan.take_over(now=5.0) is None
+
+
+@given(st.lists(st.tuples(st.integers(0, 300), st.integers(0, 300)), max_size=30))
+def test_ranges_are_the_set_of_their_bytes(pairs: list[tuple[int, int]]) -> None:
+    ranges, model = Ranges(), set()
+    for start, stop in pairs:
+        new = set(range(start, stop)) - model
+        assert ranges.add(start, stop) == len(new)
+        model |= new
+
+    assert {byte for start, stop in ranges for byte in range(start, stop)} == model
+    assert ranges.total == len(model)
+    assert {b for start, stop in ranges.missing(0, 300) for b in range(start, stop)} == set(range(300)) - model
+
+
+@pytest.mark.parametrize("seed", range(100))
+def test_whatever_happens_spans_never_overlap_and_the_file_is_completed(seed: int) -> None:
+    rng = random.Random(seed)
+    size, connections = rng.randint(1, 5000), rng.choice([1, 3, 8])
+    plan, now = Plan(size, CHUNK), 1.0
+    plan.connections_worth(connections)
+
+    while not plan.is_complete:
+        now += rng.choice([0.001, 0.01, 0.1, 1.0])
+        if len(plan.running) < connections:
+            span = plan.take() or next(iter(plan.take_over(now) or ()), None)
+            if span is not None:
+                span.asked(now)
+        for span in sorted(plan.running, key=lambda span: span.start):
+            span.arrived(min(span.remaining, rng.choice([0, 0, 1, 50, 200])), now)
+            if span.remaining == 0 or rng.random() < 0.05:  # done, or its connection broke
+                plan.settle(span)
+        held = sorted((span.start, span.stop) for span in plan.running)
+        assert all(before[1] <= after[0] for before, after in pairwise(held))
+
+    for span in list(plan.running):
+        plan.settle(span)
+    assert plan.done.covers(0, size)
+    assert sum(stop - start for start, stop in plan.newly_in_place()) == size
