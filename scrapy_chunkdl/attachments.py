@@ -33,7 +33,8 @@ class Attachment:
     def write_back(self, config: Config, path: str, result: Mapping[str, Any]) -> None:
         """Fill in the path (empty for a file given up) and, where a field is set for it, the result.
 
-        An attachment that is only a URL becomes a dict of URL and path.
+        An attachment that is only a URL becomes a dict of URL and path. Raises ValueError for an item whose type has no
+        such field, or does not let it be set.
         """
         if self._bare_url_at is not None:
             place, index = self._bare_url_at
@@ -42,9 +43,13 @@ class Attachment:
             self._bare_url_at = None
         if self._fields is None:
             return
-        self._fields[config.path_field] = path
-        if config.result_field:
-            self._fields[config.result_field] = dict(result)
+        written = {config.path_field: path, **({config.result_field: dict(result)} if config.result_field else {})}
+        for name, value in written.items():
+            try:
+                self._fields[name] = value
+            except (KeyError, AttributeError, TypeError, ValueError) as error:  # each item type has its own
+                kind = type(self._fields.item).__qualname__
+                raise ValueError(f"{name} cannot be written into an attachment of type {kind}: {error}") from error
 
 
 def is_item(item: object) -> bool:

@@ -44,6 +44,7 @@ class ChunkDownloader:
         self._crawler = crawler
         self._stats = crawler.stats
         self._inline: set[ItemDownload] = set()
+        self._may_be_idle = False
         self._consumer: Consumer | None = None
         self._bridge: Bridge | None = None
         self._hold: engine.ClosingHold | None = None
@@ -108,19 +109,29 @@ class ChunkDownloader:
         return path.parent, path.name
 
     def download(self, item: object, attachments: Sequence[Attachment]) -> Deferred[None]:
-        """Download the files of one item without Redis. Fires when each is written back or given up."""
+        """Download the files of one item without Redis. Fires when each is written back or given up.
+
+        Fails with ValueError when the item's type has no field for the results.
+        """
         if self._bridge is None:
             raise RuntimeError("Downloads could not start, see the error above: the item goes no further.")
         fired: Deferred[None] = Deferred()
 
+        def settle(download: ItemDownload) -> None:
+            if download.unwritable is not None:
+                fired.errback(download.unwritable)
+            else:
+                fired.callback(None)
+
         def done(download: ItemDownload) -> None:
             self._inline.discard(download)
+            self._may_be_idle = not self._inline
             download.give_up_cancelled()
-            fired.callback(None)
+            settle(download)
 
         download = self.new_download(item, attachments, on_done=done)
         if download.is_done:
-            fired.callback(None)
+            settle(download)
         else:
             self._inline.add(download)
             self._bridge.submit(download.jobs)
@@ -174,6 +185,9 @@ class ChunkDownloader:
             self._close_gracefully()
         else:
             self._progress.tick()
+            if self._may_be_idle:  # looked at a tick later, when the item has left the pipelines
+                self._may_be_idle = False
+                self._hold.wake_idle_check()
             if self._consumer is not None:
                 self._consumer.tick()
 

@@ -48,7 +48,11 @@ class GivenUp:
 
 
 class ItemDownload:
-    """All files of one item. ``on_done`` is called once, when the last of them is finished, given up or cancelled."""
+    """All files of one item. ``on_done`` is called once, when the last of them is finished, given up or cancelled.
+
+    ``given_up`` then tells of each file that could not be had, ``cancelled`` whether one was cancelled, and
+    ``unwritable`` why the item could not take its results, if so.
+    """
 
     def __init__(
         self,
@@ -61,6 +65,7 @@ class ItemDownload:
         may_publish: Callable[[], bool] | None = None,
     ) -> None:
         self.given_up: list[GivenUp] = []
+        self.unwritable: ValueError | None = None
         self.cancelled = False
         self.jobs: list[Job] = []
         self._config = config
@@ -146,8 +151,7 @@ class ItemDownload:
             "retries": sum(result.retries.values()),
             "error": None,
         }
-        for attachment in same_file:
-            attachment.write_back(self._config, str(result.path), outcome)
+        self._write_back(same_file, str(result.path), outcome)
 
     def _give_up(self, same_file: Sequence[Attachment], error: DownloadError) -> None:
         self._stats.inc_value("chunkdl/files/failed")
@@ -162,6 +166,12 @@ class ItemDownload:
             "retries": None,
             "error": str(error),
         }
-        for attachment in same_file:
-            attachment.write_back(self._config, "", outcome)
+        self._write_back(same_file, "", outcome)
         self.given_up.append(GivenUp(same_file[0], error))
+
+    def _write_back(self, same_file: Sequence[Attachment], path: str, outcome: dict[str, Any]) -> None:
+        try:
+            for attachment in same_file:
+                attachment.write_back(self._config, path, outcome)
+        except ValueError as error:
+            self.unwritable = error

@@ -42,6 +42,29 @@ def test_a_file_given_up_leaves_its_path_empty(inline: Project, origin: Origin) 
     assert crawl.log.count("Gave up") == 1
 
 
+def test_an_item_type_without_the_field_is_an_error_that_names_it(inline: Project, origin: Origin) -> None:
+    inline.items = [origin.url("a", 10)]
+    inline.spider = """
+    import scrapy
+
+    class File(scrapy.Item):
+        ori_url = scrapy.Field()
+
+    class FilesSpider(scrapy.Spider):
+        name = "files"
+
+        async def start(self):
+            for url in ITEMS:
+                yield {"data": [{"attachments": [File(ori_url=url)]}]}
+    """
+
+    crawl = inline.crawl()
+
+    assert crawl.returncode == 0
+    assert "path cannot be written into an attachment of type File" in crawl.log
+    assert inline.scraped() == []
+
+
 def test_the_other_reactor_does_it_as_well(inline: Project, origin: Origin) -> None:
     inline.settings["TWISTED_REACTOR"] = "twisted.internet.selectreactor.SelectReactor"
     inline.items = [item(attachment(origin.url("a", 100_000)))]
