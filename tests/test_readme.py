@@ -29,3 +29,14 @@ def test_its_make_targets_exist() -> None:
 def test_its_links_lead_somewhere() -> None:
     for link in re.findall(r"\]\(([^)]+)\)", README):
         assert (ROOT / link).exists(), link
+
+
+def test_every_reason_in_the_code_is_explained() -> None:
+    explained = set(re.findall(r"`(\w+)`", (ROOT / "docs" / "failures.md").read_text("utf-8")))
+    internal = {"range_ignored", "remeasured"}  # never the reason a file is given up for
+
+    code = "".join(path.read_text("utf-8") for path in (ROOT / "scrapy_chunkdl").rglob("*.py"))
+    used = set(re.findall(r"reason\"?[=:] ?\"(\w+)\"", code))
+
+    assert len(used) > 20
+    assert used - internal <= explained

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import signal
 import subprocess
 import sys
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -171,15 +170,9 @@ async def test_cancelled_it_keeps_what_it_has(origin: Origin, tmp_path: Path) ->
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 1 MiB, too small for the file."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
-    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode != 0:
-        pytest.skip("needs the right to mount a small tmpfs")
-    yield folder
-    subprocess.run(["umount", "-l", str(folder)], check=True)
+def small_disk(new_disk: Callable[[str], Path]) -> Path:
+    """A file system with room for less than the file."""
+    return new_disk("1m")
 
 
 async def test_a_full_disk_gives_up_this_file_and_it_comes_when_there_is_room(origin: Origin, small_disk: Path) -> None:
