@@ -8,19 +8,24 @@ from __future__ import annotations
 import hashlib
 import re
 import unicodedata
+from email.errors import HeaderParseError
+from email.header import decode_header, make_header
 from email.message import Message
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
 MOST_BYTES = 240
-"""Bytes of UTF-8 a name may have: 255 is the limit of file systems, ``.part.journal`` needs 13."""
+"""Bytes of UTF-8 a name may have: 255 is the limit of file systems, ``.part.journal~`` needs 14."""
 
 FALLBACK = "file"
 
 _LONGEST_EXTENSION = 20
+_OURS = (".part", ".part.journal", ".part.journal~")
 _FORBIDDEN = re.compile(r'[<>:"|?*]')
-_EXTENDED = re.compile(r"filename\*\s*=\s*([\w-]*)'[^']*'([^;\s]+)")
-_RESERVED = re.compile(r"^(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])(?=\.|$)", re.IGNORECASE)
+_EXTENDED = re.compile(r"filename\*\s*=\s*([\w-]*)'[^']*'([^;\"]+)", re.IGNORECASE)
+_RESERVED = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|com[0-9¹²³]|lpt[0-9¹²³])\s*(\.|$)", re.IGNORECASE)
+_ENCODED_BYTE = re.compile(r"%[89A-Fa-f][0-9A-Fa-f]")
+_STRAY_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
 
 
 def safe_name(raw: str) -> str | None:
@@ -29,18 +34,20 @@ def safe_name(raw: str) -> str | None:
     Only the last segment counts, whichever separator is used. Control, bidirectional and invisible characters go
     (a name must read as it is), so do characters and names that Windows reserves, and dots and spaces at the ends.
     """
-    name = unicodedata.normalize("NFC", raw.replace("\\", "/")).rstrip("/").rpartition("/")[2]
+    name = raw.replace("\\", "/").rstrip("/").rpartition("/")[2]
     name = "".join(
         char for char in name if unicodedata.category(char) not in ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
     )
+    name = unicodedata.normalize("NFC", name)  # after an invisible character between a letter and its accent has gone
     name = _FORBIDDEN.sub("_", name).strip(" .")
-    if name.endswith((".part", ".part.journal")):  # ours: two files must not share a part file
-        name += "_"
     if not name:
         return None
     if _RESERVED.match(name):
         name = "_" + name
-    return _cut(name)
+    name = _cut(name)
+    if name.lower().endswith(_OURS):  # two files must not share a part file
+        name = _cut(name + "_")
+    return name
 
 
 def _cut(name: str) -> str:
@@ -65,22 +72,40 @@ def name_from_content_disposition(header: str | None) -> str | None:
     extended = _EXTENDED.search(header)
     if extended:  # RFC 8187: charset'language'percent-encoded
         try:
-            return safe_name(unquote(extended[2], encoding=extended[1] or "utf-8", errors="strict"))
-        except (LookupError, UnicodeDecodeError):
+            return safe_name(unquote(extended[2].strip(), encoding=extended[1] or "utf-8", errors="strict"))
+        except (LookupError, UnicodeError):
             header = _EXTENDED.sub("", header)  # RFC 6266 §4.3: one that cannot be understood is ignored
     message = Message()
-    message["Content-Disposition"] = _as_latin1_text(header)
-    name = message.get_filename()
-    return safe_name(name) if name else None
+    try:
+        message["Content-Disposition"] = _as_text(header)
+        name = message.get_filename()
+    except (LookupError, ValueError, TypeError):  # what email does with a charset that is none, or odd numbering
+        return None
+    return safe_name(_decoded(name)) if name else None
 
 
-def _as_latin1_text(header: str) -> str:
+def _as_text(header: str) -> str:
     """Undo surrogate escapes: raw UTF-8 in the plain form is common though not allowed."""
     raw = header.encode("utf-8", "surrogateescape")
     try:
         return raw.decode("utf-8")
     except UnicodeDecodeError:
         return raw.decode("latin-1")
+
+
+def _decoded(name: str) -> str:
+    """Undo the encodings that do not belong into the plain form, are common in it, and browsers read."""
+    if _ENCODED_BYTE.search(name) and not _STRAY_PERCENT.search(name):
+        try:
+            return unquote(name, errors="strict")
+        except UnicodeDecodeError:
+            return name
+    if name.startswith("=?") and name.endswith("?="):  # RFC 2047
+        try:
+            return str(make_header(decode_header(name)))
+        except (HeaderParseError, LookupError, ValueError):
+            return name
+    return name
 
 
 def name_from_url(url: str) -> str | None:

@@ -17,7 +17,8 @@ _BLOCK = 1 << 20
 def parse_expected(text: str) -> tuple[str, str]:
     """Split "sha256:hex" into algorithm and lower-case hex. Raises Permanent, reason ``bad_checksum``."""
     algorithm, _, digest = text.strip().lower().partition(":")
-    algorithm = algorithm.replace("-", "")
+    spellings = algorithm.replace("-", ""), algorithm.replace("-", "_")  # SHA-256, SHA3-256
+    algorithm = next((name for name in spellings if name in ALGORITHMS), algorithm)
     size = hashlib.new(algorithm, usedforsecurity=False).digest_size * 2 if algorithm in ALGORITHMS else 0
     if not size or not re.fullmatch(f"[0-9a-f]{{{size}}}", digest):
         raise Permanent(

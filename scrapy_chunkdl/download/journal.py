@@ -11,6 +11,7 @@ import json
 import os
 import zlib
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from scrapy_chunkdl.download.headers import Validator
 from scrapy_chunkdl.download.ranges import Range, Ranges
 
 VERSION = 1
+TEMPORARY = "~"
 _REWRITE_AFTER = 4096
 
 
@@ -79,9 +81,10 @@ class JournalWriter:
         if self._lines >= _REWRITE_AFTER:
             self._rewrite(all_done)
             return
-        os.write(self._fd, _line(list(ranges)))
+        self._lines, lines = _REWRITE_AFTER, self._lines  # a line torn by a full disk must not stay in the middle
+        _write(self._fd, _line(list(ranges)))
         os.fdatasync(self._fd)
-        self._lines += 1
+        self._lines = lines + 1
 
     def close(self) -> None:
         """Close the file; what it says stays."""
@@ -90,18 +93,26 @@ class JournalWriter:
             self._fd = -1
 
     def _rewrite(self, done: Iterable[Range]) -> None:
-        temporary = self._path.with_name(self._path.name + ".new")
+        temporary = self._path.with_name(self._path.name + TEMPORARY)
         fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_APPEND, 0o644)
         try:
-            os.write(fd, _line({"chunkdl": VERSION, **asdict(self._identity)}) + _line(list(done)))
+            _write(fd, _line({"chunkdl": VERSION, **asdict(self._identity)}) + _line(list(done)))
             os.fdatasync(fd)
             os.replace(temporary, self._path)
         except BaseException:
             os.close(fd)
+            with suppress(OSError):  # what went wrong first is what counts
+                os.unlink(temporary)
             raise
         self.close()
         self._fd = fd
         self._lines = 0
+
+
+def _write(fd: int, data: bytes) -> None:
+    """Write all of it: on a disk nearly full the first call writes a part, only the second one fails."""
+    while data:
+        data = data[os.write(fd, data) :]
 
 
 def _line(value: Any) -> bytes:

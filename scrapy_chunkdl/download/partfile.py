@@ -6,7 +6,7 @@ name appears only whole: size checked, fsync, rename, fsync of the folder. Every
 
 Killed at any point, this is what the next process finds: before the first checkpoint a part file without a journal, or
 with one that claims nothing, which starts afresh; later a journal that claims only what was synced before it was
-written; after the rename the whole file, with at most a journal left over, which the next opening removes.
+written; after the rename the whole file, with at most a journal left over (:func:`remove_leftovers`).
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ import errno
 import fcntl
 import json
 import os
-from collections.abc import Iterator
+import stat
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from email.utils import formatdate
@@ -27,7 +28,7 @@ from scrapy_chunkdl.download.headers import Validator, parse_date
 from scrapy_chunkdl.download.ranges import Range, Ranges
 
 PART = ".part"
-JOURNAL = ".part.journal"
+JOURNAL = PART + ".journal"
 _XATTR = "user.chunkdl"
 
 
@@ -58,6 +59,8 @@ def read_published(path: Path) -> Published | None:
         status = path.stat()
     except OSError:
         return None
+    if not stat.S_ISREG(status.st_mode):
+        return None
     try:
         record: Published | None = Published(**json.loads(os.getxattr(path, _XATTR)))
     except (OSError, AttributeError, TypeError, ValueError):  # AttributeError: no xattr on macOS
@@ -65,6 +68,13 @@ def read_published(path: Path) -> Published | None:
     if record is None or record.size != status.st_size:
         return Published(url=None, size=status.st_size, last_modified=formatdate(status.st_mtime, usegmt=True))
     return record
+
+
+def remove_leftovers(final: Path) -> None:
+    """Remove the journal of a process killed right after it gave the file its name."""
+    if not final.with_name(final.name + PART).exists():
+        with suppress(OSError):  # litter at worst, and none as a rule
+            final.with_name(final.name + JOURNAL).unlink()
 
 
 @contextmanager
@@ -94,6 +104,7 @@ class PartFile:
         self._fd = fd
         self._identity: journal.Identity | None = None
         self._writer: journal.JournalWriter | None = None
+        self._lost: OSError | None = None
 
     @classmethod
     def open(cls, final: Path, *, url: str, size: int | None, validator: Validator, journaled: bool = True) -> PartFile:
@@ -105,13 +116,21 @@ class PartFile:
         """
         path = final.with_name(final.name + PART)
         with _disk_errors(path):
+            if final.is_dir():  # now, not after the last byte
+                raise IsADirectoryError(errno.EISDIR, f"{final.name} is a folder")
             _make_folder(final.parent)
             part = cls(final, _open_locked(path))
-            try:
+        try:
+            with _disk_errors(path):
                 part._prepare(url, size, validator, journaled)
-            except BaseException:
-                part.close()
-                raise
+        except BaseException as problem:
+            if isinstance(problem, Permanent):
+                problem.bytes_done, problem.resumable = part.done.total, part.done.total > 0
+                if not problem.resumable:
+                    with suppress(OSError):  # an empty file, on a disk that is in trouble already
+                        os.unlink(path)
+            part.close()
+            raise
         return part
 
     @property
@@ -131,6 +150,10 @@ class PartFile:
                 self.fresh_reason = f"{self.path} starts afresh: {problem}"
         if not self.done.total:
             self._start_afresh(size)
+        self._begin_journal()
+
+    def _begin_journal(self) -> None:
+        assert self._identity is not None
         self._writer = journal.JournalWriter(self._journal_path, self._identity, self.done)
         _sync_folder(self.final.parent)
 
@@ -165,7 +188,7 @@ class PartFile:
     def checkpoint(self, ranges: list[Range]) -> None:
         """Make the bytes of ``ranges`` safe, then claim them in the journal: in this order, both synced."""
         with _disk_errors(self.path):
-            os.fdatasync(self._fd)
+            self._sync(os.fdatasync)
             for start, stop in ranges:
                 self.done.add(start, stop)
             if self._writer is not None:
@@ -178,7 +201,7 @@ class PartFile:
             self._start_afresh(size)
             if journaled and size is not None and self._identity is not None:
                 self._identity = journal.Identity(self._identity.url, size, validator)
-                self._writer = journal.JournalWriter(self._journal_path, self._identity, ())
+                self._begin_journal()
 
     def publish(self, record: Published) -> None:
         """Give the whole file its name. Raises Permanent, reason ``size_mismatch``, if its size is not the record's."""
@@ -187,7 +210,7 @@ class PartFile:
                 found = os.fstat(self._fd).st_size
                 raise Permanent(f"{self.path} has {found} bytes, not {record.size}", reason="size_mismatch")
             _remember(self._fd, record)
-            os.fsync(self._fd)
+            self._sync(os.fsync)
             os.replace(self.path, self.final)
             _sync_folder(self.final.parent)
             self._drop_journal()
@@ -216,6 +239,20 @@ class PartFile:
         self.done = Ranges()
         self.close()
 
+    def _sync(self, sync: Callable[[int], None]) -> None:
+        """Have the bytes on disk. Once this failed it fails for good.
+
+        Linux tells of pages it could not write once, then counts them as clean: the next call would succeed, and the
+        journal claim bytes that are not there ("fsyncgate"; PostgreSQL stops for the same reason).
+        """
+        if self._lost is not None:
+            raise self._lost
+        try:
+            sync(self._fd)
+        except OSError as error:
+            self._lost = error
+            raise
+
     def _drop_journal(self) -> None:
         if self._writer is not None:
             self._writer.close()
@@ -223,24 +260,36 @@ class PartFile:
         with suppress(FileNotFoundError):
             os.unlink(self._journal_path)
             _sync_folder(self.final.parent)
+        with suppress(FileNotFoundError):
+            os.unlink(f"{self._journal_path}{journal.TEMPORARY}")
 
 
 def _open_locked(path: Path) -> int:
     """Open and lock; the lock goes with the process. Between opening and locking the file may have been published."""
     while True:
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            same_file = os.path.exists(path) and os.path.samestat(os.fstat(fd), os.stat(path))
+            _lock(fd)
+            if os.path.samestat(os.fstat(fd), os.stat(path)):
+                return fd
+        except FileNotFoundError:
+            pass
         except BlockingIOError:
             os.close(fd)
             raise Busy(path) from None
         except BaseException:
             os.close(fd)
             raise
-        if same_file:
-            return fd
         os.close(fd)
+
+
+def _lock(fd: int) -> None:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        # Some network file systems have no locks; there the lease of the item alone keeps others away.
+        if error.errno not in (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL):
+            raise
 
 
 def _allocate(fd: int, size: int, path: Path) -> None:
@@ -259,7 +308,8 @@ def _allocate(fd: int, size: int, path: Path) -> None:
 def _remember(fd: int, record: Published) -> None:
     """Keep the record with the file, and the time of its version as its own, as curl -R and wget do."""
     if (modified := parse_date(record.last_modified)) is not None:
-        os.utime(fd, (modified.timestamp(), modified.timestamp()))
+        with suppress(OSError, OverflowError):  # not every file system takes every time
+            os.utime(fd, (modified.timestamp(), modified.timestamp()))
     with suppress(OSError, AttributeError):  # a file system without attributes: the file is fetched again one day
         os.setxattr(fd, _XATTR, json.dumps(asdict(record)).encode())
 

@@ -39,7 +39,7 @@ from scrapy_chunkdl.download.errors import (
 from scrapy_chunkdl.download.headers import Validator, parse_date
 from scrapy_chunkdl.download.limits import Limits
 from scrapy_chunkdl.download.model import FileRequest, FileResult, Options, Progress
-from scrapy_chunkdl.download.partfile import Busy, PartFile, Published, read_published
+from scrapy_chunkdl.download.partfile import Busy, PartFile, Published, read_published, remove_leftovers
 from scrapy_chunkdl.download.probe import Remote
 from scrapy_chunkdl.download.ranged import RangedFetch
 from scrapy_chunkdl.download.sources import Sources
@@ -101,6 +101,7 @@ class Transfer:
             final = final.with_name(naming.distinct_name(final.name, self._request.url))
             there = await in_thread(read_published, final)
         if there is not None and self._is_up_to_date(there, remote):
+            await in_thread(remove_leftovers, final)
             return self._result(there, final, "uptodate")
         part = await self._open_part(final, remote)
         try:

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
 from datetime import datetime, timezone
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from multidict import CIMultiDict
 
 from scrapy_chunkdl.download.headers import (
     ContentRange,
     Validator,
     parse_content_length,
     parse_content_range,
+    parse_date,
     parse_digests,
     parse_retry_after,
 )
@@ -33,6 +40,8 @@ OLD, NEW, DATE = (f"Mon, 01 Jan 2024 00:00:0{n} GMT" for n in (0, 1, 5))
         ("items 0-99/1000", None),
         ("bytes -1-99/1000", None),
         ("bytes 0-99/1000, bytes 5-6/1000", None),
+        ("bytes 0-" + "9" * 5000 + "/*", None),  # int() refuses that many digits
+        ("bytes \u0660-\u0669/\u0662\u0660", None),
         ("", None),
         (None, None),
     ],
@@ -53,6 +62,9 @@ def test_content_range(value: str | None, range_: ContentRange | None) -> None:
         ("-5", None),
         ("1.5", None),
         ("soon", None),
+        ("\u0663", None),
+        ("Mon, 01 Jan " + "9" * 20 + " 00:00:00 GMT", None),
+        ("Mon, 01 Jan 0001 00:00:00 +2359", 0.0),
         (None, None),
     ],
 )
@@ -76,11 +88,15 @@ MD5_HEX = "5d41402abc4b2a76b9719d911017c592"
         ({"Digest": f"MD5={MD5},unixsum=30637"}, {"md5": MD5_HEX}),
         ({"Repr-Digest": f"md5=:{MD5}:, sha-256=:AAAA:"}, {"md5": MD5_HEX}),
         ({"x-goog-hash": f"crc32c=n03x6A==,md5={MD5}"}, {"md5": MD5_HEX}),
+        ({"X-Goog-Hash": f"md5={MD5}"}, {"md5": MD5_HEX}),
+        (CIMultiDict([("x-goog-hash", "crc32c=n03x6A=="), ("x-goog-hash", f"md5={MD5}")]), {"md5": MD5_HEX}),
+        ({"Repr-Digest": f"md5={MD5}"}, {}),
+        ({"Digest": f"xmd5={MD5}"}, {}),
         ({"Content-MD5": "not base64"}, {}),
         ({}, {}),
     ],
 )
-def test_digests_of_known_algorithms_are_read(headers: dict[str, str], found: dict[str, str]) -> None:
+def test_digests_of_known_algorithms_are_read(headers: Mapping[str, str], found: dict[str, str]) -> None:
     assert parse_digests(headers) == found
 
 
@@ -121,3 +137,23 @@ def test_if_range_takes_a_strong_validator_only() -> None:
     assert validator(None, OLD, date=OLD).if_range() is None
     assert validator('W/"a"').if_range() is None
     assert validator("unquoted", "no date").if_range() is None
+
+
+def test_validators_survive_the_journal() -> None:
+    for kept in (validator('"a"', OLD), validator('W/"a"'), validator('"\udce9"'), validator()):
+        assert Validator(**json.loads(json.dumps(asdict(kept)))) == kept
+
+
+FIELD_TEXT = st.text(st.characters(min_codepoint=0x20, max_codepoint=0x17F) | st.sampled_from('0123456789-/,;:="*'))
+
+
+@given(FIELD_TEXT, FIELD_TEXT)
+def test_no_field_makes_a_reader_fail(first: str, second: str) -> None:
+    parse_date(first)
+    parse_retry_after(first, datetime(2024, 1, 1, tzinfo=timezone.utc))
+    parse_content_length(first)
+    parse_digests({"Repr-Digest": first, "Digest": second, "x-goog-hash": first, "Content-MD5": second})
+    Validator.of({"ETag": first, "Last-Modified": second, "Date": first})
+    for value in (first, f"bytes {first}", f"bytes 0-{second}"):
+        found = parse_content_range(value)
+        assert found is None or found.start is None or found.stop is None or 0 <= found.start < found.stop

@@ -35,6 +35,12 @@ URL = "https://example.org/files/a.pdf"
         ('a<b>c:"d|e?f*.pdf', "a_b_c__d_e_f_.pdf"),
         ("e\u0301.pdf", "\u00e9.pdf"),
         ("a.pdf.part", "a.pdf.part_"),
+        ("a.pdf.part.journal", "a.pdf.part.journal_"),
+        ("a.pdf.part.journal~", "a.pdf.part.journal~_"),
+        ("a.pdf.PART", "a.pdf.PART_"),
+        ("e\u200b\u0301.pdf", "\u00e9.pdf"),
+        ("NUL .txt", "_NUL .txt"),
+        ("conin$", "_conin$"),
         (".htaccess", "htaccess"),
     ],
 )
@@ -56,7 +62,36 @@ def test_a_long_name_is_cut_on_a_character_and_keeps_its_extension() -> None:
     assert "\ufffd" not in name
 
 
-@given(st.text(max_size=600))
+@pytest.mark.parametrize("length", range(230, 250))
+def test_no_cut_makes_a_part_file_of_a_name(length: int) -> None:
+    name = naming.safe_name("x" * length + ".part" + "y" * 30)
+
+    assert name is not None
+    assert not name.endswith(".part")
+    assert naming.safe_name(name) == name
+
+
+TRICKY_PARTS = (
+    "..",
+    "/",
+    "\\",
+    ".",
+    " ",
+    "\0",
+    "con",
+    ".part",
+    ".journal",
+    "~",
+    "\u200b",
+    "\u0301",
+    "e",
+    "报",
+    "x" * 100,
+)
+TRICKY = st.lists(st.sampled_from(TRICKY_PARTS) | st.text(max_size=40), max_size=20).map("".join)
+
+
+@given(st.text(max_size=600) | TRICKY)
 def test_whatever_comes_in_one_harmless_segment_comes_out(raw: str) -> None:
     name = naming.safe_name(raw)
 
@@ -66,6 +101,8 @@ def test_whatever_comes_in_one_harmless_segment_comes_out(raw: str) -> None:
         assert name not in (".", "..")
         assert name == name.strip(" .")
         assert naming.safe_name(name) == name
+        assert len((name + ".part.journal~").encode()) <= 255
+        assert not name.endswith((".part", ".part.journal", ".part.journal~"))
         assert naming.inside(Path("/store"), naming.file_path(URL, raw)).is_relative_to("/store")
 
 
@@ -81,6 +118,16 @@ def test_whatever_comes_in_one_harmless_segment_comes_out(raw: str) -> None:
         (r'attachment; filename="a\"b.pdf"', "a_b.pdf"),
         ('inline; filename="../../evil.sh"', "evil.sh"),
         ('attachment; filename="年报.pdf"', "年报.pdf"),
+        ('attachment; filename="%E5%B9%B4%E6%8A%A5.pdf"', "年报.pdf"),
+        ('attachment; filename="100%25.pdf"', "100%25.pdf"),
+        ('attachment; filename="100%E5%.pdf"', "100%E5%.pdf"),
+        ('attachment; filename="=?UTF-8?B?5bm05oqlLnBkZg==?="', "年报.pdf"),
+        ("attachment; filename*=\"UTF-8''%e5%b9%b4%e6%8a%a5.pdf\"", "年报.pdf"),
+        ("attachment; FILENAME*=UTF-8'en'two words.pdf", "two words.pdf"),
+        ("attachment; filename=two words.pdf", "two words.pdf"),
+        ("attachment; filename*=undefined''%61; filename=x.pdf", "x.pdf"),
+        ("attachment; filename*0*=idna''%61", None),
+        ("attachment; filename=a\udcff.pdf", "aÿ.pdf"),
         ("inline", None),
         ("", None),
         (None, None),
@@ -88,6 +135,29 @@ def test_whatever_comes_in_one_harmless_segment_comes_out(raw: str) -> None:
 )
 def test_content_disposition_is_read(header: str | None, name: str | None) -> None:
     assert naming.name_from_content_disposition(header) == name
+
+
+SYNTAX = (";", "filename", "*", "=", '"', "'", "\\", "0*", "1*", " ", "\t", "/", "..", "a", "年", "\udcff")
+ENCODED = ("%41", "%", "UTF-8''", "idna''", "undefined''", "hex''", "utf-16''", "=?UTF-8?B?5bm0?=", "=?", "?=", "?q?")
+DISPOSITION = st.lists(
+    st.sampled_from(SYNTAX + ENCODED) | st.text(max_size=8),
+    max_size=20,
+).map("".join)
+
+
+@given(DISPOSITION | DISPOSITION.map("attachment; filename{}".format))
+def test_no_content_disposition_makes_the_reader_fail(header: str) -> None:
+    name = naming.name_from_content_disposition(header)
+
+    assert name is None or name == naming.safe_name(name)
+
+
+@given(st.text(max_size=60).map("https://example.org/{}".format) | st.text(max_size=60))
+def test_no_url_makes_the_reader_fail(url: str) -> None:
+    name = naming.name_from_url(url)
+
+    assert name is None or name == naming.safe_name(name)
+    assert naming.inside(Path("/store"), naming.file_path(url)).is_relative_to("/store")
 
 
 @pytest.mark.parametrize(
