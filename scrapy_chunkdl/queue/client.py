@@ -18,6 +18,9 @@ from typing import Any
 
 import redis
 from redis import exceptions
+from redis.backoff import NoBackoff
+from redis.cluster import RedisCluster
+from redis.retry import Retry
 from redis.sentinel import MasterNotFoundError, Sentinel
 
 CLIENT_DEFAULTS: Mapping[str, Any] = {
@@ -37,12 +40,15 @@ def make_client(settings: Mapping[Any, Any]) -> Any:
     """Return a client for the server that ``REDIS_URL`` or ``REDIS_HOST``/``REDIS_PORT``/``REDIS_DB`` name.
 
     ``REDIS_PARAMS`` go to the client as scrapy-redis passes them, ``redis_cls`` (a class, or its path) included, but
-    for those that change what bytes come back. Does not connect, but for a cluster's client, which asks for its nodes
-    at once. Raises ValueError for a URL or ``redis_cls`` that is none.
+    for those that change what bytes come back. A command whose connection broke is sent once more over a new one: a
+    server closes idle ones (redis-py does so by itself for some clients and not for others). Does not connect, but
+    for a cluster's client, which asks for its nodes at once. Raises ValueError for a URL or ``redis_cls`` that is none.
     """
     given = dict(settings.get("REDIS_PARAMS") or {})
     params = {**CLIENT_DEFAULTS, **{name: value for name, value in given.items() if name not in _OURS}}
     cls = _class(given.get("redis_cls", redis.Redis))
+    if not (isinstance(cls, type) and issubclass(cls, RedisCluster)):  # which has its own way to wait for a failover
+        params.setdefault("retry", Retry(NoBackoff(), 1))
     if url := settings.get("REDIS_URL") or given.get("url"):
         return cls.from_url(url, **params)
     for name in ("host", "port", "db"):

@@ -278,6 +278,18 @@ def test_a_claim_sent_again_late_gives_what_is_still_ours_and_overwrites_nothing
     assert client.lrange(LIST, 0, -1) == [b"e", b"f"]
 
 
+def test_a_claim_sent_again_renews_its_leases_and_is_nobody_elses(new_queue: NewQueue, client: redis.Redis) -> None:
+    client.rpush(LIST, "a", "b")
+    ours, theirs = new_queue(), new_queue()
+    take(ours, 1, "p")
+    expire(client)
+
+    assert take(theirs, 1, "p") == []
+    assert [claimed.payload for claimed in take(ours, 1, "p")] == [b"a"]
+
+    assert claim(theirs, 2) == [b"b"]
+
+
 def test_an_ack_sent_again_tells_the_same_as_the_first(new_queue: NewQueue, client: redis.Redis) -> None:
     client.rpush(LIST, *"abc")
     queue, other = new_queue(), new_queue()

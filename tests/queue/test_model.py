@@ -1,0 +1,291 @@
+"""The queue against a simple model: whatever happens in whatever order, each item is in exactly one state.
+
+Time passes by moving the deadlines in Redis into the past, so that nothing here waits for a clock.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from dataclasses import dataclass, field
+
+import redis
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+from servers import Server
+
+from scrapy_chunkdl.queue.client import make_client
+from scrapy_chunkdl.queue.item_queue import ItemQueue
+from scrapy_chunkdl.queue.set_aside import SetAside
+
+LIST, DONE, PREFIX = "s:items", "{s:items}:done", "{s:items}"
+MOST_DELIVERIES = 2
+LONG_AGO = 1
+PROCESSES = 3
+IN_THE_BEGINNING = 8
+
+
+@dataclass
+class _Process:
+    """A live process, the claims it made (prefix -> items asked for), and what its last ack was told."""
+
+    queue: ItemQueue
+    claims: dict[str, int] = field(default_factory=dict)
+    pushes: int = 0
+    acked_last: list[str] = field(default_factory=list)
+
+
+@dataclass
+class _Delivery:
+    """Where the model has a delivered item: who holds it (None: delayed), counted how often, and whether it is due."""
+
+    item: bytes
+    owner: str | None
+    deliveries: int
+    is_due: bool = False
+
+
+class QueueModel(RuleBasedStateMachine):
+    """Items are numbers, each pushed once."""
+
+    server: Server
+
+    @initialize()
+    def start(self) -> None:
+        self.client = self.server.client()
+        self.client.flushall()
+        self.numbers = itertools.count()
+        self.prefixes = itertools.count()
+        self.waiting: list[bytes] = []
+        self.out: dict[str, _Delivery] = {}
+        self.done: list[bytes] = []
+        self.acked_quietly: set[bytes] = set()
+        self.held: list[bytes] = []
+        self.dead: list[bytes] = []
+        self.processes = [self._new_process() for _ in range(PROCESSES)]
+        self.failed = SetAside.failed(self.client, LIST)
+        self.dead_letters = SetAside.dead(self.client, LIST)
+        self.over: list[str] = []
+        self.push(0, IN_THE_BEGINNING, False)
+
+    def _new_process(self) -> _Process:
+        client = make_client({"REDIS_URL": self.server.url})
+        return _Process(ItemQueue(client, LIST, max_deliveries=MOST_DELIVERIES, done_key=DONE, lease=3600))
+
+    def teardown(self) -> None:
+        if hasattr(self, "client"):
+            for process in self.processes:
+                process.queue.close()
+            self.client.close()
+
+    # --- what may happen
+
+    @rule(who=st.integers(0, PROCESSES - 1), n=st.integers(1, 3), twice=st.booleans())
+    def push(self, who: int, n: int, twice: bool) -> None:
+        process = self.processes[who]
+        items = [str(next(self.numbers)).encode() for _ in range(n)]
+        process.pushes += 1
+        for _ in range(1 + twice):
+            process.queue.push(items, process.pushes)
+        self.waiting += items
+
+    @rule(who=st.integers(0, PROCESSES - 1), n=st.integers(1, 5), twice=st.booleans())
+    def claim(self, who: int, n: int, twice: bool) -> None:
+        process, prefix = self.processes[who], f"c{next(self.prefixes)}"
+        process.claims[prefix] = n
+        batch, dead = process.queue.claim(n, prefix)
+        if twice and batch:
+            assert process.queue.claim(n, prefix) == (batch, 0)
+
+        due = [key for key, delivery in self.out.items() if delivery.is_due]
+        expired = {key for key in due if self.out[key].owner}
+        taken = [claimed.payload for claimed in batch]
+        came_back = {delivery.item: key for key, delivery in self.out.items() if delivery.is_due}
+        gone = [key for key in came_back.values() if not self._is_known(key)]
+        assert len(gone) == min(n, len(due))
+        assert len(set(gone) & expired) == min(n, len(expired)), "expired leases come first"
+        again = {self.out[key].item: self.out[key].deliveries + 1 for key in gone}
+        for key in gone:
+            self._end(key)
+        buried = [item for item, deliveries in again.items() if deliveries > MOST_DELIVERIES]
+        assert dead == len(buried)
+        self.dead += buried
+        fresh = self.waiting[: n - len(gone)]
+        del self.waiting[: n - len(gone)]
+        assert sorted(taken) == sorted([item for item in again if item not in buried] + fresh)
+        assert taken[len(taken) - len(fresh) :] == fresh, "the oldest waiting, in their order"
+        for claimed in batch:
+            assert claimed.deliveries == again.get(claimed.payload, 1)
+            self.out[claimed.id] = _Delivery(claimed.payload, process.queue.token, claimed.deliveries)
+
+    @rule(who=st.integers(0, PROCESSES - 1), data=st.data())
+    def claim_again(self, who: int, data: st.DataObject) -> None:
+        """The reply of an earlier claim was lost, and only now the command is sent again."""
+        process = self.processes[who]
+        known = sorted({key.split(":")[0] for key in self.out} & process.claims.keys())
+        if not known:
+            return
+        prefix = data.draw(st.sampled_from(known))
+        batch, _ = process.queue.claim(process.claims[prefix], prefix)
+
+        ours = {key for key in self.out if key.startswith(f"{prefix}:") and self._is_owner(process, key)}
+        assert {claimed.id for claimed in batch} == ours
+        for claimed in batch:
+            delivery = self.out[claimed.id]
+            assert (claimed.payload, claimed.deliveries) == (delivery.item, delivery.deliveries)
+            delivery.is_due = False
+
+    @rule(who=st.integers(0, PROCESSES - 1), data=st.data(), twice=st.booleans(), with_done=st.booleans())
+    def ack(self, who: int, data: st.DataObject, twice: bool, with_done: bool) -> None:
+        process = self.processes[who]
+        ids = self._some(data)
+        ours = [key for key in ids if self._is_owner(process, key)]
+        acks = [(key, self.out[key].item if with_done and key in ours else None) for key in ids]
+        told = [key for key in ids if key in ours or key in process.acked_last]
+        for _ in range(1 + twice):
+            assert process.queue.ack(acks) == told
+        process.acked_last = told or process.acked_last
+        for key in ours:
+            item = self._end(key)
+            if with_done:
+                self.done.append(item)
+            else:
+                self.acked_quietly.add(item)
+
+    @rule(who=st.integers(0, PROCESSES - 1), data=st.data())
+    def renew(self, who: int, data: st.DataObject) -> None:
+        process = self.processes[who]
+        ids = self._some(data)
+        ours = [key for key in ids if self._is_owner(process, key)]
+        assert process.queue.renew(ids) == [key for key in ids if key not in ours]
+        for key in ours:
+            self.out[key].is_due = False
+
+    @rule(who=st.integers(0, PROCESSES - 1), data=st.data(), refund=st.booleans())
+    def give_back(self, who: int, data: st.DataObject, refund: bool) -> None:
+        process = self.processes[who]
+        for key in self._some(data):
+            is_ours = self._is_owner(process, key)
+            if refund:
+                assert process.queue.release([key]) == [key] * is_ours
+            else:
+                assert process.queue.retry(key, 3600) is is_ours
+            if is_ours:
+                delivery = self.out[key]
+                delivery.owner, delivery.is_due = None, refund
+                delivery.deliveries -= refund
+
+    @rule(who=st.integers(0, PROCESSES - 1), data=st.data(), bury=st.booleans(), records=st.integers(1, 3))
+    def set_aside(self, who: int, data: st.DataObject, bury: bool, records: int) -> None:
+        process = self.processes[who]
+        for key in self._some(data):
+            is_ours = self._is_owner(process, key)
+            if bury:
+                assert process.queue.bury(key, {"reason": "x"}) is is_ours
+            else:
+                assert process.queue.hold(key, [{"url": str(n)} for n in range(records)]) is is_ours
+            if is_ours:
+                (self.dead if bury else self.held).append(self._end(key))
+
+    @rule(chosen=st.integers(0, 2))
+    def put_back_held(self, chosen: int) -> None:
+        back = [item for item in self.held if int(item) % 3 == chosen]
+        assert self.failed.put_back(lambda item: item.payload in back) == len(back)
+        self.held = [item for item in self.held if item not in back]
+        self.waiting += back
+
+    @rule()
+    def put_back_dead(self) -> None:
+        assert self.dead_letters.put_back() == len(self.dead)
+        self.waiting += self.dead
+        self.dead = []
+
+    @rule(who=st.integers(0, PROCESSES - 1))
+    def crash(self, who: int) -> None:
+        self.processes[who].queue.close()
+        self.processes[who] = self._new_process()
+
+    @precondition(lambda self: self.out)
+    @rule(data=st.data())
+    def time_passes(self, data: st.DataObject) -> None:
+        """Some leases run out and some delays are over."""
+        some = st.lists(st.sampled_from(sorted(self.out)), unique=True, min_size=1)
+        for key in data.draw(st.just(sorted(self.out)) | some):
+            delivery = self.out[key]
+            where = f"{PREFIX}:leases" if delivery.owner else f"{PREFIX}:delayed"
+            self.client.zadd(where, {key: LONG_AGO}, xx=True)
+            delivery.is_due = True
+
+    @rule()
+    def scripts_are_flushed(self) -> None:
+        self.client.script_flush()
+
+    # --- what must hold, always
+
+    @invariant()
+    def each_item_is_in_exactly_one_state(self) -> None:
+        if not hasattr(self, "client"):
+            return
+        leased = {key.decode() for key in self.client.zrange(f"{PREFIX}:leases", 0, -1)}
+        delayed = {key.decode() for key in self.client.zrange(f"{PREFIX}:delayed", 0, -1)}
+        payloads = {key.decode(): item for key, item in self.client.hgetall(f"{PREFIX}:payload").items()}
+        tries = {key.decode(): int(count) for key, count in self.client.hgetall(f"{PREFIX}:tries").items()}
+        owners = {
+            key.decode(): owner.split()[0].decode() for key, owner in self.client.hgetall(f"{PREFIX}:owner").items()
+        }
+        records = map(json.loads, self.client.lrange(f"{PREFIX}:failed", 0, -1))
+        held = {record["delivery"]: str(record["item"]).encode() for record in records if "item" in record}
+
+        assert self.client.lrange(LIST, 0, -1) == self.waiting
+        assert {key: owners[key] for key in leased} == owners
+        assert owners == {key: delivery.owner for key, delivery in self.out.items() if delivery.owner}
+        assert delayed == {key for key, delivery in self.out.items() if not delivery.owner}
+        assert payloads == {key: delivery.item for key, delivery in self.out.items()}
+        assert tries == {key: delivery.deliveries for key, delivery in self.out.items()}
+        assert sorted(held.values()) == sorted(self.held)
+        assert self.client.lrange(DONE, 0, -1) == self.done
+        assert sorted(self.client.lrange(f"{PREFIX}:dead", 0, -1)) == sorted(self.dead)
+        everywhere = [*self.waiting, *payloads.values(), *held.values(), *self.done, *self.dead, *self.acked_quietly]
+        made = next(self.numbers)
+        self.numbers = itertools.count(made)
+        assert sorted(map(int, everywhere)) == list(range(made))
+
+    # --- the model's own steps
+
+    def _some(self, data: st.DataObject) -> list[str]:
+        """Ids of deliveries, whoever holds them, and of some that are over."""
+        known = sorted(self.out) + self.over[-2:]
+        return data.draw(st.lists(st.sampled_from(known), unique=True, max_size=4)) if known else []
+
+    def _end(self, key: str) -> bytes:
+        self.over.append(key)
+        return self.out.pop(key).item
+
+    def _is_owner(self, process: _Process, key: str) -> bool:
+        return key in self.out and self.out[key].owner == process.queue.token
+
+    def _is_known(self, key: str) -> bool:
+        return bool(self.client.hexists(f"{PREFIX}:payload", key))
+
+
+def test_each_item_is_in_exactly_one_state_whatever_happens(server: Server, client: redis.Redis) -> None:
+    QueueModel.server = server
+    run_state_machine_as_test(
+        QueueModel,
+        settings=settings(
+            max_examples=120,
+            stateful_step_count=40,
+            deadline=None,
+            derandomize=True,
+            database=None,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
