@@ -11,12 +11,15 @@ import fcntl
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tarfile
 import tempfile
 import time
-from contextlib import suppress
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 
@@ -145,3 +148,129 @@ def _build_redis5(binary: Path) -> str | None:
         except (OSError, ValueError, subprocess.TimeoutExpired) as error:
             return str(error)
     return None
+
+
+class Node:
+    """A Redis 7 on a loopback port of its own, for what unix sockets cannot do: clusters, replicas and sentinels."""
+
+    def __init__(self, *arguments: str, sentinel: str | None = None) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="chunkdl-"))
+        self.port = free_port()
+        self._command = [binary_of("redis7")]
+        if sentinel is not None:
+            config = self.folder / "sentinel.conf"
+            config.write_text(sentinel)
+            self._command += [str(config), "--sentinel"]
+        else:
+            self._command += ["--save", "", "--appendonly", "yes"]
+        self._command += ["--bind", "127.0.0.1", "--port", str(self.port), "--dir", str(self.folder), *arguments]
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Node:
+        self._process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL)
+        wait_for(self._answers, "the node does not answer")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.kill()
+        shutil.rmtree(self.folder)
+
+    def kill(self) -> None:
+        """End it as a crash does."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def client(self) -> redis.Redis:
+        """Return a new client of this node alone."""
+        return redis.Redis(port=self.port, protocol=2)
+
+    def _answers(self) -> bool:
+        assert self._process is not None
+        assert self._process.poll() is None, "the node ended at once"
+        with self.client() as client:
+            return bool(client.ping())
+
+
+class Cluster:
+    """Three nodes that share the slots, without replicas."""
+
+    def __init__(self) -> None:
+        self._bus_ports = [free_port() for _ in range(3)]
+        self.nodes = [
+            Node("--cluster-enabled", "yes", "--cluster-port", str(port), "--cluster-node-timeout", "2000")
+            for port in self._bus_ports
+        ]
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Cluster:
+        for number, node in enumerate(self.nodes):
+            self._stack.enter_context(node)
+            first, last = number * 16384 // 3, (number + 1) * 16384 // 3 - 1
+            with node.client() as client:
+                client.execute_command("CLUSTER ADDSLOTSRANGE", first, last)
+                client.execute_command("CLUSTER MEET", "127.0.0.1", self.nodes[0].port, self._bus_ports[0])
+        for node in self.nodes:
+            wait_for(partial(self._knows_all, node), "the cluster does not form")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._stack.__exit__(kind, error, traceback)
+
+    @staticmethod
+    def _knows_all(node: Node) -> bool:
+        with node.client() as client:
+            info = client.execute_command("CLUSTER INFO")
+        return info["cluster_state"] == "ok" and info["cluster_known_nodes"] == "3"
+
+
+class Watched:
+    """A primary, a replica, and a sentinel that makes the replica primary when the primary is gone."""
+
+    NAME = "queue"
+
+    def __init__(self) -> None:
+        self.primary = Node()
+        self.replica = Node("--replicaof", f"127.0.0.1 {self.primary.port}")
+        watch = f"sentinel monitor {self.NAME} 127.0.0.1 {self.primary.port} 1\n"
+        watch += f"sentinel down-after-milliseconds {self.NAME} 300\nsentinel failover-timeout {self.NAME} 3000\n"
+        self.sentinel = Node(sentinel=watch)
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Watched:
+        for node in (self.primary, self.replica):
+            self._stack.enter_context(node)
+        with self.replica.client() as client:
+            wait_for(lambda: client.info("replication")["master_link_status"] == "up", "the replica gets no data")
+        self._stack.enter_context(self.sentinel)
+        with self.sentinel.client() as client:
+            wait_for(lambda: client.sentinel_master(self.NAME)["num-slaves"] == 1, "the sentinel finds no replica")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._stack.__exit__(kind, error, traceback)
+
+
+def free_port() -> int:
+    """Return a loopback port the kernel has free now."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def wait_for(condition: Callable[[], bool], otherwise: str) -> None:
+    """Ask until ``condition()`` holds; one that raises a Redis error does not hold yet."""
+    deadline = time.monotonic() + START_TIMEOUT
+    while True:
+        with suppress(redis.RedisError):
+            if condition():
+                return
+        assert time.monotonic() < deadline, otherwise
+        time.sleep(0.02)

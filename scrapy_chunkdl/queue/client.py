@@ -85,6 +85,8 @@ def describe(client: Any) -> str:
 def explain(error: Exception) -> str:
     """Return one sentence a person can act on, for any of :data:`REDIS_ERRORS`."""
     text = str(error).rstrip(".")
+    if "same key slot" in text:  # redis-py finds it out itself, and raises the error of a cluster that is not there
+        return _CROSS_SLOT
     for kind, sentence in _BY_KIND.items():  # redis-py takes the first word, such as READONLY, off these
         if isinstance(error, kind):
             return sentence.format(text=text)

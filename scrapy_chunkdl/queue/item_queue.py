@@ -110,8 +110,8 @@ class ItemQueue:
         self._max_deliveries = max_deliveries
         self._done_key = done_key
         self._failed_max = failed_max
-        self._claim, self._renew, self._ack, self._retry, self._fail, self._push = (
-            load_script(client, name) for name in ("claim", "renew", "ack", "retry", "fail", "push")
+        self._claim, self._renew, self._ack, self._retry, self._fail, self._push, self._leases = (
+            load_script(client, name) for name in ("claim", "renew", "ack", "retry", "fail", "push", "leases")
         )
 
     def push(self, payloads: Sequence[bytes], number: int) -> None:
@@ -180,17 +180,12 @@ class ItemQueue:
 
     def leases(self) -> list[Lease]:
         """Tell who holds which item, the longest held first. Reads all leases: for people to look at."""
-        pipe = self._client.pipeline(transaction=False)
-        pipe.eval("return redis.call('TIME')", 1, self.leases_key)  # TIME alone has no slot in a cluster
-        pipe.zrange(self.leases_key, 0, -1, withscores=True).hgetall(self.owner_key).hgetall(self.tries_key)
-        (seconds, micros), ends, owners, tries = pipe.execute()
-        now = int(seconds) + int(micros) / 1e6
+        now_ms, *flat = self._leases(keys=[self.leases_key, self.tries_key, self.owner_key], args=[])
         leases = []
-        for item_id, end_ms in ends:
-            if owner := owners.get(item_id):  # else it ended between the two reads
-                token, since_ms = owner.decode().rsplit(" ", 1)
-                held_for, runs_out_in = now - int(since_ms) / 1000, end_ms / 1000 - now
-                leases.append(Lease(item_id.decode(), token, int(tries.get(item_id, 0)), held_for, runs_out_in))
+        for item_id, end_ms, owner, deliveries in zip(flat[::4], flat[1::4], flat[2::4], flat[3::4], strict=True):
+            token, since_ms = owner.decode().rsplit(" ", 1)
+            held_for, runs_out_in = (now_ms - int(since_ms)) / 1000, (float(end_ms) - now_ms) / 1000
+            leases.append(Lease(item_id.decode(), token, int(deliveries), held_for, runs_out_in))
         return sorted(leases, key=lambda lease: -lease.held_for)
 
     def forget(self) -> None:

@@ -1,0 +1,119 @@
+"""The queue on a Redis Cluster, and over the failover of a primary that Sentinel watches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import redis
+from redis.cluster import RedisCluster
+from servers import Cluster, Watched, wait_for
+
+from scrapy_chunkdl.queue.client import REDIS_ERRORS, explain, make_client
+from scrapy_chunkdl.queue.item_queue import ItemQueue
+from scrapy_chunkdl.queue.set_aside import SetAside
+
+CLUSTER_CLS = "redis.cluster.RedisCluster"
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    with Cluster() as cluster:
+        yield cluster
+
+
+@pytest.fixture(params=["host and port", "url"])
+def client(cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[Any]:
+    """A client made of settings that know one node only."""
+    settings: dict[str, Any] = {"REDIS_PARAMS": {"redis_cls": CLUSTER_CLS}}
+    if request.param == "url":
+        settings["REDIS_URL"] = f"redis://127.0.0.1:{cluster.nodes[1].port}"
+    else:
+        settings |= {"REDIS_HOST": "127.0.0.1", "REDIS_PORT": cluster.nodes[1].port}
+    client = make_client(settings)
+    client.flushall(target_nodes=RedisCluster.PRIMARIES)
+    yield client
+    client.close()
+
+
+@pytest.mark.parametrize("key", ["a:items", "b:items", "{tag}:items", "crawl{7}x"])
+def test_every_call_works_on_a_cluster(client: Any, key: str) -> None:
+    prefix = key if "{" in key else f"{{{key}}}"
+    queue = ItemQueue(client, key, max_deliveries=1, done_key=f"{prefix}:done")
+    failed, dead = SetAside.failed(client, key), SetAside.dead(client, key)
+
+    queue.push([b"1", b"2", b"3", b"4", b"5", b"6"], 1)
+    batch, _ = queue.claim(6, "p")
+    assert queue.renew([claimed.id for claimed in batch]) == []
+    assert len(queue.leases()) == 6
+    assert queue.ack([("p:1", b"one")]) == ["p:1"]
+    assert queue.retry("p:2", 3600)
+    assert queue.release(["p:3"]) == ["p:3"]
+    assert queue.fail("p:4", [{"url": "u"}])
+    assert queue.hold("p:5", [{"url": "u"}])
+    assert queue.bury("p:6", {"reason": "x"})
+
+    counts = queue.counts()
+    assert (counts.waiting, counts.leased, counts.delayed, counts.dead, counts.failed) == (0, 1, 2, 1, 3)
+    assert (failed.put_back(lambda item: item.payload == b"5"), dead.put_back(), failed.drop()) == (1, 1, 2)
+    assert client.lrange(f"{prefix}:done", 0, -1) == [b"one"]
+    assert client.lrange(key, 0, -1) == [b"5", b"6"]
+    queue.forget()
+    assert not client.exists(queue.calls_key)
+
+
+def test_scripts_survive_a_flush_on_all_nodes(client: Any) -> None:
+    queue = ItemQueue(client, "a:items")
+    queue.push([b"1", b"2"], 1)
+    queue.claim(1, "p")
+
+    client.script_flush()
+
+    assert [claimed.payload for claimed in queue.claim(1, "q")[0]] == [b"2"]
+
+
+def test_a_done_key_in_another_slot_is_explained(client: Any) -> None:
+    queue = ItemQueue(client, "a:items", done_key="elsewhere")
+    queue.push([b"1"], 1)
+    queue.claim(1, "p")
+
+    with pytest.raises(REDIS_ERRORS) as raised:
+        queue.ack([("p:1", b"done")])
+
+    assert "CHUNKDL_DONE_KEY needs the hash tag" in explain(raised.value)
+    assert queue.counts().leased == 1
+
+
+def test_a_cluster_that_is_not_there_is_explained() -> None:
+    with pytest.raises(REDIS_ERRORS) as raised:
+        make_client({"REDIS_URL": "redis://127.0.0.1:1", "REDIS_PARAMS": {"redis_cls": CLUSTER_CLS}})
+
+    assert "cluster cannot be reached" in explain(raised.value)
+
+
+def test_the_queue_goes_on_with_the_new_primary_after_a_failover() -> None:
+    with Watched() as watched:
+        params = {
+            "redis_cls": "scrapy_chunkdl.queue.client.sentinel_primary",
+            "sentinels": [("127.0.0.1", watched.sentinel.port)],
+            "service_name": watched.NAME,
+        }
+        client = make_client({"REDIS_PARAMS": params})
+        queue = ItemQueue(client, "s:items")
+        queue.push([b"1", b"2", b"3"], 1)
+        queue.claim(1, "p")
+        assert client.wait(1, 5000) == 1
+        with pytest.raises(redis.RedisError) as raised:
+            make_client({"REDIS_PARAMS": params | {"service_name": "wrong"}}).ping()
+        assert "is service_name right?" in explain(raised.value)
+
+        watched.primary.kill()
+        wait_for(lambda: bool(queue.renew(["p:1"]) == []), "no new primary")
+
+        assert [claimed.payload for claimed in queue.claim(2, "q")[0]] == [b"2", b"3"]
+        assert queue.ack([("p:1", None), ("q:1", None), ("q:2", None)]) == ["p:1", "q:1", "q:2"]
+        with watched.replica.client() as look:
+            assert look.info("replication")["role"] == "master"
+            assert look.exists("{s:items}:leases", "s:items") == 0
+        queue.close()
