@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import resource
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -26,12 +27,18 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "a.bin.part.journal"
 
 
-@pytest.fixture
-def file_limit() -> Iterator[int]:
-    """A limit to the size of files, in bytes: the call that passes it writes a part, the next one fails."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    yield before[1]
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+@contextmanager
+def files_limited_to(size: int) -> Iterator[None]:
+    """Limit the size of files, in bytes: the call that passes it writes a part, the next one fails.
+
+    It holds for the whole process, the file its output may go to included, so nothing else may happen meanwhile.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def test_it_tells_what_it_was_told(path: Path) -> None:
@@ -63,14 +70,12 @@ def test_a_long_one_is_written_anew_and_short(path: Path, monkeypatch: pytest.Mo
     assert [file.name for file in path.parent.iterdir()] == [path.name]
 
 
-def test_a_line_torn_by_a_full_disk_does_not_hide_the_lines_after_it(path: Path, file_limit: int) -> None:
+def test_a_line_torn_by_a_full_disk_does_not_hide_the_lines_after_it(path: Path) -> None:
     writer = JournalWriter(path, IDENTITY, [(0, 10)])
-    resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 5, file_limit))
-    with pytest.raises(OSError, match="File too large"):
+    with pytest.raises(OSError, match="File too large"), files_limited_to(path.stat().st_size + 5):
         writer.append([(10, 20)], [(0, 20)])
     assert list(read(path)[1]) == [(0, 10)]
 
-    resource.setrlimit(resource.RLIMIT_FSIZE, (file_limit, file_limit))
     writer.append([(30, 40)], [(0, 20), (30, 40)])
     writer.append([(40, 50)], [(0, 20), (30, 50)])
     writer.close()
@@ -78,11 +83,10 @@ def test_a_line_torn_by_a_full_disk_does_not_hide_the_lines_after_it(path: Path,
     assert list(read(path)[1]) == [(0, 20), (30, 50)]
 
 
-def test_one_that_cannot_be_written_anew_stays_as_it_was(path: Path, file_limit: int) -> None:
+def test_one_that_cannot_be_written_anew_stays_as_it_was(path: Path) -> None:
     JournalWriter(path, IDENTITY, [(0, 10)]).close()
-    resource.setrlimit(resource.RLIMIT_FSIZE, (5, file_limit))
 
-    with pytest.raises(OSError, match="File too large"):
+    with pytest.raises(OSError, match="File too large"), files_limited_to(5):
         JournalWriter(path, IDENTITY, [(0, 20)])
 
     assert list(read(path)[1]) == [(0, 10)]
