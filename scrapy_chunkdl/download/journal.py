@@ -99,6 +99,7 @@ class JournalWriter:
             _write(fd, _line({"chunkdl": VERSION, **asdict(self._identity)}) + _line(list(done)))
             os.fdatasync(fd)
             os.replace(temporary, self._path)
+            sync_folder(self._path.parent)  # else power loss brings back the old one, and what is appended now is gone
         except BaseException:
             os.close(fd)
             with suppress(OSError):  # what went wrong first is what counts
@@ -107,6 +108,15 @@ class JournalWriter:
         self.close()
         self._fd = fd
         self._lines = 0
+
+
+def sync_folder(folder: Path) -> None:
+    """Have the names in a folder on disk: syncing a file does not."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 def _write(fd: int, data: bytes) -> None:

@@ -150,12 +150,7 @@ class PartFile:
                 self.fresh_reason = f"{self.path} starts afresh: {problem}"
         if not self.done.total:
             self._start_afresh(size)
-        self._begin_journal()
-
-    def _begin_journal(self) -> None:
-        assert self._identity is not None
         self._writer = journal.JournalWriter(self._journal_path, self._identity, self.done)
-        _sync_folder(self.final.parent)
 
     def _resumable(self, now: journal.Identity) -> Ranges:
         before, done = journal.read(self._journal_path)
@@ -201,7 +196,7 @@ class PartFile:
             self._start_afresh(size)
             if journaled and size is not None and self._identity is not None:
                 self._identity = journal.Identity(self._identity.url, size, validator)
-                self._begin_journal()
+                self._writer = journal.JournalWriter(self._journal_path, self._identity, ())
 
     def publish(self, record: Published) -> None:
         """Give the whole file its name. Raises Permanent, reason ``size_mismatch``, if its size is not the record's."""
@@ -212,7 +207,7 @@ class PartFile:
             _remember(self._fd, record)
             self._sync(os.fsync)
             os.replace(self.path, self.final)
-            _sync_folder(self.final.parent)
+            journal.sync_folder(self.final.parent)
             self._drop_journal()
         self.close()
 
@@ -259,7 +254,7 @@ class PartFile:
             self._writer = None
         with suppress(FileNotFoundError):
             os.unlink(self._journal_path)
-            _sync_folder(self.final.parent)
+            journal.sync_folder(self.final.parent)
         with suppress(FileNotFoundError):
             os.unlink(f"{self._journal_path}{journal.TEMPORARY}")
 
@@ -318,12 +313,4 @@ def _make_folder(folder: Path) -> None:
     made = [parent for parent in (folder, *folder.parents) if not parent.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     for new in made:
-        _sync_folder(new.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+        journal.sync_folder(new.parent)
