@@ -97,7 +97,7 @@ class FailingDisk:
                     call(args[0], args[1][: len(args[1]) // 2], *args[2:])
                 elif name == "write":
                     call(args[0], args[1][: len(args[1]) // 2])
-                self._stop()
+                self.stop()
                 raise PowerLoss
             self.steps.append(name)
             if name in ("replace", "unlink"):
@@ -125,7 +125,8 @@ class FailingDisk:
     def _names(self) -> dict[str, int]:
         return {path.name: path.stat().st_ino for path in self.folder.iterdir()}
 
-    def _stop(self) -> None:
+    def stop(self) -> None:
+        """Stop here, if not before."""
         written = {path.stat().st_ino: path.read_bytes() for path in self.folder.iterdir()}
         self.left = Left(self._unlinked | written, self._synced, self._names(), self._synced_names)
 

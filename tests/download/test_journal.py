@@ -93,6 +93,16 @@ def test_one_that_cannot_be_written_anew_stays_as_it_was(path: Path) -> None:
     assert [file.name for file in path.parent.iterdir()] == [path.name]
 
 
+@pytest.mark.parametrize("range_", [(0, 1_000_001), (-1, 5), (20, 10)])
+def test_claims_outside_the_file_are_damage(path: Path, range_: tuple[int, int]) -> None:
+    JournalWriter(path, IDENTITY, ()).close()
+    with path.open("ab") as file:
+        file.write(journal._line([range_]))
+
+    with pytest.raises(JournalError, match="damaged"):
+        read(path)
+
+
 def test_a_folder_in_its_place_is_a_reason_not_a_crash(path: Path) -> None:
     path.mkdir()
 
