@@ -11,6 +11,7 @@ from redis.cluster import RedisCluster
 from servers import Cluster, Watched, wait_for
 
 from scrapy_chunkdl.queue.client import REDIS_ERRORS, explain, make_client
+from scrapy_chunkdl.queue.hosts import Demand, HostShares
 from scrapy_chunkdl.queue.item_queue import ItemQueue
 from scrapy_chunkdl.queue.set_aside import SetAside
 
@@ -61,6 +62,16 @@ def test_every_call_works_on_a_cluster(client: Any, key: str) -> None:
     assert client.lrange(key, 0, -1) == [b"5", b"6"]
     queue.forget()
     assert not client.exists(queue.calls_key)
+
+
+def test_host_shares_work_on_a_cluster(client: Any) -> None:
+    shares = HostShares(client, limit=4, lease=60)
+
+    assert {host: share.slots for host, share in shares.settle({"a": Demand(0, 9), "b": Demand(0, 1)}).items()} == {
+        "a": 4,
+        "b": 1,
+    }
+    shares.close()
 
 
 def test_scripts_survive_a_flush_on_all_nodes(client: Any) -> None:
