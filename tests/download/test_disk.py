@@ -165,6 +165,7 @@ def test_stopped_at_any_step_nothing_safe_is_lost_and_nothing_wrong_is_kept(
             except PowerLoss:
                 is_over = False
         assert disk.left is not None
+        assert not is_over or {path.name for path in folder.iterdir()} <= {"a.bin"}
         for variant, (keep, keep_names) in enumerate(
             [("all", True), ("none", True), ("none", False), *[("some", True), ("some", False)] * 3]
         ):

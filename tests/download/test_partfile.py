@@ -9,6 +9,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -254,6 +255,20 @@ def test_a_full_disk_is_noticed_before_the_first_byte(small_disk: Path) -> None:
     assert not (small_disk / "a.bin").exists()
 
 
+def test_a_disk_filled_by_others_keeps_what_is_safe_until_there_is_room(small_disk: Path) -> None:
+    leave_half(small_disk / "a.bin")
+    fill_up(small_disk)
+
+    with pytest.raises(Permanent, match="make room, it resumes") as refusal:
+        open_part(small_disk / "a.bin")
+    assert (refusal.value.reason, refusal.value.bytes_done, refusal.value.resumable) == ("disk_full", 50_000, True)
+
+    (small_disk / "other.bin").unlink()
+    part = open_part(small_disk / "a.bin")
+    assert part.done.total == 50_000
+    part.close()
+
+
 def test_a_disk_that_fills_up_while_a_file_of_unknown_size_comes_is_told(small_disk: Path) -> None:
     part = open_part(small_disk / "a.bin", size=None)
 
@@ -263,6 +278,12 @@ def test_a_disk_that_fills_up_while_a_file_of_unknown_size_comes_is_told(small_d
     assert refusal.value.reason == "disk_full"
     part.discard()
     assert list(small_disk.iterdir()) == []
+
+
+def fill_up(disk: Path) -> None:
+    with (disk / "other.bin").open("wb", buffering=0) as other, suppress(OSError):
+        while True:
+            other.write(b"o" * 4096)
 
 
 def write_a_megabyte(part: PartFile) -> None:

@@ -212,6 +212,17 @@ async def test_a_finished_file_is_not_fetched_again_until_it_changes(origin: Ori
     assert (tmp_path / "a.bin").read_bytes() == content("a.bin", SIZE, 2)
 
 
+async def test_what_a_process_killed_after_the_rename_left_beside_the_file_goes(origin: Origin, tmp_path: Path) -> None:
+    url = origin.url("a.bin", SIZE)
+    await fetch(url, tmp_path)
+    (tmp_path / "a.bin.part.journal").write_bytes(b"left")
+
+    _, again = await fetch(url, tmp_path)
+
+    assert again.status == "uptodate"  # type: ignore[attr-defined]
+    assert [path.name for path in tmp_path.iterdir()] == ["a.bin"]
+
+
 def test_the_example_for_plain_asyncio_runs(origin: Origin, tmp_path: Path) -> None:
     example = Path(__file__).parents[2] / "examples" / "plain_asyncio.py"
 
