@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import select
 import shutil
 import signal
 import socket
@@ -79,6 +80,19 @@ class Server:
     def client(self) -> redis.Redis:
         """Return a new client."""
         return redis.Redis.from_url(self.url, protocol=2)
+
+
+def wait_for_end(pid: int) -> None:
+    """Return when that process, somebody's child or not, has ended; fails where it goes on for a minute."""
+    try:
+        handle = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    poll = select.poll()
+    poll.register(handle, select.POLLIN)
+    ended = poll.poll(60_000)
+    os.close(handle)
+    assert ended, f"process {pid} still runs"
 
 
 def binary_of(kind: str) -> str:

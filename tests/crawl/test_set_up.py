@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import select
 import signal
 import sys
 from pathlib import Path
@@ -14,6 +12,7 @@ import pytest
 import redis
 from origin import Origin
 from project import Project, attachment, item, paths
+from servers import wait_for_end
 
 from scrapy_chunkdl.queue import embedded
 
@@ -55,7 +54,7 @@ def test_the_embedded_server_keeps_queued_items_over_a_restart(with_addon: Proje
         client.rpush("files:items", json.dumps(item(attachment(origin.url("a", 10)))))
         keeper_of = client.info("server")["process_id"]
     server.close()
-    wait_until_gone(keeper_of)
+    wait_for_end(keeper_of)
 
     with_addon.crawl()
 
@@ -79,7 +78,7 @@ def test_two_crawls_share_the_embedded_server_and_the_last_stops_it(with_addon: 
     with_addon.finish(first)
 
     assert len(with_addon.scraped()) == 2
-    wait_until_gone(server)
+    wait_for_end(server)
 
 
 @needs_valkey
@@ -94,20 +93,7 @@ def test_the_embedded_server_outlives_no_crawl_that_was_killed(with_addon: Proje
     process.kill()
     process.communicate()
 
-    wait_until_gone(server)
-
-
-def wait_until_gone(pid: int) -> None:
-    """Return when that process has ended; fails where it goes on."""
-    try:
-        handle = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return
-    poll = select.poll()
-    poll.register(handle, select.POLLIN)
-    ended = poll.poll(60_000)
-    os.close(handle)
-    assert ended, f"process {pid} still runs"
+    wait_for_end(server)
 
 
 def test_naming_the_extension_as_well_is_fine(project: Project, origin: Origin) -> None:

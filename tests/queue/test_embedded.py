@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import select
 import signal
 import subprocess
 import sys
@@ -13,6 +12,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from servers import wait_for_end
 
 from scrapy_chunkdl.queue import embedded
 from scrapy_chunkdl.queue.client import make_client
@@ -50,18 +50,6 @@ class User:
 def pid_of_server(url: str) -> int:
     with make_client({"REDIS_URL": url}) as client:
         return int(client.info("server")["process_id"])
-
-
-def wait_for_end(pid: int) -> None:
-    try:
-        handle = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return
-    poll = select.poll()
-    poll.register(handle, select.POLLIN)
-    ended = poll.poll(60_000)
-    os.close(handle)
-    assert ended, f"process {pid} still runs"
 
 
 @pytest.fixture
