@@ -211,6 +211,6 @@ class ItemQueue:
 
 def load_script(client: Any, name: str) -> Callable[..., Any]:
     """Return ``lua/<name>.lua`` as a callable. It is sent by its hash, and in full where Redis does not know it."""
-    source = resources.files("scrapy_chunkdl.queue").joinpath("lua", f"{name}.lua").read_text(encoding="utf-8")
+    source = (resources.files("scrapy_chunkdl.queue") / "lua" / f"{name}.lua").read_text(encoding="utf-8")
     script: Callable[..., Any] = client.register_script(source)
     return script
