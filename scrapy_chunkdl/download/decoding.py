@@ -25,7 +25,7 @@ class Decoder:
         """Whether the encoded form has come to its end."""
         return self._zlib.eof
 
-    def decode(self, data: bytes) -> Iterator[bytes]:
+    def decode(self, data: bytes | memoryview) -> Iterator[bytes]:
         """Yield what ``data`` stands for, a megabyte at a time: a small body may stand for a huge file.
 
         Raises Transient, reason ``bad_encoding``, when it is broken.

@@ -15,6 +15,7 @@ from typing import Any
 
 import aiohttp
 
+from scrapy_chunkdl.download import body
 from scrapy_chunkdl.download.client import explain
 from scrapy_chunkdl.download.concurrency import in_thread, outlast, until
 from scrapy_chunkdl.download.errors import (
@@ -231,22 +232,22 @@ class RangedFetch:
             raise SourceChanged(f"{response.url} is another version now", status=200)
 
     async def _read(self, response: aiohttp.ClientResponse, span: Span, got: ContentRange) -> None:
-        """Write the body to its place as it arrives. This loop is where the time goes; keep it small."""
+        """Write the body to its place as it arrives."""
         assert got.start is not None
         assert got.stop is not None
-        read, write, progress, clock = response.content.readany, self._part.write, self._progress, time.monotonic
+        write, progress, clock = self._part.write, self._progress, time.monotonic
         skip, promised = span.position - got.start, got.stop - got.start
-        while span.position < span.stop:
-            data = await read()
-            if not data:
-                break
+
+        def take(data: bytes | memoryview) -> bool:
+            """This is where the time goes; keep it small."""
+            nonlocal skip, promised
             size = len(data)
             progress.fetched += size
             promised -= size
             if skip:
                 if size <= skip:
                     skip -= size
-                    continue
+                    return True
                 data = data[skip:]
                 size -= skip
                 skip = 0
@@ -261,6 +262,10 @@ class RangedFetch:
             self._unsaved += size
             if self._unsaved >= self._checkpoint_after:
                 self._checkpoint_due.set()
+            return span.position < span.stop
+
+        length = parse_content_length(response.headers.get("Content-Length"))
+        await body.receive(response, length, take, stall_timeout=self._options.stall_timeout)
         if span.remaining > 0 and promised > 0:
             raise Transient(f"{response.url} ended {promised} bytes early", reason="short_body", status=206)
 

@@ -11,10 +11,12 @@ from contextlib import AsyncExitStack
 
 import aiohttp
 
+from scrapy_chunkdl.download import body
 from scrapy_chunkdl.download.client import explain
 from scrapy_chunkdl.download.concurrency import in_thread
 from scrapy_chunkdl.download.decoding import Decoder
 from scrapy_chunkdl.download.errors import DownloadError, Transient
+from scrapy_chunkdl.download.headers import parse_content_length
 from scrapy_chunkdl.download.model import Options, Progress
 from scrapy_chunkdl.download.partfile import PartFile
 from scrapy_chunkdl.download.probe import Remote
@@ -75,10 +77,9 @@ class StreamedFetch:
     async def _read_whole(self, response: aiohttp.ClientResponse, remote: Remote) -> int:
         decoder = Decoder(remote.coding) if remote.coding else None
         progress, position = self._progress, 0
-        while remote.size is None or position < remote.size:
-            data = await response.content.readany()
-            if not data:
-                break
+
+        def take(data: bytes | memoryview) -> bool:
+            nonlocal position
             progress.fetched += len(data)
             if decoder is None and remote.size is not None:
                 data = data[: remote.size - position]
@@ -88,6 +89,10 @@ class StreamedFetch:
                 self._options.refuse_too_large(position)
             progress.done = position
             progress.moved_at = time.monotonic()
+            return remote.size is None or position < remote.size
+
+        length = parse_content_length(response.headers.get("Content-Length"))
+        await body.receive(response, length, take, stall_timeout=self._options.stall_timeout)
         if decoder is not None and not decoder.is_complete:
             raise Transient(f"{response.url} ended in the middle of its {remote.coding} form", reason="short_body")
         if remote.size is not None and position < remote.size:
