@@ -59,8 +59,9 @@ class _Call:
 class Courier(threading.Thread):
     """Carries calls to ``queue`` in the order they were given; acks, or pushes, that follow each other go as one.
 
-    ``patience`` is how many seconds Redis may be away before its first answer; past that ``on_unreachable`` is called
-    with a sentence that says why. Once Redis has answered, the courier waits for it as long as it takes.
+    ``patience`` is how many seconds Redis may be away before its first answer; past that ``on_unreachable`` is called,
+    once, with a sentence that says why; so it is after a call that fails by a bug. Once Redis has answered, the courier
+    waits for it as long as it takes.
     """
 
     def __init__(
@@ -77,6 +78,7 @@ class Courier(threading.Thread):
         self._closing = False
         self.gave_up = False
         self._answered = False
+        self._told_unreachable = False
         self._trouble_since: float | None = None
 
     def push(self, payload: bytes, done: Callable[[BaseException | None], None]) -> None:
@@ -126,7 +128,7 @@ class Courier(threading.Thread):
                 logger.error("A call to the queue failed by a bug or a wrong setting", exc_info=error)
                 self.give_up()
                 self._refuse(errands, QueueUnavailable(str(error)))
-                self._deliver(partial(self._on_unreachable, f"The queue cannot be used: {error}"))
+                self._tell_unreachable(f"The queue cannot be used: {error}")
 
     def _next(self) -> list[_Ack] | list[_Push] | list[_Call]:
         """Wait for errands and return the next that can go together; none when the courier is to stop."""
@@ -179,15 +181,18 @@ class Courier(threading.Thread):
             self._trouble_since = now
             logger.warning("%s Waiting for it; nothing is lost meanwhile.", explain(error))
         if not self._answered and now - self._trouble_since >= self._patience:
-            self._answered = True  # said once
-            reason = f"{explain(error)} Waited {self._patience:g} s (CHUNKDL_REDIS_WAIT)."
-            self._deliver(partial(self._on_unreachable, reason))
+            self._tell_unreachable(f"{explain(error)} Waited {self._patience:g} s (CHUNKDL_REDIS_WAIT).")
 
     def _note_answer(self) -> None:
         self._answered = True
         if self._trouble_since is not None:
             logger.info("Redis is back after %.1f s.", time.monotonic() - self._trouble_since)
             self._trouble_since = None
+
+    def _tell_unreachable(self, reason: str) -> None:
+        if not self._told_unreachable:
+            self._told_unreachable = True
+            self._deliver(partial(self._on_unreachable, reason))
 
 
 def _tell_acks(acks: list[_Ack], kept: set[str]) -> None:

@@ -40,7 +40,10 @@ class Heartbeat(threading.Thread):
 
     def run(self) -> None:
         while not self._stopped.wait(self._interval):
-            self.beat()
+            try:
+                self.beat()
+            except Exception as error:  # without a heart every lease would be lost, one after the other, unsaid
+                logger.error("A heartbeat failed by a bug", exc_info=error)
 
     def beat(self) -> None:
         """Renew once, now."""
