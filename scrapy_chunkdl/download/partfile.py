@@ -138,12 +138,17 @@ class PartFile:
         """Whether there is a journal, so that a later run goes on from what is safe."""
         return self._writer is not None
 
+    @property
+    def is_open(self) -> bool:
+        """Whether it is still to be closed."""
+        return self._fd >= 0
+
     def _prepare(self, url: str, size: int | None, validator: Validator, journaled: bool) -> None:
         if size is None or not journaled:
             self._start_afresh(size)
             return
         self._identity = journal.Identity(url, size, validator)
-        if os.fstat(self._fd).st_size > 0 or self._journal_path.exists():
+        if self.size > 0 or self._journal_path.exists():
             try:
                 self.done = self._resumable(self._identity)
             except journal.JournalError as problem:
@@ -158,7 +163,7 @@ class PartFile:
             raise journal.JournalError("it is of another URL")
         if before.size != now.size or before.validator.same_version(now.validator) is not True:
             raise journal.JournalError("the file has changed at its source, or has no validator to tell")
-        if os.fstat(self._fd).st_size != now.size:
+        if self.size != now.size:
             raise journal.JournalError("it does not have the size it was left with")
         return done
 
@@ -201,15 +206,19 @@ class PartFile:
     def publish(self, record: Published) -> None:
         """Give the whole file its name. Raises Permanent, reason ``size_mismatch``, if its size is not the record's."""
         with _disk_errors(self.path):
-            if os.fstat(self._fd).st_size != record.size:
-                found = os.fstat(self._fd).st_size
-                raise Permanent(f"{self.path} has {found} bytes, not {record.size}", reason="size_mismatch")
+            if self.size != record.size:
+                raise Permanent(f"{self.path} has {self.size} bytes, not {record.size}", reason="size_mismatch")
             _remember(self._fd, record)
             self._sync(os.fsync)
             os.replace(self.path, self.final)
             journal.sync_folder(self.final.parent)
             self._drop_journal()
         self.close()
+
+    @property
+    def size(self) -> int:
+        """Bytes from its first to its last, those that are still to come included."""
+        return os.fstat(self._fd).st_size
 
     def truncate(self, size: int) -> None:
         """Cut the file to the bytes it has, once a file of unknown size has ended."""

@@ -58,6 +58,7 @@ class RangedFetch:
         self._plan = Plan(remote.size, options.chunk_size, part.done)
         self._confirmed = False  # whether a 206 agreed with the size planned for
         self._over = False
+        self._checkpoint_after = options.chunk_size
         self._unsaved = 0
         self._checkpoint_due = asyncio.Event()
         self._reading: dict[Span, aiohttp.ClientResponse] = {}
@@ -67,6 +68,9 @@ class RangedFetch:
         """Bring all missing bytes into the part file. When it ends early, what has come is safe and can be resumed."""
         plan, part = self._plan, self._part
         connections = plan.connections_worth(self._options.chunks_per_file)
+        if connections == 1 and not part.is_resumable:  # as most files are: spare the tasks
+            await self._connection()
+            return
         self._checkpoint_after = max(1, connections // 2) * self._options.chunk_size
         jobs: list[Coroutine[Any, Any, None]] = [self._connection() for _ in range(connections)]
         checkpoints = asyncio.ensure_future(self._checkpoints()) if part.is_resumable else None

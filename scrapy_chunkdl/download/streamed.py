@@ -71,7 +71,8 @@ class StreamedFetch:
                 raise Transient(text, reason="short_body", status=200)
             if response.content.at_eof():
                 response.release()
-        await in_thread(self._part.truncate, size)
+        if self._part.size != size:
+            await in_thread(self._part.truncate, size)
         return remote, size
 
     async def _read_whole(self, response: aiohttp.ClientResponse, remote: Remote) -> int:

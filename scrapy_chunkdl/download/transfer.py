@@ -96,22 +96,11 @@ class Transfer:
         )
 
     async def _store(self, remote: Remote, final: Path) -> FileResult:
-        there = await in_thread(read_published, final)
-        if self._is_anothers(there):
-            final = final.with_name(naming.distinct_name(final.name, self._request.url))
-            there = await in_thread(read_published, final)
-        if there is not None and self._is_up_to_date(there, remote):
-            await in_thread(remove_leftovers, final)
+        final, there, part = await self._take_place(remote, final)
+        if part is None:
+            assert there is not None
             return self._result(there, final, "uptodate")
-        part = await self._open_part(final, remote)
         try:
-            there = await in_thread(read_published, final)  # by the download we may have waited for
-            if self._is_anothers(there):
-                await in_thread(part.discard)
-                return await self._store(remote, final)
-            if there is not None and self._is_up_to_date(there, remote):
-                await in_thread(part.discard)
-                return self._result(there, final, "uptodate")
             resumed = part.done.total
             if part.fresh_reason:
                 logger.info("%s", part.fresh_reason)
@@ -129,20 +118,37 @@ class Transfer:
                 await in_thread(part.discard)
             raise
         finally:
-            await in_thread(part.close)
+            if part.is_open:
+                await in_thread(part.close)
 
-    async def _open_part(self, final: Path, remote: Remote) -> PartFile:
+    async def _take_place(self, remote: Remote, final: Path) -> tuple[Path, Published | None, PartFile | None]:
+        """Return the name the file gets, with the finished file that is there unchanged, or a part file of ours."""
         journaled = bool(remote.can_be_split and remote.size and remote.size > self._options.chunk_size)
         opened: list[PartFile] = []
 
-        def open_part() -> None:
+        def take(final: Path) -> tuple[Path, Published | None, PartFile | None]:
+            there = read_published(final)
+            if self._is_anothers(there):
+                final = final.with_name(naming.distinct_name(final.name, self._request.url))
+                there = read_published(final)
+            if there is not None and self._is_up_to_date(there, remote):
+                remove_leftovers(final)
+                return final, there, None
             url, size, validator = self._request.url, remote.size, remote.validator
-            opened.append(PartFile.open(final, url=url, size=size, validator=validator, journaled=journaled))
+            part = PartFile.open(final, url=url, size=size, validator=validator, journaled=journaled)
+            opened.append(part)
+            there = read_published(final)  # by whoever held the part file until now
+            if self._is_anothers(there):
+                part.discard()
+                return take(final)
+            if there is not None and self._is_up_to_date(there, remote):
+                part.discard()
+                return final, there, None
+            return final, None, part
 
         while True:
             try:
-                await in_thread(open_part)
-                return opened[0]
+                return await in_thread(take, final)  # at once: a hop to a thread costs as much as a request
             except asyncio.CancelledError:
                 for part in opened:  # its lock would stay for as long as this process lives
                     part.close()
