@@ -105,6 +105,8 @@ class PartFile:
         self._identity: journal.Identity | None = None
         self._writer: journal.JournalWriter | None = None
         self._lost: OSError | None = None
+        self._unsynced: list[Path] = []
+        self._folders: list[int] = []
 
     @classmethod
     def open(cls, final: Path, *, url: str, size: int | None, validator: Validator, journaled: bool = True) -> PartFile:
@@ -118,11 +120,16 @@ class PartFile:
         with _disk_errors(path):
             if final.is_dir():  # now, not after the last byte
                 raise IsADirectoryError(errno.EISDIR, f"{final.name} is a folder")
-            _make_folder(final.parent)
+            unsynced = _make_folder(final.parent)
             part = cls(final, _open_locked(path))
         try:
             with _disk_errors(path):
-                part._prepare(url, size, validator, journaled)
+                if journaled:
+                    for folder in unsynced:
+                        journal.sync_folder(folder)
+                else:
+                    part._unsynced = unsynced
+                part._begin(url, size, validator, journaled)
         except BaseException as problem:
             if isinstance(problem, Permanent):
                 problem.bytes_done, problem.resumable = part.done.total, part.done.total > 0
@@ -138,12 +145,7 @@ class PartFile:
         """Whether there is a journal, so that a later run goes on from what is safe."""
         return self._writer is not None
 
-    @property
-    def is_open(self) -> bool:
-        """Whether it is still to be closed."""
-        return self._fd >= 0
-
-    def _prepare(self, url: str, size: int | None, validator: Validator, journaled: bool) -> None:
+    def _begin(self, url: str, size: int | None, validator: Validator, journaled: bool) -> None:
         if size is None or not journaled:
             self._start_afresh(size)
             return
@@ -203,17 +205,24 @@ class PartFile:
                 self._identity = journal.Identity(self._identity.url, size, validator)
                 self._writer = journal.JournalWriter(self._journal_path, self._identity, ())
 
-    def publish(self, record: Published) -> None:
-        """Give the whole file its name. Raises Permanent, reason ``size_mismatch``, if its size is not the record's."""
+    def prepare(self, record: Published) -> None:
+        """Note with the whole file what it is. Raises Permanent, reason ``size_mismatch``, if it has another size."""
         with _disk_errors(self.path):
             if self.size != record.size:
                 raise Permanent(f"{self.path} has {self.size} bytes, not {record.size}", reason="size_mismatch")
             _remember(self._fd, record)
+            for folder in (self.final.parent, *self._unsynced):
+                self._folders.append(os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+
+    def publish(self) -> None:
+        """Give the file its name, once it is prepared. The only step that waits for the disk; :meth:`close` follows."""
+        with _disk_errors(self.path):
             self._sync(os.fsync)
             os.replace(self.path, self.final)
-            journal.sync_folder(self.final.parent)
-            self._drop_journal()
-        self.close()
+            for folder in self._folders:
+                os.fsync(folder)
+            if self._writer is not None:
+                self._drop_journal()
 
     @property
     def size(self) -> int:
@@ -230,9 +239,11 @@ class PartFile:
         if self._writer is not None:
             self._writer.close()
             self._writer = None
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+        for fd in (self._fd, *self._folders):
+            if fd >= 0:
+                os.close(fd)
+        self._fd = -1
+        self._folders.clear()
 
     def discard(self) -> None:
         """Remove the part file and its journal, then unlock."""
@@ -318,8 +329,8 @@ def _remember(fd: int, record: Published) -> None:
         os.setxattr(fd, _XATTR, json.dumps(asdict(record)).encode())
 
 
-def _make_folder(folder: Path) -> None:
+def _make_folder(folder: Path) -> list[Path]:
+    """Make a folder; return those whose names for it are not on disk yet."""
     made = [parent for parent in (folder, *folder.parents) if not parent.exists()]
     folder.mkdir(parents=True, exist_ok=True)
-    for new in made:
-        journal.sync_folder(new.parent)
+    return [new.parent for new in made]

@@ -43,7 +43,9 @@ def fill(part: PartFile, etag: str, safe: list[Range], pieces: range = range(PIE
 
 
 def publish(part: PartFile, etag: str) -> None:
-    part.publish(Published(URL, SIZE, etag, "Mon, 01 Jan 2024 00:00:00 GMT"))
+    part.prepare(Published(URL, SIZE, etag, "Mon, 01 Jan 2024 00:00:00 GMT"))
+    part.publish()
+    part.close()
 
 
 def download(final: Path, safe: list[Range], etag: str = TWO) -> None:
@@ -80,7 +82,9 @@ def download_without_a_journal(final: Path, safe: list[Range]) -> None:
     part = open_part(final, TWO, journaled=False)
     try:
         part.write(0, VERSIONS[TWO])
-        part.publish(Published(URL, SIZE, TWO))
+        part.prepare(Published(URL, SIZE, TWO))
+        part.publish()
+        part.close()
     finally:
         part.close()
 
@@ -193,7 +197,9 @@ def check_found(final: Path, safe: list[Range], where: str) -> bool:
     for start, stop in list(part.done.missing(0, SIZE)):
         part.write(start, VERSIONS[TWO][start:stop])
         part.checkpoint([(start, stop)])
-    part.publish(Published(URL, SIZE, TWO))
+    part.prepare(Published(URL, SIZE, TWO))
+    part.publish()
+    part.close()
 
     assert final.read_bytes() == VERSIONS[TWO], where
     assert [path.name for path in final.parent.iterdir()] == ["a.bin"], where
@@ -231,8 +237,9 @@ def test_bytes_a_disk_failed_to_sync_are_never_claimed(tmp_path: Path, monkeypat
         with pytest.raises(Permanent, match="Input/output error") as failure:
             part.checkpoint([(2 * PIECE, 3 * PIECE)])
         assert failure.value.reason == "disk_error"
+    part.prepare(Published(URL, SIZE, TWO))
     with pytest.raises(Permanent, match="Input/output error"):
-        part.publish(Published(URL, SIZE, TWO))
+        part.publish()
     part.close()
 
     part = open_part(tmp_path / "a.bin", TWO)

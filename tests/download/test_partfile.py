@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -59,7 +60,9 @@ def test_published_it_has_its_name_its_record_and_nothing_beside_it(final: Path)
     part.write(0, b"a" * SIZE)
     record = Published(URL, SIZE, VALIDATOR.etag, VALIDATOR.last_modified, "md5:00")
 
-    part.publish(record)
+    part.prepare(record)
+    part.publish()
+    part.close()
 
     assert [path.name for path in final.parent.iterdir()] == ["a.bin"]
     assert final.stat().st_mtime == 1704067200
@@ -73,7 +76,8 @@ def test_a_file_of_the_wrong_size_is_not_published(final: Path) -> None:
     part = open_part(final)
 
     with pytest.raises(Permanent, match="has 100000 bytes, not 99999"):
-        part.publish(Published(URL, SIZE - 1))
+        part.prepare(Published(URL, SIZE - 1))
+    part.close()
 
     assert not final.exists()
     part.close()
@@ -204,29 +208,33 @@ def test_the_lock_of_a_dead_process_is_gone(final: Path) -> None:
     part.close()
 
 
-@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
-def test_the_disk_has_the_bytes_before_the_journal_claims_them_and_the_name_comes_last(final: Path) -> None:
-    code = f"""
-    import sys
-    sys.path.insert(0, {str(Path(__file__).parent)!r})
-    from pathlib import Path
-    from test_partfile import *
-    part = open_part(Path({str(final)!r}))
-    part.write(0, b"a" * SIZE)
-    part.checkpoint([(0, SIZE)])
-    part.publish(Published(URL, SIZE))
-    """
+def disk_calls(folder: Path, code: str) -> list[str]:
+    """Run ``code``, where ``part`` is to be made, and return its system calls that change what is on disk."""
+    if shutil.which("strace") is None:
+        pytest.skip("strace is not installed")
+    imports = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); from test_partfile import *\n"
     calls = "trace=fdatasync,fsync,write,pwrite64,rename,renameat,renameat2"
     traced = subprocess.run(
-        ["strace", "-f", "-y", "-e", calls, sys.executable, "-B", "-c", textwrap.dedent(code)],
+        ["strace", "-f", "-y", "-e", calls, sys.executable, "-B", "-c", imports + textwrap.dedent(code)],
         capture_output=True,
         text=True,
         check=False,
     )
     if "Operation not permitted" in traced.stderr:
         pytest.skip("strace may not trace here")
-    folder = str(final.parent)
-    seen = [line for line in traced.stderr.splitlines() if folder in line]
+    return [line for line in traced.stderr.splitlines() if str(folder) in line]
+
+
+def test_the_disk_has_the_bytes_before_the_journal_claims_them_and_the_name_comes_last(final: Path) -> None:
+    code = f"""
+    part = open_part(Path({str(final)!r}))
+    part.write(0, b"a" * SIZE)
+    part.checkpoint([(0, SIZE)])
+    part.prepare(Published(URL, SIZE))
+    part.publish()
+    part.close()
+    """
+    seen = disk_calls(final.parent, code)
 
     def position(call: str, what: str, after: int = 0) -> int:
         return next(n for n, line in enumerate(seen) if n >= after and call + "(" in line and what in line)
@@ -237,8 +245,29 @@ def test_the_disk_has_the_bytes_before_the_journal_claims_them_and_the_name_come
     claim_synced = position("fdatasync", "a.bin.part.journal", claimed)
     whole = position("fsync", "a.bin.part>", claim_synced)
     named = next(n for n, line in enumerate(seen) if n > whole and "rename" in line and 'a.bin"' in line)
-    position("fsync", f"{folder}>", named)
+    position("fsync", f"{final.parent}>", named)
     assert not any("write(" in line and "a.bin.part.journal" in line for line in seen[data:synced])
+
+
+def test_a_small_file_in_new_folders_waits_for_the_disk_once_for_itself_and_once_for_each_name(final: Path) -> None:
+    code = f"""
+    part = open_part(Path({str(final.parent)!r}) / "new" / "newer" / "a.bin", journaled=False)
+    part.write(0, b"a" * SIZE)
+    part.prepare(Published(URL, SIZE))
+    part.publish()
+    part.close()
+    """
+    seen = [line.split("(")[0].split()[-1] + line.rpartition("/")[2] for line in disk_calls(final.parent, code)]
+
+    shape = [re.sub(r"[>)\",].*", "", line) for line in seen]
+    assert shape == [
+        "pwrite64a.bin.part",
+        "fsynca.bin.part",
+        "renamea.bin",
+        "fsyncnewer",
+        "fsyncnew",
+        f"fsync{final.parent.name}",
+    ]
 
 
 @pytest.fixture
