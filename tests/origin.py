@@ -446,7 +446,7 @@ class Origin:
     """The server. A context manager; every public method may be called from any thread.
 
     ``base`` is ``http://127.0.0.1:PORT``. With ``tls`` the certificate is issued by an authority of its own (trustme),
-    which nobody trusts; ``ca_pem`` is that authority's certificate.
+    which nobody trusts; ``ca_pem`` is that authority's certificate. ``requests`` counts those for all paths, ever.
     """
 
     def __init__(self, *, port: int = 0, bind: str = "127.0.0.1", tls: bool = False) -> None:
@@ -458,6 +458,7 @@ class Origin:
         self._connections: dict[_Connection, asyncio.Task[None]] = {}
         self._writers: weakref.WeakSet[asyncio.StreamWriter] = weakref.WeakSet()
         self._accepted = 0
+        self.requests = 0
         self._server: asyncio.Server | None = None
         self._tls: ssl.SSLContext | None = None
         self.ca_pem = b""
@@ -704,6 +705,7 @@ class Origin:
     def _counted(self, connection: _Connection, request: Request) -> Iterator[tuple[_Path, Seen]]:
         seen = Seen(request.method, request.headers, connection.number, time.monotonic())
         with self._lock:
+            self.requests += 1
             path = self._path(request.path)
             stats = path.stats
             stats.methods[request.method] += 1
