@@ -5,7 +5,7 @@ VENV = .venv
 BIN = $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint docs settings outcomes clean
+.PHONY: help demo test lint docs settings outcomes chaos clean
 
 help:
 	@echo "make demo      crawl a local site and download its files, with a bundled server instead of Redis"
@@ -14,6 +14,7 @@ help:
 	@echo "make docs      write the documentation to docs/_build"
 	@echo "make settings  bring the table of settings in README.md up to date"
 	@echo "make outcomes  run the same troubles against aria2 and curl, side by side"
+	@echo "make chaos     hurt workers, server and Redis for some minutes, then see that nothing is lost or wrong"
 	@echo "make clean     remove what the others made"
 
 $(VENV)/installed: setup.cfg pyproject.toml
@@ -46,6 +47,9 @@ settings: $(VENV)/installed
 
 outcomes: $(VENV)/installed
 	$(BIN)/python benchmarks/outcomes.py
+
+chaos: $(VENV)/installed
+	$(BIN)/python tests/chaos/run.py $(ARGS)
 
 clean:
 	rm -rf $(VENV) .cache docs/_build build dist *.egg-info examples/spider_project/.cache examples/spider_project/.scrapy \

@@ -29,9 +29,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
-HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent))
-sys.path.insert(0, str(HERE.parent / "crawl"))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "crawl"))
 
 import decisions
 from decisions import DONE_KEY, KEY, LEASE, MAX_DELIVERIES, Event, Item
@@ -43,7 +42,14 @@ from verdict import Judge
 
 from scrapy_chunkdl.queue.item_queue import Counts, ItemQueue
 
+HERE = Path(__file__).resolve().parent
 COMMANDS = {"crawl": ["crawl", "files"], "worker": ["chunkdl", "worker", "files"]}
+SIGNALS = {
+    "kill": [signal.SIGKILL],
+    "stop": [signal.SIGTERM],
+    "interrupt": [signal.SIGINT],
+    "interrupt twice": [signal.SIGINT, signal.SIGINT],
+}
 
 LOOK = 0.02
 STUCK = 60.0
@@ -101,6 +107,16 @@ class Worker:
     @property
     def pid(self) -> int:
         return self.process.pid
+
+    @property
+    def end(self) -> float:
+        """When it ended; infinity while it runs."""
+        return float("inf") if self.ended is None else self.ended
+
+    @property
+    def was_forced(self) -> bool:
+        """Whether it was asked to end more than once, and so could not do it in order."""
+        return len(self.signals) > 1
 
     def was_frozen(self, begin: float, end: float) -> bool:
         """Whether it was frozen at some time in between."""
@@ -170,7 +186,7 @@ class Chaos:
         began = time.monotonic()
         while True:
             self._look_after()
-            while self.origin.requests >= self._next_event.due:
+            if self.origin.requests >= self._next_event.due and self._can_be_done(self._next_event):
                 self._do(self._next_event)
                 self._next_event = next(self._events)
             if self._redis_back_at is not None:
@@ -269,35 +285,30 @@ class Chaos:
 
     # --- violence
 
+    def _can_be_done(self, event: Event) -> bool:
+        """Whether there is somebody to do it to: if not yet, it waits, as all that follows."""
+        worker = self._slots[event.slot]
+        assert worker is not None
+        return self._redis_back_at is None and worker.process.poll() is None and worker.thaw_at is None
+
     def _do(self, event: Event) -> None:
         worker = self._slots[event.slot]
         assert worker is not None
+        self.done_to_us[event.what] += 1
         if "redis" in event.what:
-            if self._redis_back_at is not None:
-                return
             self._end_redis(event)
         elif event.what == "drop connections":
             self.origin.drop_connections()
         elif event.what == "close the origin":
             self.origin.reopen_after(min(event.seconds, 1.0))
-        elif worker.ended is not None or worker.process.poll() is not None:
-            return
         elif event.what == "freeze":
-            if worker.thaw_at is not None:
-                return
             worker.frozen.append((time.time(), float("inf")))
             worker.thaw_at = time.monotonic() + event.seconds
             worker.process.send_signal(signal.SIGSTOP)
         else:
-            for number in {
-                "kill": [signal.SIGKILL],
-                "stop": [signal.SIGTERM],
-                "interrupt": [signal.SIGINT],
-                "interrupt twice": [signal.SIGINT, signal.SIGINT],
-            }[event.what]:
+            for number in SIGNALS[event.what]:
                 worker.send(number)
                 time.sleep(0.1)  # two at once would be one
-        self.done_to_us[event.what] += 1
 
     def _end_redis(self, event: Event) -> None:
         self.outages.append((time.time(), float("inf")))

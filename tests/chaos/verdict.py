@@ -125,13 +125,16 @@ class Judge:
         for worker in self._chaos.workers:
             end = worker.process.returncode
             asked = [number for _, number in worker.signals]
+            log = worker.log.read_text(errors="replace")
+            if asked and "Spider opened" not in log:  # it did not yet listen to signals
+                continue
             if end == -signal.SIGKILL and signal.SIGKILL not in asked and worker.pid not in self._own_kills:
                 self._blame(f"worker {worker.pid} was killed by somebody else: is there enough memory?")
-            elif end not in (0, -signal.SIGKILL) and len(asked) < 2:
+            elif end not in (0, -signal.SIGKILL) and not worker.was_forced:
                 self._blame(f"worker {worker.pid} ended with {end}: see {worker.log}")
-            elif end == 0 and not asked and worker.ended is not None and worker.ended < self._chaos.over_at:
+            elif end == 0 and not asked and worker.end < self._chaos.over_at:
                 self._blame(f"worker {worker.pid} ended by itself: see {worker.log}")
-            for line in worker.log.read_text(errors="replace").splitlines():
+            for line in log.splitlines():
                 if SUSPICIOUS.search(line):
                     self._blame(f"worker {worker.pid} says {line.strip()!r}: see {worker.log}")
 
@@ -253,11 +256,11 @@ class Judge:
             self._blame(f"delivery {delivery.id} was taken over while its lease held")
         if emission.at <= self._killed_at(worker) <= over:
             return "killed between emit and ack"
-        if len(worker.signals) > 1 and emission.at <= (worker.ended or 0.0) <= over:
+        if worker.was_forced and emission.at <= worker.end <= over:
             return "interrupted twice between emit and ack"
         if worker.was_frozen(emission.at, over):
             return "frozen until the lease was lost"
-        if any(begin < over and end > delivery.runs_out / 1000 - LEASE for begin, end in self._chaos.outages):
+        if self._redis_was_away(delivery.runs_out / 1000 - LEASE, over):
             return "lease lost while Redis was away"
         return "lease lost on a busy machine"
 
@@ -276,11 +279,8 @@ class Judge:
             if token == "feeder":
                 continue
             worker = self._workers[int(token.split(":")[1])]
-            tidied_up = worker.process.returncode == 0 and len(worker.signals) < 2
-            if tidied_up and not any(
-                begin <= (worker.ended or 0.0) and end >= (worker.ended or 0.0) - 10
-                for begin, end in self._chaos.outages
-            ):
+            in_order = worker.process.returncode == 0 and not worker.was_forced
+            if in_order and not self._redis_was_away(worker.end - 10, worker.end):
                 self._blame(f"{field} of a process that ended in order is left in :calls")
 
     def _judge_store(self) -> None:
@@ -304,6 +304,9 @@ class Judge:
     def _path(self, file: File) -> Path:
         url = file.url(self._chaos.origin, self._chaos.seed)
         return self._store / naming.file_path(url, f"{file.name}.bin")
+
+    def _redis_was_away(self, begin: float, end: float) -> bool:
+        return any(since < end and until > begin for since, until in self._chaos.outages)
 
     def _deliveries_of(self, number: int) -> list[Delivery]:
         return self._history.of(self._payloads[number])
