@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import socket
 import time
 import uuid
 from collections.abc import Callable, Sequence
@@ -22,14 +24,15 @@ from scrapy.crawler import Crawler
 from scrapy.utils.serialize import ScrapyJSONEncoder
 from twisted.internet.defer import Deferred
 
-from scrapy_chunkdl import attachments, engine
+from scrapy_chunkdl import __version__, attachments, engine
 from scrapy_chunkdl.bridge import Bridge, Deliver
 from scrapy_chunkdl.config import Config
 from scrapy_chunkdl.item_download import ItemDownload
 from scrapy_chunkdl.queue.client import check_policy, make_client
 from scrapy_chunkdl.queue.courier import Courier
 from scrapy_chunkdl.queue.heartbeat import Heartbeat
-from scrapy_chunkdl.queue.item_queue import Claimed, ItemQueue
+from scrapy_chunkdl.queue.item_queue import Claimed, Counts, ItemQueue
+from scrapy_chunkdl.queue.status import PaceMeter, Report
 
 logger = logging.getLogger(__name__)
 
@@ -86,6 +89,9 @@ class Consumer:
         self._asking = False
         self._claims = True
         self._found_empty = False
+        self._held_by_all = 0
+        self._finished = 0
+        self._pace = PaceMeter(time.monotonic())
         self._ticked_at = time.monotonic()
         client = make_client(crawler.settings)
         self._queue = ItemQueue(
@@ -99,7 +105,7 @@ class Consumer:
         self._courier = Courier(
             self._queue, deliver=deliver, patience=config.redis_wait, on_unreachable=self._redis_is_unreachable
         )
-        self._heartbeat = Heartbeat(self._queue, config.lease, self._moving, self._renewed)
+        self._heartbeat = Heartbeat(self._queue, config.lease, self._moving, self._renewed, self._report)
         self._check_policy = lambda: check_policy(client)
 
     def open(self) -> None:
@@ -142,6 +148,10 @@ class Consumer:
         """Whether this process holds items, or the list may: False only after Redis said that it is empty."""
         return bool(self._works or self._pushing or not self._found_empty)
 
+    def others_may_have_work(self) -> bool:
+        """Whether another process held items when the list was looked at last: they may come back."""
+        return self._held_by_all > len(self._works)
+
     def stop_claiming(self) -> None:
         """Claim no more, and give back the items none of whose files has begun."""
         self._claims = False
@@ -180,17 +190,19 @@ class Consumer:
         self._asking = True
         prefix, asked_at = uuid.uuid4().hex, time.monotonic()
 
-        def claim() -> tuple[Sequence[Claimed], int, bool]:
+        def claim() -> tuple[Sequence[Claimed], int, Counts | None]:
             batch, dead = self._queue.claim(room, prefix)
-            return batch, dead, not batch and not self._queue.has_work()
+            return batch, dead, None if batch else self._queue.counts()
 
-        def claimed(answer: tuple[Sequence[Claimed], int, bool]) -> None:
-            batch, dead, nothing_left = answer
-            self._claimed(batch, dead, nothing_left, asked_at, full=len(batch) + dead == room)
+        def claimed(answer: tuple[Sequence[Claimed], int, Counts | None]) -> None:
+            batch, dead, counts = answer
+            self._claimed(batch, dead, counts, asked_at, full=len(batch) + dead == room)
 
         self._courier.call(claim, claimed)
 
-    def _claimed(self, batch: Sequence[Claimed], dead: int, nothing_left: bool, asked_at: float, *, full: bool) -> None:
+    def _claimed(
+        self, batch: Sequence[Claimed], dead: int, counts: Counts | None, asked_at: float, *, full: bool
+    ) -> None:
         self._asking = False
         if dead:
             self._stats.inc_value("chunkdl/items/dead", dead)
@@ -201,9 +213,8 @@ class Consumer:
                 self._config.max_deliveries,
                 self._queue.dead_key,
             )
-        if nothing_left and not self._found_empty:
-            self._found_empty = True
-            self._wake()
+        if counts is not None:
+            self._look_at(counts)
         if batch:
             self._found_empty = False
             self._stats.inc_value("chunkdl/items/claimed", len(batch))
@@ -220,6 +231,14 @@ class Consumer:
                 self._downloaded(work, work.download)
         if full:
             self._claim_more()
+
+    def _look_at(self, counts: Counts) -> None:
+        was = (self._found_empty, self._held_by_all)
+        self._held_by_all = counts.leased
+        if not counts.waiting and not counts.delayed:
+            self._found_empty = True
+            if was != (True, counts.leased):
+                self._wake()
 
     def _begin(self, work: _Work) -> bool:
         """Read the item and plan its files; False if it makes no sense and was buried."""
@@ -282,6 +301,7 @@ class Consumer:
 
     def _acked(self, work: _Work, kept: bool) -> None:
         if kept:
+            self._finished += 1
             self._stats.inc_value("chunkdl/items/finished")
         else:
             self._stats.inc_value("chunkdl/items/lease_lost")
@@ -337,7 +357,18 @@ class Consumer:
         if isinstance(response, engine.ItemResponse):
             response.outcome = "error"
 
-    # --- leases (heartbeat thread)
+    # --- reports and leases (heartbeat thread)
+
+    def _report(self) -> bytes:
+        report = Report(
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            version=__version__,
+            state="claiming" if self._claims else "closing",
+            files=self._bridge.running(),
+            pace=self._pace.note(self._finished, self._bridge.bytes_fetched(), time.monotonic()),
+        )
+        return report.encode()
 
     def _moving(self) -> list[str]:
         now = time.monotonic()

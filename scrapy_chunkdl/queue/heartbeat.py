@@ -1,11 +1,12 @@
-"""The heartbeat: a thread that renews the leases of work that moves, and tells which leases are lost.
+"""The heartbeat: a thread that renews the leases of work that moves, tells which leases are lost, and sends reports.
 
-Knows the queue and ids; what "moves" means is decided by whoever starts it.
+Knows the queue and ids; what "moves" means, and what a report says, is decided by whoever starts it.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -15,12 +16,16 @@ from scrapy_chunkdl.queue.item_queue import ItemQueue
 
 logger = logging.getLogger(__name__)
 
+REPORT_EVERY = 5.0
+"""Seconds between reports: often enough for a person who watches, and nothing next to the downloads."""
+
 
 class Heartbeat(threading.Thread):
     """Every third of the lease, renew ``moving()`` and hand the outcome to ``renewed(ids, lost, asked_at)``.
 
     ``asked_at`` is the monotonic time before the call: from then on the kept leases are good for a full lease.
-    Both callables run on this thread. A Redis that does not answer is asked again at the next beat: the courier,
+    ``report`` is what the process tells of itself, asked for at the start and every :data:`REPORT_EVERY` seconds.
+    All callables run on this thread. A Redis that does not answer is asked again at the next beat: the courier,
     which meets the same trouble, is the one that reports it.
     """
 
@@ -30,18 +35,27 @@ class Heartbeat(threading.Thread):
         lease: float,
         moving: Callable[[], Sequence[str]],
         renewed: Callable[[Sequence[str], Sequence[str], float], None],
+        report: Callable[[], bytes] | None = None,
     ) -> None:
         super().__init__(name="chunkdl-heartbeat", daemon=True)
         self._queue = queue
         self._interval = lease / 3
         self._moving = moving
         self._renewed = renewed
+        self._report = report
         self._stopped = threading.Event()
 
     def run(self) -> None:
-        while not self._stopped.wait(self._interval):
+        beat_at = time.monotonic() + self._interval
+        report_at = time.monotonic() if self._report is not None else math.inf
+        while not self._stopped.wait(max(0.0, min(beat_at, report_at) - time.monotonic())):
             try:
-                self.beat()
+                if time.monotonic() >= beat_at:  # first: a report that has to wait for Redis must not cost a lease
+                    beat_at = time.monotonic() + self._interval
+                    self.beat()
+                if time.monotonic() >= report_at:
+                    report_at = time.monotonic() + REPORT_EVERY
+                    self.send_report()
             except Exception as error:  # without a heart every lease would be lost, one after the other, unsaid
                 logger.error("A heartbeat failed by a bug", exc_info=error)
 
@@ -57,6 +71,15 @@ class Heartbeat(threading.Thread):
             logger.debug("Heartbeat missed: %s", error)
             return
         self._renewed(ids, lost, asked_at)
+
+    def send_report(self) -> None:
+        """Tell of the process once, now."""
+        if self._report is None:
+            return
+        try:
+            self._queue.report(self._report())
+        except REDIS_ERRORS as error:
+            logger.debug("Report missed: %s", error)
 
     def stop(self) -> None:
         """Stop beating and wait for the thread, at most as long as Redis may take to answer."""

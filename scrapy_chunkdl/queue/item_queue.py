@@ -20,6 +20,9 @@ from typing import Any
 MOST_PER_CLAIM = 100
 """A claim of 100 keeps Redis busy for about 3 ms, one of 1000 blocks it for 23 ms (measured)."""
 
+REPORT_KEPT = 900.0
+"""Seconds for which the report of a process that died is kept."""
+
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
@@ -50,6 +53,25 @@ class Lease:
     deliveries: int
     held_for: float
     runs_out_in: float
+
+
+@dataclass(frozen=True, slots=True)
+class Reported:
+    """What a process told of itself last. Both times are in seconds by Redis' clock."""
+
+    token: str
+    report: bytes
+    up_for: float
+    silent_for: float
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The queue at one moment: leases with the longest held first, reports with the oldest process first."""
+
+    counts: Counts
+    leases: list[Lease]
+    reported: list[Reported]
 
 
 def key_prefix(key: str) -> str:
@@ -103,6 +125,7 @@ class ItemQueue:
         self.dead_key = f"{prefix}:dead"
         self.failed_key = f"{prefix}:failed"
         self.calls_key = f"{prefix}:calls"
+        self.workers_key = f"{prefix}:workers"
         if not self.token or self.token.split() != [self.token]:
             raise ValueError(f"The token {token!r} must be one word: scripts tell owners by it.")
         self._client = client
@@ -110,9 +133,13 @@ class ItemQueue:
         self._max_deliveries = max_deliveries
         self._done_key = done_key
         self._failed_max = failed_max
-        self._claim, self._renew, self._ack, self._retry, self._fail, self._push, self._leases = (
-            load_script(client, name) for name in ("claim", "renew", "ack", "retry", "fail", "push", "leases")
+        self._claim, self._renew, self._ack, self._retry, self._fail, self._push = (
+            load_script(client, name) for name in ("claim", "renew", "ack", "retry", "fail", "push")
         )
+        self._counts, self._report, self._snapshot = (
+            load_script(client, name) for name in ("counts", "report", "snapshot")
+        )
+        self._counted = [key, self.leases_key, self.delayed_key, self.dead_key, self.failed_key]
 
     def push(self, payloads: Sequence[bytes], number: int) -> None:
         """Append items. A second push with the ``number`` of the last one does nothing."""
@@ -168,29 +195,45 @@ class ItemQueue:
         return self._record(item_id, "bury", [record])
 
     def counts(self) -> Counts:
-        """Count the items in each state, in one round trip."""
-        pipe = self._client.pipeline(transaction=False)
-        pipe.llen(self.key).zcard(self.leases_key).zcard(self.delayed_key).llen(self.dead_key).llen(self.failed_key)
-        return Counts(*pipe.execute())
+        """Count the items in each state, at one moment."""
+        return Counts(*self._counts(keys=self._counted, args=[]))
 
     def has_work(self) -> bool:
         """Whether an item waits, now or delayed. What others have leased does not count."""
         counts = self.counts()
         return bool(counts.waiting or counts.delayed)
 
-    def leases(self) -> list[Lease]:
-        """Tell who holds which item, the longest held first. Reads all leases: for people to look at."""
-        now_ms, *flat = self._leases(keys=[self.leases_key, self.tries_key, self.owner_key], args=[])
+    def report(self, report: bytes) -> None:
+        """Have people see ``report`` as what this process tells of itself, in place of what it told before."""
+        self._report(keys=[self.workers_key], args=[self.token, report, round(REPORT_KEPT * 1000)])
+
+    def snapshot(self) -> Snapshot:
+        """Tell how many items are in each state, who holds which, and what each process told. For people to look at."""
+        keys = [*self._counted, self.tries_key, self.owner_key, self.workers_key]
+        now_ms, counts, leased, told = self._snapshot(keys=keys, args=[])
         leases = []
-        for item_id, end_ms, owner, deliveries in zip(flat[::4], flat[1::4], flat[2::4], flat[3::4], strict=True):
+        for item_id, end_ms, owner, deliveries in zip(*(leased[n::4] for n in range(4)), strict=True):
             token, since_ms = owner.decode().rsplit(" ", 1)
             held_for, runs_out_in = (now_ms - int(since_ms)) / 1000, (float(end_ms) - now_ms) / 1000
             leases.append(Lease(item_id.decode(), token, int(deliveries), held_for, runs_out_in))
-        return sorted(leases, key=lambda lease: -lease.held_for)
+        reported = []
+        for token, value in zip(told[::2], told[1::2], strict=True):
+            told_ms, since_ms, report = value.split(b" ", 2)
+            silent_for, up_for = (now_ms - int(told_ms)) / 1000, (now_ms - int(since_ms)) / 1000
+            if silent_for < REPORT_KEPT:
+                reported.append(Reported(token.decode(), report, up_for, silent_for))
+        leases.sort(key=lambda lease: -lease.held_for)
+        reported.sort(key=lambda process: -process.up_for)
+        return Snapshot(Counts(*counts), leases, reported)
+
+    def leases(self) -> list[Lease]:
+        """Tell who holds which item, the longest held first. Reads all leases: for people to look at."""
+        return self.snapshot().leases
 
     def forget(self) -> None:
-        """Remove what the queue remembers of this process's calls. Called when it makes no more."""
+        """Remove what the queue remembers of this process: its last calls, and its report. Called when it leaves."""
         self._client.hdel(self.calls_key, *(f"{self.token} {call}" for call in ("push", "ack", "fail")))
+        self._client.hdel(self.workers_key, self.token)
 
     def close(self) -> None:
         """Close the connections."""

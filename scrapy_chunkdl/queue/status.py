@@ -1,0 +1,208 @@
+"""What a queue and its processes look like at one moment: the numbers people see, wherever they look.
+
+A process tells of itself in a :class:`Report`, which it writes into Redis now and then; :func:`look` joins the reports
+of all with what the queue itself knows. Knows numbers and JSON; nothing of who counts what, or of how it is shown.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from scrapy_chunkdl.queue.heartbeat import REPORT_EVERY
+from scrapy_chunkdl.queue.item_queue import Counts, ItemQueue, Lease, Reported
+
+WINDOWS = (1, 5, 15)
+"""Minutes over which throughput is told."""
+
+SILENT_AFTER = 3 * REPORT_EVERY
+"""Seconds without a report after which a process is taken for dead: long before its leases end."""
+
+_MINUTE = 60.0
+_MINUTES = max(WINDOWS) + 1  # the whole ones, and the one that has just begun
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """Items finished and bytes fetched, minute by minute, the newest first. That one is ``age`` seconds old."""
+
+    age: float = 0.0
+    items: tuple[int, ...] = ()
+    bytes: tuple[int, ...] = ()
+
+    def within(self, seconds: float) -> tuple[float, float]:
+        """Return the items and bytes of the last ``seconds``. Of a minute that began before, its part is taken."""
+        return _within(self.items, self.age, seconds), _within(self.bytes, self.age, seconds)
+
+
+def _within(counts: Sequence[int], age: float, seconds: float) -> float:
+    amount, end = 0.0, 0.0
+    for minute, count in enumerate(counts):
+        length = _MINUTE if minute else age
+        part = (seconds - end) / length if length else 1.0
+        amount += count * min(1.0, max(0.0, part))
+        end += length
+    return amount
+
+
+class PaceMeter:
+    """Makes a :class:`Pace` of totals that only grow. Keeps the last quarter of an hour."""
+
+    def __init__(self, now: float) -> None:
+        self._began_at = now
+        self._minutes: deque[tuple[int, int]] = deque([(0, 0)], maxlen=_MINUTES)
+        self._totals = (0, 0)
+
+    def note(self, items: int, size: int, now: float) -> Pace:
+        """Count what came since the last call towards the minute of ``now``, in seconds of any clock."""
+        for _ in range(min(_MINUTES, int((now - self._began_at) // _MINUTE))):
+            self._minutes.appendleft((0, 0))
+        age = (now - self._began_at) % _MINUTE
+        self._began_at = now - age
+        before_items, before_size = self._minutes[0]
+        new_items, new_size = max(0, items - self._totals[0]), max(0, size - self._totals[1])
+        self._minutes[0] = (before_items + new_items, before_size + new_size)
+        self._totals = (items, size)
+        counts, sizes = zip(*self._minutes, strict=True)
+        return Pace(age, counts, sizes)
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a process tells of itself. ``state`` is ``claiming`` or ``closing``; ``files`` counts those that run."""
+
+    host: str
+    pid: int
+    version: str
+    state: str
+    files: int
+    pace: Pace
+
+    def encode(self) -> bytes:
+        """Return the report as JSON."""
+        pace = {"age": round(self.pace.age, 1), "items": _trimmed(self.pace.items), "bytes": _trimmed(self.pace.bytes)}
+        return json.dumps({**asdict(self), "pace": pace}, separators=(",", ":")).encode()
+
+    @classmethod
+    def decode(cls, raw: bytes) -> Report:
+        """Read what :meth:`encode` wrote. Raises ValueError for what another version wrote in another way."""
+        try:
+            fields: dict[str, Any] = json.loads(raw)
+            pace = fields.pop("pace")
+            return cls(**fields, pace=Pace(pace["age"], tuple(pace["items"]), tuple(pace["bytes"])))
+        except (AttributeError, KeyError, TypeError) as error:
+            raise ValueError(f"no report of this version: {error}") from error
+
+
+def _trimmed(counts: Sequence[int]) -> list[int]:
+    end = next((n for n in range(len(counts), 0, -1) if counts[n - 1]), 0)
+    return list(counts[:end])
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """A process: what it holds, by the queue, and what it last told, if it did. Times are in seconds.
+
+    ``state`` is its own, or ``silent`` when it has told nothing for :data:`SILENT_AFTER` or never did.
+    """
+
+    id: str
+    host: str
+    pid: int | None
+    version: str | None
+    state: str
+    items: int
+    longest_held: float | None
+    files: int | None
+    up_for: float | None
+    silent_for: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """A throughput."""
+
+    items_per_second: float
+    bytes_per_second: float
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """A queue at one moment. ``throughput`` is that of the processes there are, by :data:`WINDOWS` in minutes."""
+
+    key: str
+    counts: Counts
+    workers: tuple[Worker, ...]
+    throughput: Mapping[int, Rate]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return all of it as JSON types."""
+        return {
+            "key": self.key,
+            **asdict(self.counts),
+            "throughput": {
+                f"{minutes}m": {name: round(value, 3) for name, value in asdict(rate).items()}
+                for minutes, rate in self.throughput.items()
+            },
+            "workers": [_rounded(asdict(worker)) for worker in self.workers],
+        }
+
+
+def _rounded(fields: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: round(value, 3) if isinstance(value, float) else value for name, value in fields.items()}
+
+
+def look(queue: ItemQueue) -> Status:
+    """Return how a queue is. One call to Redis; raises as ItemQueue's methods do."""
+    snapshot = queue.snapshot()
+    told = {process.token: (process, _report_of(process)) for process in snapshot.reported}
+    held: dict[str, list[Lease]] = {}
+    for lease in snapshot.leases:
+        held.setdefault(lease.owner, []).append(lease)
+    tokens = dict.fromkeys([*told, *held])
+    workers = tuple(_worker(token, held.get(token, []), *told.get(token, (None, None))) for token in tokens)
+    return Status(queue.key, snapshot.counts, workers, _throughput([*told.values()]))
+
+
+def _report_of(process: Reported) -> Report | None:
+    try:
+        return Report.decode(process.report)
+    except ValueError:
+        return None
+
+
+def _worker(token: str, leases: Sequence[Lease], told: Reported | None, report: Report | None) -> Worker:
+    host, _, pid = token.rpartition(":")[0].rpartition(":")  # as new_token makes it
+    silent = told is None or told.silent_for > SILENT_AFTER
+    return Worker(
+        id=token,
+        host=report.host if report else host or token,
+        pid=report.pid if report else int(pid) if pid.isdigit() else None,
+        version=report.version if report else None,
+        state="silent" if silent or report is None else report.state,
+        items=len(leases),
+        longest_held=max((lease.held_for for lease in leases), default=None),
+        files=report.files if report else None,
+        up_for=told.up_for if told else None,
+        silent_for=told.silent_for if told else None,
+    )
+
+
+def _throughput(told: Sequence[tuple[Reported, Report | None]]) -> dict[int, Rate]:
+    """Add up what came in each window. What came before the oldest process was there is not known, nor divided by."""
+    longest = max((process.up_for for process, _ in told), default=0.0)
+    rates = {}
+    for minutes in WINDOWS:
+        items = size = 0.0
+        for process, report in told:
+            if report is None:
+                continue
+            quiet = max(0.0, process.silent_for - SILENT_AFTER)  # one that lives is as fast as it last said
+            more_items, more_size = report.pace.within(minutes * _MINUTE - quiet)
+            items, size = items + more_items, size + more_size
+        seconds = max(1.0, min(minutes * _MINUTE, longest))
+        rates[minutes] = Rate(items / seconds, size / seconds)
+    return rates
