@@ -83,6 +83,7 @@ class Consumer:
         self._new_download = new_download
         self._wake = wake
         self._stats = crawler.stats
+        self._pipelines = engine.Pipelines(crawler)
         self._most = config.batch_size * config.threads
         self._works: dict[str, _Work] = {}
         self._pushing = 0
@@ -278,7 +279,7 @@ class Consumer:
 
     def _hand_on(self, work: _Work) -> None:
         response = engine.ItemResponse(engine.PLACEHOLDER_URL)
-        handed = engine.hand_on(self._crawler, work.item, response)
+        handed = self._pipelines.send(work.item, response)
         handed.addBoth(lambda _: self._handed_on(work, response))
 
     def _handed_on(self, work: _Work, response: engine.ItemResponse) -> None:

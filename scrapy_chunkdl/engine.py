@@ -7,8 +7,9 @@ thread, after the spider was opened.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
-from contextvars import ContextVar
+from contextvars import ContextVar, copy_context
 from typing import Any, Protocol
 
 from scrapy import Request, signals
@@ -16,6 +17,7 @@ from scrapy.crawler import Crawler
 from scrapy.http import Response
 from scrapy.utils.defer import deferred_from_coro, maybe_deferred_to_future
 from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
 
 try:
     from scrapy.utils.asyncio import create_looping_call, is_asyncio_available
@@ -29,7 +31,7 @@ _handed_on: ContextVar[bool] = ContextVar("chunkdl_handed_on", default=False)
 
 
 def is_handed_on() -> bool:
-    """Tell whether the pipelines are running for an item that :func:`hand_on` sent. Holds for copies of it, too."""
+    """Tell whether the pipelines are running for an item that :class:`Pipelines` sent. Holds for copies of it, too."""
     return _handed_on.get()
 
 
@@ -131,23 +133,64 @@ class ItemResponse(Response):
     item: object = None
 
 
-def hand_on(crawler: Crawler, item: object, response: ItemResponse) -> Deferred[None]:
-    """Send ``item`` through ITEM_PIPELINES; fires after its signal was sent.
+class Pipelines:
+    """Sends items from the queue through ITEM_PIPELINES, CONCURRENT_ITEMS of them at once.
 
-    It runs as the callback of a response in the scraper: the slot then is active for as long as the pipelines
-    take, which a bare ``start_itemproc_async`` does not keep right on Scrapy 2.19 (closing in the middle hangs).
-    The callback yields nothing, so the item does not meet the spider middlewares a second time.
+    They run beside a callback of the scraper that lasts while any of them is on its way: its slot then is active for as
+    long as the pipelines take, which a bare ``start_itemproc_async`` does not keep right on Scrapy 2.19 (closing in the
+    middle hangs). One callback for many items, because Scrapy starts CONCURRENT_ITEMS tasks for each. It yields
+    nothing, so the items do not meet the spider middlewares a second time.
     """
-    assert crawler.engine is not None
-    scraper = crawler.engine.scraper
 
-    async def callback(response: Response) -> None:
-        _handed_on.set(True)
-        if hasattr(scraper, "start_itemproc_async"):
-            await scraper.start_itemproc_async(item, response=response)
-        else:  # Scrapy 2.13
-            await maybe_deferred_to_future(scraper.start_itemproc(item, response=response))
+    def __init__(self, crawler: Crawler) -> None:
+        assert crawler.engine is not None
+        self._scraper: Any = crawler.engine.scraper
+        self._most = crawler.settings.getint("CONCURRENT_ITEMS")
+        self._waiting: deque[tuple[object, ItemResponse, Deferred[None]]] = deque()
+        self._running = 0
+        self._empty: Deferred[None] | None = None
+        self._request: Request | None = None
+        self._context = copy_context()
+        self._context.run(_handed_on.set, True)
 
-    request = Request(PLACEHOLDER_URL, callback=callback, dont_filter=True)
-    response.request = request
-    return scraper.enqueue_scrape(response, request)
+    def send(self, item: object, response: ItemResponse) -> Deferred[None]:
+        """Send ``item`` on its way; fires after its signal was sent."""
+        sent: Deferred[None] = Deferred()
+        self._waiting.append((item, response, sent))
+        if self._empty is None:
+            self._empty = self._open_callback()
+        response.request = self._request
+        self._start_waiting()
+        return sent
+
+    def _open_callback(self) -> Deferred[None]:
+        """Have the scraper wait until what is returned fires."""
+        empty: Deferred[None] = Deferred()
+
+        async def until_empty(response: Response) -> None:
+            await maybe_deferred_to_future(empty)
+
+        self._request = Request(PLACEHOLDER_URL, callback=until_empty, dont_filter=True)
+        self._scraper.enqueue_scrape(Response(PLACEHOLDER_URL), self._request)
+        return empty
+
+    def _start_waiting(self) -> None:
+        while self._waiting and self._running < self._most:
+            item, response, sent = self._waiting.popleft()
+            self._running += 1
+            processed = self._context.copy().run(self._process, item, response)
+            processed.addBoth(self._processed, sent)
+
+    def _process(self, item: object, response: ItemResponse) -> Deferred[None]:
+        if hasattr(self._scraper, "start_itemproc_async"):
+            return deferred_from_coro(self._scraper.start_itemproc_async(item, response=response))
+        processed: Deferred[None] = self._scraper.start_itemproc(item, response=response)  # Scrapy 2.13
+        return processed
+
+    def _processed(self, result: Failure | None, sent: Deferred[None]) -> None:
+        self._running -= 1
+        sent.callback(result)
+        self._start_waiting()
+        if not self._running and self._empty is not None:
+            empty, self._empty = self._empty, None
+            empty.callback(None)
