@@ -5,7 +5,7 @@ Knows items (through itemadapter) and the names of their fields; nothing of down
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, MutableSequence
+from collections.abc import Hashable, Iterator, Mapping, MutableSequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,6 +26,8 @@ class Attachment:
     headers: Mapping[str, str] = field(default_factory=dict)
     checksum: str | None = None
     mirrors: tuple[str, ...] = ()
+    proxy: str | None = None
+    cookiejar: Hashable = None
     problem: str | None = None
     _fields: ItemAdapter | None = None
     _bare_url_at: tuple[MutableSequence[Any], int] | None = None
@@ -84,6 +86,7 @@ def _walk(
 def _read(fields: ItemAdapter, config: Config) -> Attachment:
     url, filename = fields.get(config.url_field), fields.get(config.filename_field)
     headers, checksum, mirrors = (fields.get(name) or None for name in ("headers", "checksum", "mirrors"))
+    proxy, cookiejar = fields.get("proxy") or None, fields.get("cookiejar")
     attachment = Attachment(url=url if isinstance(url, str) else "", _fields=fields)
     if filename is not None and not isinstance(filename, str):
         attachment.problem = f"{config.filename_field} is {filename!r}, not a string"
@@ -93,11 +96,17 @@ def _read(fields: ItemAdapter, config: Config) -> Attachment:
         attachment.problem = f'checksum is {checksum!r}, not a string such as "sha256:…"'
     elif mirrors is not None and not (isinstance(mirrors, (list, tuple)) and all(isinstance(m, str) for m in mirrors)):
         attachment.problem = f"mirrors is {mirrors!r}, not a list of URLs"
+    elif proxy is not None and not isinstance(proxy, str):
+        attachment.problem = 'proxy is not a string such as "http://host:3128" or "direct"'
+    elif not isinstance(cookiejar, Hashable):
+        attachment.problem = f"cookiejar is {cookiejar!r}, not the name of one"
     else:
         attachment.filename = filename or None
         attachment.headers = dict(headers or {})
         attachment.checksum = checksum
         attachment.mirrors = tuple(mirrors or ())
+        attachment.proxy = proxy
+        attachment.cookiejar = cookiejar
     return _checked(attachment, config, url)
 
 

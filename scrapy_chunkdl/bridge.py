@@ -18,7 +18,16 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
-from scrapy_chunkdl.download import Downloader, DownloadError, FileRequest, FileResult, Limits, Options, Progress
+from scrapy_chunkdl.download import (
+    Downloader,
+    DownloadError,
+    FileRequest,
+    FileResult,
+    Limits,
+    Options,
+    Progress,
+    without_userinfo,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -259,7 +268,8 @@ class _Lane(threading.Thread):
         elif isinstance(error, DownloadError):
             job.error = error
         else:
-            logger.error("Downloading %s failed by a bug of scrapy-chunkdl", job.request.url, exc_info=error)
+            url = without_userinfo(job.request.url)
+            logger.error("Downloading %s failed by a bug of scrapy-chunkdl", url, exc_info=error)
             job.error = DownloadError(f"{type(error).__name__}: {error}", reason="internal_error")
         self._finished(job)
 

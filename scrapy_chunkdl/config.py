@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import ipaddress
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import Field, dataclass, field, fields
 from typing import Any
@@ -124,6 +125,23 @@ def _paths(value: Any) -> tuple[str, ...]:
     return tuple(paths)
 
 
+def _certificate(value: Any) -> tuple[str, ...]:
+    paths = _list(value or [])
+    if len(paths) > 2 or not all(isinstance(path, str) for path in paths):
+        raise ValueError("a PEM file, or two: certificate and key")
+    return tuple(paths)
+
+
+def _address(value: Any) -> str | None:
+    """Read an address as DOWNLOAD_BIND_ADDRESS has it: alone, or with a port, which would be too few here."""
+    if value is None or value == "":
+        return None
+    try:
+        return str(ipaddress.ip_address(value[0] if isinstance(value, (tuple, list)) else value))
+    except (ValueError, IndexError):
+        raise ValueError("an IP address of this machine") from None
+
+
 def _embedded(value: Any) -> bool | str:
     try:
         return _boolean(value)
@@ -190,6 +208,16 @@ class Config:
         'How a file is sized up: `"head"` asks first, `"range"` lets the first chunk answer.',
     )
     verify_tls: bool = _setting(True, _boolean, "Refuse servers whose certificate does not verify.")
+    ca_file: str | None = _setting(
+        None, _optional_text, "PEM file of certificate authorities to trust besides the system's."
+    )
+    client_cert: tuple[str, ...] = _setting(
+        (), _certificate, "PEM file of a client certificate and its key, or the two files."
+    )
+    bind_address: str | None = _setting(
+        None, _address, "Address of this machine to connect from.", inherits="DOWNLOAD_BIND_ADDRESS"
+    )
+    cookies: bool = _setting(False, _boolean, "Send the cookies of the spider's session, where their domains match.")
     allowed_hosts: frozenset[str] = _setting(
         frozenset(), _hosts, "If set, files are fetched from these hosts and their subdomains only, redirects included."
     )

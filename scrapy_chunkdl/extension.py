@@ -10,6 +10,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
+from http.cookiejar import CookieJar
 from pathlib import Path
 
 from scrapy import Request, Spider, signals
@@ -27,6 +28,7 @@ from scrapy_chunkdl.consumer import Consumer
 from scrapy_chunkdl.download import Options
 from scrapy_chunkdl.item_download import ItemDownload
 from scrapy_chunkdl.progress import ProgressLog
+from scrapy_chunkdl.spider_requests import as_the_spider, session_cookies
 
 logger = logging.getLogger(__name__)
 
@@ -37,11 +39,12 @@ TICK = 0.25
 class ChunkDownloader:
     """Downloads for one crawl, from ``spider_opened`` to ``spider_closed``."""
 
-    def __init__(self, crawler: Crawler, config: Config) -> None:
+    def __init__(self, crawler: Crawler, config: Config, options: Options) -> None:
         assert crawler.stats is not None
         self.config = config
         self.file_path: Callable[..., str] | None = None
         self._crawler = crawler
+        self._options = options
         self._stats = crawler.stats
         self._inline: set[ItemDownload] = set()
         self._may_be_idle = False
@@ -61,9 +64,11 @@ class ChunkDownloader:
         config = Config.read(crawler.settings, vars(crawler.spider) if crawler.spider else None)
         if not config.enabled:
             raise NotConfigured("CHUNKDL_ENABLED is off")
+        if config.cookies and not crawler.settings.getbool("COOKIES_ENABLED"):
+            raise ConfigError("CHUNKDL_COOKIES = True, but COOKIES_ENABLED is off: there are none. Change one of them.")
         if config.mode == "queue":
             _refuse_endless_loop(crawler, config)
-        return cls(crawler, config)
+        return cls(crawler, config, _options(crawler, config))
 
     @classmethod
     def of(cls, crawler: Crawler) -> ChunkDownloader:
@@ -97,7 +102,11 @@ class ChunkDownloader:
             place=partial(self._place, item),
             on_done=on_done,
             may_publish=may_publish,
+            cookies=self._cookies,
         )
+
+    def _cookies(self, attachment: Attachment) -> CookieJar | None:
+        return session_cookies(self._crawler, attachment.cookiejar) if self.config.cookies else None
 
     def _place(self, item: object, attachment: Attachment) -> tuple[Path, str | None]:
         """Return the folder and the name of a file; without a name the server gives one. Raises ValueError."""
@@ -147,7 +156,7 @@ class ChunkDownloader:
             return
         deliver = engine.thread_caller()
         self._hold = engine.ClosingHold(self._crawler)
-        self._bridge = Bridge(_options(self._crawler, self.config), threads=self.config.threads, deliver=deliver)
+        self._bridge = Bridge(self._options, threads=self.config.threads, deliver=deliver)
         self._bridge.start()
         if self.config.mode == "queue":
             self._consumer = Consumer(
@@ -227,7 +236,7 @@ def _usable_store(folder: str) -> Path:
 
 
 def _options(crawler: Crawler, config: Config) -> Options:
-    return Options(
+    options = Options(
         chunk_size=config.chunk_size,
         files=config.concurrent_files,
         chunks_per_file=config.concurrent_chunks_per_file,
@@ -240,10 +249,10 @@ def _options(crawler: Crawler, config: Config) -> Options:
         checksum=config.checksum,
         probe=config.probe,
         verify_tls=config.verify_tls,
-        user_agent=crawler.settings["USER_AGENT"],
         allowed_hosts=config.allowed_hosts,
         block_private_addresses=config.block_private_addresses,
     )
+    return as_the_spider(crawler, config, options)
 
 
 def _refuse_endless_loop(crawler: Crawler, config: Config) -> None:

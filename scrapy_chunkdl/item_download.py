@@ -10,6 +10,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from http.cookiejar import CookieJar
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from scrapy.statscollectors import StatsCollector
 from scrapy_chunkdl.attachments import Attachment
 from scrapy_chunkdl.bridge import Job
 from scrapy_chunkdl.config import Config
-from scrapy_chunkdl.download import DownloadError, FileRequest, FileResult, Permanent, Transient
+from scrapy_chunkdl.download import DownloadError, FileRequest, FileResult, Permanent, Transient, without_userinfo
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +34,7 @@ class GivenUp:
     def record(self, spider: str) -> dict[str, Any]:
         """Return what a person needs to know of it, as JSON types. ``bytes_done`` stay on disk when ``resumable``."""
         return {
-            "url": self.attachment.url,
+            "url": without_userinfo(self.attachment.url),
             "filename": self.attachment.filename,
             "reason": self.error.reason,
             "error": type(self.error).__name__,
@@ -63,6 +64,7 @@ class ItemDownload:
         place: Callable[[Attachment], tuple[Path, str | None]],
         on_done: Callable[[ItemDownload], None],
         may_publish: Callable[[], bool] | None = None,
+        cookies: Callable[[Attachment], CookieJar | None] = lambda _: None,
     ) -> None:
         self.given_up: list[GivenUp] = []
         self.unwritable: ValueError | None = None
@@ -73,6 +75,7 @@ class ItemDownload:
         self._place = place
         self._on_done = on_done
         self._may_publish = may_publish
+        self._cookies = cookies
         self._same_file: dict[Job, Sequence[Attachment]] = {}
         self._left = 0
         files: dict[tuple[str, str | None], list[Attachment]] = {}
@@ -104,7 +107,8 @@ class ItemDownload:
         try:
             folder, name = self._place(attachment)
         except ValueError as error:
-            self._give_up(same_file, Permanent(f"{attachment.url} has no place: {error}", reason="bad_path"))
+            text = f"{without_userinfo(attachment.url)} has no place: {error}"
+            self._give_up(same_file, Permanent(text, reason="bad_path"))
             return
         request = FileRequest(
             url=attachment.url,
@@ -114,6 +118,8 @@ class ItemDownload:
             checksum=attachment.checksum,
             mirrors=attachment.mirrors,
             may_publish=self._may_publish,
+            cookies=self._cookies(attachment),
+            proxy=attachment.proxy,
         )
         self._left += 1
         job = Job(request, on_done=self._job_done)
@@ -156,7 +162,7 @@ class ItemDownload:
     def _give_up(self, same_file: Sequence[Attachment], error: DownloadError) -> None:
         self._stats.inc_value("chunkdl/files/failed")
         self._stats.inc_value(f"chunkdl/failures/{error.reason}")
-        logger.warning("Gave up %s: %s", same_file[0].url or "an attachment", error)
+        logger.warning("Gave up %s: %s", without_userinfo(same_file[0].url) or "an attachment", error)
         outcome = {
             "status": "failed",
             "size": None,

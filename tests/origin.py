@@ -207,12 +207,13 @@ class Request:
 
 @dataclass(slots=True)
 class Seen:
-    """One request as the origin saw it and answered it; ``at`` is monotonic seconds."""
+    """One request as the origin saw it and answered it; ``at`` is monotonic seconds, ``peer`` an address."""
 
     method: str
     headers: dict[str, str]
     connection: int
     at: float
+    peer: str = ""
     status: int = 0
     sent: int = 0
 
@@ -403,6 +404,7 @@ class _Connection:
         self.number = number
         self.reader = reader
         self.writer = writer
+        self.peer: str = writer.get_extra_info("peername")[0]
         writer.transport.set_write_buffer_limits(high=PIECE)
 
     async def read_request(self) -> Request | None:
@@ -446,10 +448,14 @@ class Origin:
     """The server. A context manager; every public method may be called from any thread.
 
     ``base`` is ``http://127.0.0.1:PORT``. With ``tls`` the certificate is issued by an authority of its own (trustme),
-    which nobody trusts; ``ca_pem`` is that authority's certificate. ``requests`` counts those for all paths, ever.
+    which nobody trusts; ``ca_pem`` is that authority's certificate. With ``asks_clients`` only clients that show a
+    certificate of that authority, such as ``client_pem``, get in. ``robots`` is its robots.txt, None for 404.
+    ``requests`` counts those for all paths, ever.
     """
 
-    def __init__(self, *, port: int = 0, bind: str = "127.0.0.1", tls: bool = False) -> None:
+    def __init__(
+        self, *, port: int = 0, bind: str = "127.0.0.1", tls: bool = False, asks_clients: bool = False
+    ) -> None:
         self._bind = bind
         self._lock = threading.Lock()
         self._paths: dict[str, _Path] = {}
@@ -461,20 +467,25 @@ class Origin:
         self.requests = 0
         self._server: asyncio.Server | None = None
         self._tls: ssl.SSLContext | None = None
-        self.ca_pem = b""
+        self.ca_pem = self.client_pem = b""
+        self.robots: str | None = None
         if tls:
-            self._make_certificate()
+            self._make_certificate(asks_clients)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="origin", daemon=True)
         self.port = port
 
-    def _make_certificate(self) -> None:
+    def _make_certificate(self, asks_clients: bool) -> None:
         import trustme
 
         authority = trustme.CA()
         self.ca_pem = authority.cert_pem.bytes()
         self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         authority.issue_cert("localhost", "127.0.0.1").configure_cert(self._tls)
+        if asks_clients:
+            self.client_pem = authority.issue_cert("client@example.org").private_key_and_cert_chain_pem.bytes()
+            authority.configure_trust(self._tls)
+            self._tls.verify_mode = ssl.CERT_REQUIRED
 
     # life
 
@@ -648,6 +659,7 @@ class Origin:
         with self._lock:
             self._paths.clear()
             self._tickets.clear()
+        self.robots = None
         self._call(self._forget_gates())
         if self._server is None:
             self.open_listener()
@@ -703,7 +715,7 @@ class Origin:
 
     @contextlib.contextmanager
     def _counted(self, connection: _Connection, request: Request) -> Iterator[tuple[_Path, Seen]]:
-        seen = Seen(request.method, request.headers, connection.number, time.monotonic())
+        seen = Seen(request.method, request.headers, connection.number, time.monotonic(), connection.peer)
         with self._lock:
             self.requests += 1
             path = self._path(request.path)
@@ -724,6 +736,8 @@ class Origin:
 
     async def _special(self, request: Request) -> Response:
         query = request.query
+        if request.path == "/robots.txt" and self.robots is not None:
+            return _text(200, self.robots)
         if request.path == "/_stats":
             with self._lock:
                 figures = {path: state.stats.as_json() for path, state in self._paths.items()}

@@ -279,6 +279,17 @@ def free_port() -> int:
         return port
 
 
+def wait_for_port(port: int, process: subprocess.Popen[bytes]) -> None:
+    """Connect until somebody listens on a loopback port; fails where ``process`` has ended before."""
+    deadline = time.monotonic() + START_TIMEOUT
+    while True:
+        with suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+            return
+        assert process.poll() is None, "the server ended at once"
+        assert time.monotonic() < deadline, "the server does not listen"
+        time.sleep(0.02)
+
+
 def wait_for(condition: Callable[[], bool], otherwise: str) -> None:
     """Ask until ``condition()`` holds; one that raises a Redis error does not hold yet."""
     deadline = time.monotonic() + START_TIMEOUT

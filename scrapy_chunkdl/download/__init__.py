@@ -1,5 +1,6 @@
 """The downloader: asyncio and aiohttp only. Knows nothing of Scrapy, Twisted or Redis, and can be used alone."""
 
+from scrapy_chunkdl.download.client import tls_context
 from scrapy_chunkdl.download.downloader import Downloader
 from scrapy_chunkdl.download.errors import (
     DownloadError,
@@ -10,8 +11,11 @@ from scrapy_chunkdl.download.errors import (
     Throttled,
     Transient,
 )
+from scrapy_chunkdl.download.identity import without_userinfo
 from scrapy_chunkdl.download.limits import Limits
 from scrapy_chunkdl.download.model import FileRequest, FileResult, Options, Progress
+from scrapy_chunkdl.download.proxies import of_environment as proxies_of_environment
+from scrapy_chunkdl.download.robots import Robots
 
 __all__ = [
     "DownloadError",
@@ -24,7 +28,11 @@ __all__ = [
     "Progress",
     "RangeIgnored",
     "RangeMismatch",
+    "Robots",
     "SourceChanged",
     "Throttled",
     "Transient",
+    "proxies_of_environment",
+    "tls_context",
+    "without_userinfo",
 ]

@@ -1,7 +1,7 @@
 """One thread's HTTP client: requests, redirects followed hop by hop, and aiohttp's errors told in our own.
 
-Each hop is checked (scheme, allowed hosts, addresses), cookies set on the way are kept for that file alone, and
-credentials of an item go to the origin they were meant for only. Knows HTTP; nothing of files, chunks or plans.
+Each hop is checked (scheme, allowed hosts, addresses, robots.txt) and gets the headers and the proxy that are for it.
+Knows HTTP; nothing of files, chunks or plans.
 """
 
 from __future__ import annotations
@@ -11,27 +11,30 @@ import ipaddress
 import re
 import socket
 import ssl
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from dataclasses import replace
+from pathlib import Path
 from urllib.parse import urljoin, urlsplit
 
 import aiohttp
 from aiohttp import hdrs
-from aiohttp.abc import AbstractCookieJar, AbstractResolver, ResolveResult
+from aiohttp.abc import AbstractResolver, ResolveResult
 from multidict import CIMultiDict
 from yarl import URL
 
+from scrapy_chunkdl.download import proxies, retry
+from scrapy_chunkdl.download.decoding import Decoder
 from scrapy_chunkdl.download.errors import DownloadError, Permanent, Transient
-from scrapy_chunkdl.download.model import Options
+from scrapy_chunkdl.download.identity import Identity, without_userinfo
+from scrapy_chunkdl.download.model import FileRequest, Options
+from scrapy_chunkdl.download.robots import BYTES_READ
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
-_CREDENTIALS = frozenset({"authorization", "cookie", "proxy-authorization"})
-_OURS = frozenset({"range", "if-range", "accept-encoding"}) | {
-    f"if-{condition}" for condition in ("match", "none-match", "modified-since", "unmodified-since")
-}
-_UNSAFE_IN_HEADER = re.compile(r"[\r\n\0]")
-_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_UNSAFE_IN_URL = re.compile(r"[\r\n\0]")
 _READ_BUFFER = 1 << 18
 _DNS_TTL = 60
+_ROBOTS_RETRIES = 2
+"""As many as Scrapy's own RETRY_TIMES."""
 
 
 def new_session(options: Options) -> aiohttp.ClientSession:
@@ -40,11 +43,14 @@ def new_session(options: Options) -> aiohttp.ClientSession:
     Connections are limited by :class:`~scrapy_chunkdl.download.limits.Limits`, not by the connector. aiohttp's own
     total time-out of 300 s would end big files; stalls are what is timed.
     """
+    trusted = {proxy.host for proxy in options.proxies.values()}
     connector = aiohttp.TCPConnector(
         limit=0,
+        use_dns_cache=options.dns_cache,
         ttl_dns_cache=_DNS_TTL,
-        resolver=_GuardedResolver() if options.block_private_addresses else None,
-        ssl=bool(options.verify_tls),
+        resolver=_GuardedResolver(trusted) if options.block_private_addresses else None,
+        ssl=tls_context(options),
+        local_addr=(options.bind_address, 0) if options.bind_address else None,
     )
     return aiohttp.ClientSession(
         connector=connector,
@@ -52,58 +58,61 @@ def new_session(options: Options) -> aiohttp.ClientSession:
         auto_decompress=False,
         read_bufsize=_READ_BUFFER,
         timeout=_timeout(options, total=None),
-        headers={hdrs.USER_AGENT: options.user_agent, **options.headers},
-        skip_auto_headers=(hdrs.ACCEPT_ENCODING,),
+        skip_auto_headers=(hdrs.ACCEPT_ENCODING, hdrs.USER_AGENT),
     )
 
 
+def tls_context(options: Options) -> ssl.SSLContext:
+    """Return how servers are trusted and what they are shown. Raises OSError for a file that is missing or no PEM."""
+    context = ssl.create_default_context()
+    context.set_alpn_protocols(["http/1.1"])
+    if options.ca_file:
+        context.load_verify_locations(options.ca_file)
+    if options.client_cert:
+        context.load_cert_chain(*options.client_cert)
+    if not options.verify_tls:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
+
+
 def _timeout(options: Options, *, total: float | None) -> aiohttp.ClientTimeout:
-    return aiohttp.ClientTimeout(total=total, sock_connect=options.connect_timeout, sock_read=options.stall_timeout)
-
-
-def host_of(url: str) -> str:
-    """Return ``host:port``, the key of per-host limits. Raises Permanent for what is no URL."""
-    try:
-        parts = urlsplit(url)
-        return f"{parts.hostname}:{parts.port or (443 if parts.scheme == 'https' else 80)}"
-    except ValueError as error:
-        raise Permanent(f"{url!r} is not a URL: {error}", reason="bad_url") from error
+    return aiohttp.ClientTimeout(
+        total=total,
+        connect=options.dns_timeout + options.connect_timeout,  # the name, and what a proxy takes, included
+        sock_connect=options.connect_timeout,
+        sock_read=options.stall_timeout,
+    )
 
 
 class FileClient:
-    """Sends the requests of one file: its headers, its cookies, its redirects."""
+    """Sends the requests of one file: with its headers, cookies and proxy, along its redirects."""
 
-    def __init__(self, session: aiohttp.ClientSession, options: Options, headers: Mapping[str, str]) -> None:
+    def __init__(self, session: aiohttp.ClientSession, options: Options, request: FileRequest) -> None:
         self._session = session
         self._options = options
-        self._headers = _checked_headers(headers)
-        self._cookies: AbstractCookieJar | None = None
+        self._request = request
+        self._identity = Identity(request, options)
         self.requests = 0
 
     async def request(
-        self,
-        method: str,
-        url: str,
-        headers: Mapping[str, str],
-        *,
-        origin: str | None = None,
-        timeout: float | None = None,
+        self, method: str, url: str, headers: Mapping[str, str], *, timeout: float | None = None
     ) -> aiohttp.ClientResponse:
         """Send a request, follow its redirects, and return the last response, its body unread.
 
-        ``origin`` is the URL the item named, when ``url`` is where that led to. ``timeout`` is in seconds, for each hop
-        as a whole; None leaves it to the session's, which know only stalls. Raises Permanent for refused or broken
-        URLs, TLS failures and redirect loops, Transient for what the network does.
+        ``timeout`` is in seconds, for each hop as a whole; None leaves it to the session's, which know only stalls.
+        Raises Permanent for refused or broken URLs, TLS failures and redirect loops, Transient for what the network
+        does.
         """
-        origin = origin or url
         seen = {url}
         while True:
-            response = await self._send(method, url, headers, origin, timeout)
+            response = await self._send(method, url, headers, timeout)
             location = response.headers.get(hdrs.LOCATION)
             if response.status not in _REDIRECTS or location is None:
                 return response
             response.release()
-            status, url = response.status, urljoin(str(response.url), location)
+            # Credentials that a server puts into a Location are not ours to send (RFC 9110 §4.2.4).
+            status, url = response.status, without_userinfo(urljoin(str(response.url), location))
             if url in seen:
                 raise Permanent(f"redirect loop at {url}", reason="redirect_loop", status=status)
             if len(seen) > self._options.max_redirects:
@@ -113,27 +122,35 @@ class FileClient:
             seen.add(url)
 
     async def _send(
-        self, method: str, url: str, headers: Mapping[str, str], origin: str, timeout: float | None
+        self, method: str, url: str, headers: Mapping[str, str], timeout: float | None
     ) -> aiohttp.ClientResponse:
         target = self._checked_url(url)
-        own = self._headers if _same_origin(url, origin) else _without_credentials(self._headers)
-        sent = CIMultiDict(own)
+        if self._options.robots is not None:
+            await self._options.robots.check(url, self._identity.user_agent, self._fetch_robots)
+        sent = self._identity.headers_for(url)
         sent.update(headers)
         sent[hdrs.ACCEPT_ENCODING] = "identity"
-        if self._cookies is not None and (cookies := self._cookies.filter_cookies(target)):
-            jar = "; ".join(f"{name}={morsel.value}" for name, morsel in cookies.items())
-            sent[hdrs.COOKIE] = "; ".join(filter(None, [sent.get(hdrs.COOKIE), jar]))
+        proxy, to_proxy = proxies.proxy_for(url, self._request.proxy, self._options.proxies), None
+        if proxy is not None and proxy.authorization:
+            if target.scheme == "https":  # for CONNECT; the server behind the tunnel must not see it
+                to_proxy = CIMultiDict({hdrs.PROXY_AUTHORIZATION: proxy.authorization})
+            else:
+                sent[hdrs.PROXY_AUTHORIZATION] = proxy.authorization
         self.requests += 1
         try:
             response = await self._session.request(
-                method, target, headers=sent, allow_redirects=False, timeout=_timeout(self._options, total=timeout)
+                method,
+                target,
+                headers=sent,
+                allow_redirects=False,
+                timeout=_timeout(self._options, total=timeout),
+                proxy=URL(proxy.url) if proxy is not None else None,
+                proxy_headers=to_proxy,
             )
         except (aiohttp.ClientError, asyncio.TimeoutError, OSError, ValueError) as error:
             raise explain(error, url) from error
         if response.cookies:
-            if self._cookies is None:
-                self._cookies = aiohttp.CookieJar(unsafe=True)
-            self._cookies.update_cookies(response.cookies, response.url)
+            self._identity.note_cookies(response.cookies, response.url)
         return response
 
     def _checked_url(self, url: str) -> URL:
@@ -145,7 +162,7 @@ class FileClient:
             raise Permanent(f"{url!r} is not a URL: {error}", reason="bad_url") from error
         if parts.scheme not in ("http", "https"):
             raise Permanent(f"{url!r} is not http or https", reason="bad_url")
-        if not host or _UNSAFE_IN_HEADER.search(url):
+        if not host or _UNSAFE_IN_URL.search(url):
             raise Permanent(f"{url!r} has no host", reason="bad_url")
         allowed = self._options.allowed_hosts
         if allowed and not any(host == name or host.endswith("." + name) for name in allowed):
@@ -153,6 +170,38 @@ class FileClient:
         if self._options.block_private_addresses:
             _refuse_private(host, host)
         return target
+
+    async def _fetch_robots(self, url: str) -> bytes:
+        """Get a robots.txt the way this file is got, but for what is the item's own."""
+        request = FileRequest(url, Path(), proxy=self._request.proxy)
+        client = FileClient(self._session, replace(self._options, robots=None), request)
+        backoff = retry.Backoff(self._options.backoff_base, self._options.backoff_max)
+        insist = retry.retrying(
+            _ROBOTS_RETRIES, backoff, position=lambda *_: 0, enough=lambda *_: 1, on_retry=lambda *_: None
+        )
+        return await insist(client.get_small)(url, BYTES_READ)
+
+    async def get_small(self, url: str, most: int) -> bytes:
+        """Return the first ``most`` bytes of a body. Raises DownloadError for any other status than 200."""
+        patience = self._options.connect_timeout + self._options.stall_timeout
+        response = await self.request("GET", url, {}, timeout=patience)
+        try:
+            if response.status != 200:
+                kind = Transient if response.status >= 500 else Permanent
+                raise kind(f"{url} answered {response.status}", reason=f"http_{response.status}")
+            coding = response.headers.get(hdrs.CONTENT_ENCODING, "identity").strip().lower()
+            decoder = Decoder(coding) if coding != "identity" else None
+            body = bytearray()
+            while len(body) < most and (data := await response.content.readany()):
+                for piece in decoder.decode(data) if decoder is not None else (data,):
+                    body += piece
+                    if len(body) >= most:
+                        break
+            return bytes(body[:most])
+        except (aiohttp.ClientError, asyncio.TimeoutError, OSError) as error:
+            raise explain(error, url) from error
+        finally:
+            response.close()
 
 
 def explain(error: BaseException, url: str) -> DownloadError:
@@ -162,8 +211,12 @@ def explain(error: BaseException, url: str) -> DownloadError:
     text = f"{url}: {error or type(error).__name__}"
     if isinstance(error, aiohttp.InvalidURL):
         return Permanent(f"{url!r} is not a URL", reason="bad_url")
+    if isinstance(error, aiohttp.ClientHttpProxyError):
+        text = f"the proxy answered {error.status} to a tunnel for {url}"
+        reason = f"proxy_{error.status}"
+        return Transient(text, reason=reason) if error.status >= 500 else Permanent(text, reason=reason)
     if isinstance(error, (aiohttp.ClientConnectorCertificateError, aiohttp.ClientConnectorSSLError, ssl.SSLError)):
-        return Permanent(f"TLS failed at {text} (CHUNKDL_VERIFY_TLS)", reason="tls")
+        return Permanent(f"TLS failed at {text} (CHUNKDL_VERIFY_TLS, CHUNKDL_CA_FILE)", reason="tls")
     if isinstance(error, aiohttp.ClientConnectorDNSError):
         return Transient(f"no address for {text}", reason="dns")
     if isinstance(error, (aiohttp.ConnectionTimeoutError,)):
@@ -177,24 +230,6 @@ def explain(error: BaseException, url: str) -> DownloadError:
     if isinstance(error, ValueError):
         return Permanent(f"the request cannot be made: {text}", reason="bad_url")
     return Transient(f"connection lost: {text}", reason="connection_lost")
-
-
-def _checked_headers(headers: Mapping[str, str]) -> dict[str, str]:
-    for name, value in headers.items():
-        if not _TOKEN.fullmatch(name) or _UNSAFE_IN_HEADER.search(value):
-            raise Permanent(f"header {name!r}: {value!r} cannot be sent", reason="bad_header")
-    return {name: value for name, value in headers.items() if name.lower() not in _OURS}
-
-
-def _without_credentials(headers: Mapping[str, str]) -> dict[str, str]:
-    return {name: value for name, value in headers.items() if name.lower() not in _CREDENTIALS}
-
-
-def _same_origin(one: str, other: str) -> bool:
-    if one == other:
-        return True
-    a, b = urlsplit(one), urlsplit(other)
-    return a.scheme == b.scheme and host_of(one) == host_of(other)
 
 
 def _is_encoded(url: str) -> bool:
@@ -215,16 +250,20 @@ def _refuse_private(address: str, host: str) -> None:
 
 
 class _GuardedResolver(AbstractResolver):
-    """Checks the addresses that are really connected to, so that a name cannot turn private after it was looked at."""
+    """Checks the addresses that are really connected to, so that a name cannot turn private after it was looked at.
 
-    def __init__(self) -> None:
+    ``trusted`` are the proxies' names: they may be inside.
+    """
+
+    def __init__(self, trusted: Collection[str]) -> None:
+        self._trusted = trusted
         self._resolver = aiohttp.ThreadedResolver()
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[ResolveResult]:
         results = await self._resolver.resolve(host, port, family)
-        for result in results:
+        for result in results if host not in self._trusted else ():
             _refuse_private(result["host"], host)
         return results
 

@@ -8,6 +8,7 @@ import aiohttp
 
 from scrapy_chunkdl.download.client import new_session
 from scrapy_chunkdl.download.errors import DownloadError
+from scrapy_chunkdl.download.identity import with_logins_apart
 from scrapy_chunkdl.download.limits import Limits
 from scrapy_chunkdl.download.model import FileRequest, FileResult, Options, Progress
 from scrapy_chunkdl.download.transfer import Transfer
@@ -41,6 +42,7 @@ class Downloader:
         When the task is cancelled, what has arrived is kept and a later call resumes it.
         """
         assert self._session is not None, "use 'async with Downloader() as downloader'"
+        request = with_logins_apart(request)
         progress = progress or Progress()
         transfer = None
         try:

@@ -8,16 +8,25 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from http.cookiejar import CookieJar
 from pathlib import Path
 
 from scrapy_chunkdl.download.errors import Permanent
+from scrapy_chunkdl.download.proxies import Proxy
+from scrapy_chunkdl.download.robots import Robots
 
 DEFAULT_RETRY_CODES = frozenset({408, 429, 500, 502, 503, 504, 522, 524})
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How to download. One object per process; every downloader of the process shares it."""
+    """How to download. One object per process; every downloader of the process shares it.
+
+    ``headers`` go with every request; credentials among them only to the origin an item names. ``authorization`` is
+    sent to ``authorization_domain`` and its subdomains, without one to the origin an item names. ``ca_file`` and
+    ``client_cert`` (certificate and key, or one file with both) are PEM files; the system's authorities are trusted
+    besides. ``proxies`` are by scheme. ``dns_timeout`` is for a name to be resolved.
+    """
 
     chunk_size: int = 1 << 20
     files: int = 32
@@ -35,8 +44,17 @@ class Options:
     checksum: str | None = None
     probe: str = "head"
     verify_tls: bool = True
+    ca_file: str | None = None
+    client_cert: tuple[str, ...] = ()
+    bind_address: str | None = None
+    dns_cache: bool = True
+    dns_timeout: float = 60.0
+    proxies: Mapping[str, Proxy] = field(default_factory=dict)
+    robots: Robots | None = None
     user_agent: str = "scrapy-chunkdl"
     headers: Mapping[str, str] = field(default_factory=dict)
+    authorization: str | None = None
+    authorization_domain: str | None = None
     allowed_hosts: frozenset[str] = frozenset()
     block_private_addresses: bool = False
 
@@ -56,6 +74,9 @@ class FileRequest:
     (Content-Disposition, else the URL). ``checksum`` is "algorithm:hex". ``mirrors`` are more URLs of the
     same bytes. ``may_publish`` is asked right before the finished file gets its name: when it answers
     False (a lost lease) the bytes stay in the part file and :class:`Permanent` with reason ``lease_lost`` is raised.
+    ``cookies`` are sent where their domains match, ``logins`` (Authorization by URL) to the origins of those URLs;
+    a ``user:password@`` in a URL becomes one. ``proxy`` is a proxy's URL, or "direct" for none; None leaves it to
+    :attr:`Options.proxies`.
     """
 
     url: str
@@ -65,6 +86,9 @@ class FileRequest:
     checksum: str | None = None
     mirrors: tuple[str, ...] = ()
     may_publish: Callable[[], bool] | None = None
+    cookies: CookieJar | None = None
+    logins: Mapping[str, str] = field(default_factory=dict, repr=False)
+    proxy: str | None = field(default=None, repr=False)
 
 
 @dataclass(slots=True)

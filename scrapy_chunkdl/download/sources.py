@@ -15,9 +15,10 @@ from typing import TypeVar
 import aiohttp
 
 from scrapy_chunkdl.download import retry
-from scrapy_chunkdl.download.client import FileClient, host_of
+from scrapy_chunkdl.download.client import FileClient
 from scrapy_chunkdl.download.errors import DownloadError, Throttled, Transient
 from scrapy_chunkdl.download.headers import parse_content_range
+from scrapy_chunkdl.download.identity import host_of
 from scrapy_chunkdl.download.limits import Limits
 from scrapy_chunkdl.download.model import FileRequest, Options, Progress
 from scrapy_chunkdl.download.probe import DEAD_LINK, Remote, refusal
@@ -78,7 +79,7 @@ class Sources:
         self._limits = limits
         self._progress = progress
         self._expected = expected
-        self._client = FileClient(session, options, request.headers)
+        self._client = FileClient(session, options, request)
         self._sources = [Source(url, url) for url in (request.url, *request.mirrors)]
         self._turn = 0
         self._backoff = retry.Backoff(options.backoff_base, options.backoff_max)
@@ -176,7 +177,7 @@ class Sources:
         """Send a request to where the source last led. Raises Transient for a link that led there and is dead now."""
         self._progress.moved_at = time.monotonic()
         asked = source.final_url
-        response = await self._client.request(method, asked, headers, origin=self._request.url, timeout=timeout)
+        response = await self._client.request(method, asked, headers, timeout=timeout)
         self._progress.requests = self.requests
         if response.status < 400:
             source.final_url = str(response.url)

@@ -1,0 +1,74 @@
+"""Which proxy a request goes through: the file's own, or that of the environment. Knows URLs; connects to nothing."""
+
+from __future__ import annotations
+
+import base64
+import urllib.request
+from collections.abc import Mapping
+from dataclasses import dataclass
+from urllib.parse import unquote, urlsplit
+
+from scrapy_chunkdl.download.errors import Permanent
+
+DIRECT = "direct"
+"""Instead of a proxy's URL: no proxy, whatever the environment says."""
+
+
+@dataclass(frozen=True, slots=True)
+class Proxy:
+    """A proxy's URL without credentials, and its Proxy-Authorization, if it wants one."""
+
+    url: str
+    authorization: str | None = None
+
+    @classmethod
+    def parse(cls, url: str, encoding: str = "latin-1") -> Proxy:
+        """Read ``http://user:password@host:port``; a missing scheme is http. Raises ValueError, without the password.
+
+        ``encoding`` is that of the credentials, which nothing in HTTP tells (RFC 7617 §2).
+        """
+        parts = urlsplit(url if "://" in url else f"http://{url}")
+        shown = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError(f"{shown} is not an http or https proxy")
+        host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+        address = f"{parts.scheme}://{host}:{parts.port or (443 if parts.scheme == 'https' else 80)}"
+        if parts.username is None:
+            return cls(address)
+        login = f"{unquote(parts.username)}:{unquote(parts.password or '')}".encode(encoding)
+        return cls(address, "Basic " + base64.b64encode(login).decode("ascii"))
+
+    @property
+    def host(self) -> str:
+        """The proxy's host name or address."""
+        return urlsplit(self.url).hostname or ""
+
+
+def of_environment(encoding: str = "latin-1") -> Mapping[str, Proxy]:
+    """Return the proxies that ``http_proxy`` and ``https_proxy`` name, by scheme. What cannot be one is left out."""
+    found = {}
+    for scheme, url in urllib.request.getproxies().items():
+        if scheme in ("http", "https"):
+            try:
+                found[scheme] = Proxy.parse(url, encoding)
+            except ValueError:
+                continue
+    return found
+
+
+def proxy_for(url: str, own: str | None, proxies: Mapping[str, Proxy]) -> Proxy | None:
+    """Return the proxy for a request to ``url``. Raises Permanent, reason ``bad_proxy``.
+
+    ``own`` is the file's, :data:`DIRECT` for none; ``proxies`` are those by scheme, for which ``no_proxy`` is heeded.
+    """
+    if own == DIRECT:
+        return None
+    if own:
+        try:
+            return Proxy.parse(own)
+        except ValueError as error:
+            raise Permanent(f"the attachment's proxy cannot be used: {error}", reason="bad_proxy") from error
+    parts = urlsplit(url)
+    if parts.scheme not in proxies or (parts.hostname and urllib.request.proxy_bypass(parts.hostname)):
+        return None
+    return proxies[parts.scheme]

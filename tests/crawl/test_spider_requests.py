@@ -1,0 +1,139 @@
+"""Downloads ask as the spider does: with its headers, cookies and logins, and where robots.txt lets them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from origin import Origin
+from project import Project, attachment, item, paths
+
+SPIDER = """
+import scrapy
+
+
+class FilesSpider(scrapy.Spider):
+    name = "files"
+    http_user, http_pass, http_auth_domain = "user", "word", "127.0.0.1"
+
+    async def start(self):
+        for key, page in self.settings["PAGES"]:
+            yield scrapy.Request(page, meta={"cookiejar": key})
+
+    def parse(self, response):
+        for item in ITEMS:
+            if item["jar"] == response.meta["cookiejar"]:
+                yield item
+"""
+
+
+@pytest.fixture
+def inline(tmp_path: Path) -> Project:
+    """A project in inline mode, with a spider that logs in before it yields the item of each cookie jar."""
+    return Project(tmp_path / "project", {"CHUNKDL_MODE": "inline"}, spider=SPIDER)
+
+
+def page(origin: Origin, name: str, cookie: str) -> str:
+    """Return the address of a page that sets a cookie."""
+    return origin.redirect(name, origin.url(name, 10), cookie=cookie)
+
+
+def test_headers_cookies_and_login_are_the_spiders(inline: Project, origin: Origin) -> None:
+    inline.settings |= {
+        "USER_AGENT": "spider/1",
+        "DEFAULT_REQUEST_HEADERS": {"Accept-Language": "nl", "Accept": None, b"X-Plain": "1"},
+        "CHUNKDL_COOKIES": True,
+        "PAGES": [(None, page(origin, "login", "session=1")), ("b", page(origin, "login-b", "session=2"))],
+    }
+    inline.items = [
+        item(attachment(origin.url("a", 100_000)), jar=None),
+        item(attachment(origin.url("b", 10, host="localhost")), jar=None),
+        item(attachment(origin.url("c", 10), cookiejar="b"), jar="b"),
+    ]
+
+    crawl = inline.crawl()
+
+    assert crawl.stats["chunkdl/files/downloaded"] == 3, crawl.log
+    a, b, c = (origin.stats(name) for name in "abc")
+    assert set(a.headers("User-Agent")) == {"spider/1"}
+    assert set(a.headers("Accept-Language")) == {"nl"}
+    assert set(a.headers("X-Plain")) == {"1"}
+    assert set(a.headers("Cookie")) == {"session=1"}
+    assert set(c.headers("Cookie")) == {"session=2"}
+    assert set(a.headers("Authorization")) == {"Basic dXNlcjp3b3Jk"}
+    assert b.headers("Cookie") == b.headers("Authorization") == []
+
+
+def test_without_being_asked_no_cookie_is_sent(inline: Project, origin: Origin) -> None:
+    inline.settings["PAGES"] = [(None, page(origin, "login", "session=1"))]
+    inline.items = [item(attachment(origin.url("a", 10)), jar=None)]
+
+    inline.crawl()
+
+    assert origin.stats("a").requests > 0
+    assert origin.stats("a").headers("Cookie") == []
+
+
+def test_a_file_that_robots_txt_refuses_is_given_up(inline: Project, origin: Origin) -> None:
+    origin.robots = "User-agent: *\nDisallow: /f/secret"
+    inline.settings |= {"ROBOTSTXT_OBEY": True, "PAGES": [(None, origin.url("page", 10))]}
+    inline.items = [item(attachment(origin.url("secret", 10)), attachment(origin.url("open", 10)), jar=None)]
+
+    crawl = inline.crawl()
+
+    assert [bool(path) for path in paths(inline.scraped()[0])] == [False, True]
+    assert crawl.stats["chunkdl/failures/robots"] == 1
+    assert origin.stats("secret").requests == 0
+    assert origin.stats("/robots.txt").requests == 2  # Scrapy's own, and that of all downloads
+
+
+def test_a_login_in_a_url_is_in_no_log_line(inline: Project, origin: Origin) -> None:
+    secret = origin.url("a", 10, "status:404").replace("://", "://user:hush@")
+    inline.settings |= {"LOG_LEVEL": "DEBUG", "PAGES": [(None, origin.url("page", 10))]}
+    inline.settings["LOG_FORMATTER"] = "probe.support.NoItems"
+    inline.support = """
+    from scrapy import logformatter
+
+    class NoItems(logformatter.LogFormatter):
+        def scraped(self, item, response, spider):
+            return None
+    """
+    inline.items = [item(attachment(secret), attachment(secret, "no\x00name"), jar=None)]
+
+    crawl = inline.crawl()
+
+    assert "Gave up http://127.0.0.1" in crawl.log
+    assert set(origin.stats("a").headers("Authorization")) == {"Basic dXNlcjpodXNo"}
+    assert "hush" not in crawl.log
+
+
+def test_a_proxy_of_the_attachment_is_used(inline: Project, origin: Origin) -> None:
+    inline.settings["PAGES"] = [(None, origin.url("page", 10))]
+    through = origin.url("a", 10).replace(origin.base, "http://nowhere.invalid")
+    inline.items = [item(attachment(through, proxy=origin.base), jar=None)]
+
+    inline.crawl()
+
+    assert paths(inline.scraped()[0]) != [""]
+    assert set(origin.stats("a").headers("Host")) == {"nowhere.invalid"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"CHUNKDL_COOKIES": True, "COOKIES_ENABLED": False}, "but COOKIES_ENABLED is off"),
+        ({"CHUNKDL_CA_FILE": "nowhere.pem"}, "CHUNKDL_CA_FILE = 'nowhere.pem'"),
+        ({"CHUNKDL_CLIENT_CERT": ["scrapy.cfg"]}, "CHUNKDL_CLIENT_CERT = ('scrapy.cfg',) cannot be used"),
+        ({"CHUNKDL_BIND_ADDRESS": "eth0"}, "CHUNKDL_BIND_ADDRESS = 'eth0': should be an IP address of this machine"),
+    ],
+)
+def test_what_cannot_be_used_ends_the_crawl_with_one_clear_message(
+    inline: Project, settings: dict[str, Any], message: str
+) -> None:
+    inline.settings |= {**settings, "PAGES": []}
+
+    crawl = inline.crawl()
+
+    assert crawl.returncode != 0
+    assert message in crawl.log
