@@ -133,6 +133,9 @@ class ItemDownload:
         self._stats.inc_value("chunkdl/requests", job.progress.requests)
         if job.result is not None:
             self._finish(job.result, same_file)
+        elif job.error is not None and job.error.reason == "lease_lost":
+            self._stats.inc_value("chunkdl/bytes/fetched", job.progress.fetched)
+            self.cancelled = True  # there is nothing wrong with the file: it only may not be finished now
         elif job.error is not None:
             self._stats.inc_value("chunkdl/bytes/fetched", job.progress.fetched)
             self._give_up(same_file, job.error)

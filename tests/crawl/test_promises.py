@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ import redis
 from origin import Origin
 from origin_content import content, expected_sha256
 from project import Project, attachment, item, paths
-from servers import Server, any_binary
+from servers import Server, any_binary, wait_for
 
 GIB = 1 << 30
 MB = 1_000_000
@@ -160,3 +161,41 @@ def test_redis_away_for_a_while_is_waited_for(project: Project, origin: Origin, 
         assert len(project.scraped()) == 1
         with server.client() as client:
             assert client.keys("*") == []
+
+
+def test_a_file_that_is_whole_while_the_lease_is_in_doubt_is_not_given_up(
+    project: Project, origin: Origin, tmp_path: Path
+) -> None:
+    size = 2 * MB
+    with Server(any_binary()) as server, server.client() as client:
+        project.settings |= {"REDIS_URL": server.url, "CHUNKDL_LEASE": 1, "CHUNKDL_BATCH_SIZE": 1, "CHUNKDL_THREADS": 1}
+        project.settings |= {"CHUNKDL_CHUNK_SIZE": 262_144, "CHUNKDL_RETRY_DELAY": 0.1}
+        early = attachment(origin.url("early.bin", size, "hold:early:1000@get"), "early.bin")
+        late = attachment(origin.url("late.bin", size, "hold:late:1000@get"), "late.bin")
+        project.items = [item(early, late)]
+        begun = [origin.when(name, lambda stats: stats.sent >= 1000) for name in ("early.bin", "late.bin")]
+
+        process = project.start()
+        for each in begun:
+            each.result(60)
+        server.kill()
+        time.sleep(1.1)  # the lease, which nobody can renew, is over
+        origin.release("early")
+        wait_for(lambda: is_whole(project, "early.bin", size), "the file is not fetched")
+        server.start()
+        [[_, restored]] = client.zrange("{files:items}:leases", 0, 0, withscores=True)
+        wait_for(lambda: client.zrange("{files:items}:leases", 0, 0, withscores=True)[0][1] > restored, "no heartbeat")
+        origin.release("late")
+        project.finish(process)
+
+        [finished] = project.scraped()
+        assert "" not in paths(finished)
+        assert client.keys("*") == []
+
+
+def is_whole(project: Project, name: str, size: int) -> bool:
+    """Whether the journal claims all of a file in one line, which it does when that must not get its name."""
+    for journal in project.folder.rglob(f"{name}.part.journal"):
+        lines = [json.loads(line.rpartition(b" ")[0]) for line in journal.read_bytes().splitlines()[1:]]
+        return [[0, size]] in lines
+    return False
