@@ -9,9 +9,11 @@ from __future__ import annotations
 import difflib
 import hashlib
 import ipaddress
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import Field, dataclass, field, fields
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 PREFIX = "CHUNKDL_"
 
@@ -79,9 +81,17 @@ def _optional_text(value: Any) -> str | None:
 
 def _store(value: Any) -> str:
     text = _text(str(value))
-    if "://" in text:
-        raise ValueError("a local folder")
-    return text
+    if text.startswith("file://"):
+        text = unquote(urlsplit(text).path)
+    if "://" in text and not re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]*://.+", text):
+        raise ValueError('a local folder, or a URI such as "s3://bucket/folder"')
+    return _text(text)
+
+
+def _stores(value: Any) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping) or not all(isinstance(scheme, str) for scheme in value):
+        raise ValueError('a dict such as {"scheme": "project.stores.MyStore"}')
+    return {scheme.lower(): place for scheme, place in value.items() if place is not None}
 
 
 def _checksum(value: Any) -> str | None:
@@ -171,7 +181,15 @@ class Config:
         _one_of("queue", "inline"),
         'Where items wait: `"queue"` in Redis, `"inline"` in the pipeline itself, without Redis.',
     )
-    store: str = _setting("downloads", _store, "Folder where finished files end up.", inherits="FILES_STORE")
+    store: str = _setting(
+        "downloads",
+        _store,
+        "Where finished files end up: a folder, or a URI such as `s3://bucket/folder`.",
+        inherits="FILES_STORE",
+    )
+    stores: Mapping[str, Any] | None = _setting(
+        None, _stores, "Stores of your own: a dict of URI schemes and classes, or their dotted paths."
+    )
     items_key: str = _setting(
         "%(spider)s:items",
         _text,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from http.cookiejar import CookieJar
 from pathlib import Path
@@ -16,7 +17,8 @@ from pathlib import Path
 from scrapy import Request, Spider, signals
 from scrapy.crawler import Crawler
 from scrapy.exceptions import DontCloseSpider, NotConfigured
-from scrapy.utils.misc import load_object
+from scrapy.utils.misc import build_from_crawler, load_object
+from scrapy.utils.project import data_path
 from scrapy_redis.pipelines import RedisPipeline
 from twisted.internet.defer import Deferred
 
@@ -25,12 +27,19 @@ from scrapy_chunkdl.attachments import Attachment
 from scrapy_chunkdl.bridge import Bridge
 from scrapy_chunkdl.config import Config, ConfigError
 from scrapy_chunkdl.consumer import Consumer
-from scrapy_chunkdl.download import Options
+from scrapy_chunkdl.download import Options, Store
 from scrapy_chunkdl.item_download import ItemDownload
 from scrapy_chunkdl.progress import ProgressLog
 from scrapy_chunkdl.spider_requests import as_the_spider, session_cookies
+from scrapy_chunkdl.storage import MissingExtra, StoreUnusable, open_store
 
 logger = logging.getLogger(__name__)
+
+PARTS_FOLDER = "chunkdl-parts"
+"""Folder under .scrapy where files wait and grow until they are in a store that is not a local folder."""
+
+CHECK_KEY = "chunkdl-check"
+"""Asked for once, to see that a store answers; there need not be such a file."""
 
 TICK = 0.25
 """Seconds between looks at the list and at whether the spider is closing."""
@@ -54,13 +63,18 @@ class ChunkDownloader:
         self._ticker: engine.Ticker | None = None
         self._closing_since: float | None = None
         self._grace_is_over = False
+        self._store = _open_store(crawler, config)
+        self._root = Path(data_path(PARTS_FOLDER) if self._store is not None else config.store).absolute()
         crawler.signals.connect(self.spider_opened, signals.spider_opened)
         crawler.signals.connect(self.spider_idle, signals.spider_idle)
         crawler.signals.connect(self.spider_closed, signals.spider_closed)
 
     @classmethod
     def from_crawler(cls, crawler: Crawler) -> ChunkDownloader:
-        """Read the settings. Raises ``NotConfigured`` when CHUNKDL_ENABLED is off, ``ConfigError`` on bad settings."""
+        """Read the settings. Raises ``ConfigError`` on bad ones.
+
+        Raises ``NotConfigured`` when CHUNKDL_ENABLED is off, or the library for CHUNKDL_STORE is not installed.
+        """
         config = Config.read(crawler.settings, vars(crawler.spider) if crawler.spider else None)
         if not config.enabled:
             raise NotConfigured("CHUNKDL_ENABLED is off")
@@ -110,11 +124,10 @@ class ChunkDownloader:
 
     def _place(self, item: object, attachment: Attachment) -> tuple[Path, str | None]:
         """Return the folder and the name of a file; without a name the server gives one. Raises ValueError."""
-        store = Path(self.config.store).absolute()
         if self.file_path is None:
-            return store / naming.folder_for(attachment.url), attachment.filename
+            return self._root / naming.folder_for(attachment.url), attachment.filename
         request = Request(attachment.url, headers=attachment.headers, meta={"filename": attachment.filename})
-        path = naming.inside(store, self.file_path(request, item=item))
+        path = naming.inside(self._root, self.file_path(request, item=item))
         return path.parent, path.name
 
     def download(self, item: object, attachments: Sequence[Attachment]) -> Deferred[None]:
@@ -149,14 +162,15 @@ class ChunkDownloader:
     def spider_opened(self, spider: Spider) -> None:
         """Start the threads, and look for items."""
         try:
-            store = _usable_store(self.config.store)
+            _check_usable(self.config.store, self._root, self._store)
         except ConfigError as error:
             logger.error("%s", error)
             engine.close_spider(self._crawler, "chunkdl_store_unusable")
             return
         deliver = engine.thread_caller()
         self._hold = engine.ClosingHold(self._crawler)
-        self._bridge = Bridge(self._options, threads=self.config.threads, deliver=deliver)
+        options = replace(self._options, store=self._store, store_root=self._root)
+        self._bridge = Bridge(options, threads=self.config.threads, deliver=deliver)
         self._bridge.start()
         if self.config.mode == "queue":
             self._consumer = Consumer(
@@ -171,7 +185,7 @@ class ChunkDownloader:
             self._consumer.open()
         self._progress = ProgressLog(self._crawler, self.config, self._bridge)
         self._ticker = engine.every(TICK, self._tick)
-        logger.debug("Downloads go to %s", store)
+        logger.debug("Downloads go to %s", self.config.store)
 
     def spider_idle(self) -> None:
         """Keep the spider open while the list, the delayed items or this process hold work."""
@@ -226,13 +240,33 @@ def _items_key(crawler: Crawler, config: Config) -> str:
     return config.items_key % {"spider": crawler.spider.name}
 
 
-def _usable_store(folder: str) -> Path:
-    store = Path(folder).absolute()
+def _open_store(crawler: Crawler, config: Config) -> Store | None:
+    """Return the store CHUNKDL_STORE names, None for a local folder. Raises ConfigError and NotConfigured."""
+    scheme, is_uri, _ = config.store.partition("://")
+    if not is_uri:
+        return None
+    if (own := (config.stores or {}).get(scheme.lower())) is not None:
+        store: Store = build_from_crawler(load_object(own), crawler, config.store)
+        return store
     try:
-        store.mkdir(parents=True, exist_ok=True)
+        return open_store(config.store, crawler.settings)
+    except MissingExtra as error:
+        raise NotConfigured(f"CHUNKDL_STORE: {error}") from error
+    except StoreUnusable as error:
+        raise ConfigError(f"CHUNKDL_STORE: {error}.") from error
+
+
+def _check_usable(name: str, root: Path, store: Store | None) -> None:
+    """Find out before the first item whether files can be kept, or all of them would be given up one by one."""
+    try:
+        root.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ConfigError(f"CHUNKDL_STORE = {folder!r}: the folder cannot be made ({error.strerror}).") from error
-    return store
+        raise ConfigError(f"CHUNKDL_STORE = {name!r}: the folder {root} cannot be made ({error.strerror}).") from error
+    if store is not None:
+        try:
+            store.find(CHECK_KEY)
+        except Exception as error:
+            raise ConfigError(f"CHUNKDL_STORE = {name!r} cannot be used: {error}") from error
 
 
 def _options(crawler: Crawler, config: Config) -> Options:

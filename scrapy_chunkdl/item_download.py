@@ -131,6 +131,8 @@ class ItemDownload:
         for reason, count in job.progress.retries.items():
             self._stats.inc_value(f"chunkdl/retries/{reason}", count)
         self._stats.inc_value("chunkdl/requests", job.progress.requests)
+        if job.progress.uploaded:
+            self._stats.inc_value("chunkdl/bytes/uploaded", job.progress.uploaded)
         if job.result is not None:
             self._finish(job.result, same_file)
         elif job.error is not None and job.error.reason == "lease_lost":
@@ -160,7 +162,7 @@ class ItemDownload:
             "retries": sum(result.retries.values()),
             "error": None,
         }
-        self._write_back(same_file, str(result.path), outcome)
+        self._write_back(same_file, result.uri or str(result.path), outcome)
 
     def _give_up(self, same_file: Sequence[Attachment], error: DownloadError) -> None:
         self._stats.inc_value("chunkdl/files/failed")

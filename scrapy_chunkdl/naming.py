@@ -118,6 +118,11 @@ def name_from_url(url: str) -> str | None:
     return safe_name(unquote(segment)) if segment else None
 
 
+def url_digest(url: str) -> str:
+    """Return what stands for a URL that had better not be kept: ``sha256:`` and 64 hex digits."""
+    return "sha256:" + hashlib.sha256(url.encode("utf-8", "surrogatepass")).hexdigest()
+
+
 def folder_for(url: str) -> str:
     """Return the folder, relative to the store, of the file at ``url``.
 

@@ -68,7 +68,8 @@ def test_an_unknown_spider_attribute_is_refused_too() -> None:
         ("CHUNKDL_SHUTDOWN_GRACE", -1, "a number of seconds"),
         ("CHUNKDL_ENABLED", "maybe", "True or False"),
         ("CHUNKDL_MODE", "turbo", 'one of "queue", "inline"'),
-        ("CHUNKDL_STORE", "ftp://host/x", "a local folder"),
+        ("CHUNKDL_STORE", "://bucket", "a local folder, or a URI"),
+        ("CHUNKDL_STORES", ["project.MyStore"], "a dict such as"),
         ("CHUNKDL_ITEMS_KEY", "  ", "a non-empty string"),
         ("CHUNKDL_CHECKSUM", "crc", "None or one of"),
         ("CHUNKDL_RETRY_HTTP_CODES", "5xx", "a list of HTTP status codes"),
@@ -88,8 +89,14 @@ def test_a_wrong_value_is_refused_with_name_value_and_what_it_should_be(name: st
 
 
 def test_a_wrong_value_of_a_fallback_names_the_fallback() -> None:
-    with pytest.raises(ConfigError, match="FILES_STORE = 's3://bucket'"):
-        read({"FILES_STORE": "s3://bucket"})
+    with pytest.raises(ConfigError, match="FILES_STORE = '://bucket'"):
+        read({"FILES_STORE": "://bucket"})
+
+
+def test_a_store_may_be_a_folder_or_a_uri() -> None:
+    stores = ["down loads", "s3://bucket/folder", "sftp://me@host/srv", "file:///srv/some%20files"]
+
+    assert [read({"CHUNKDL_STORE": store}).store for store in stores] == [*stores[:3], "/srv/some files"]
 
 
 def test_holding_items_needs_the_queue() -> None:

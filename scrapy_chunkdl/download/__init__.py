@@ -14,8 +14,10 @@ from scrapy_chunkdl.download.errors import (
 from scrapy_chunkdl.download.identity import without_userinfo
 from scrapy_chunkdl.download.limits import Limits
 from scrapy_chunkdl.download.model import FileRequest, FileResult, Options, Progress
+from scrapy_chunkdl.download.partfile import Published
 from scrapy_chunkdl.download.proxies import of_environment as proxies_of_environment
 from scrapy_chunkdl.download.robots import Robots
+from scrapy_chunkdl.download.store import Store
 
 __all__ = [
     "DownloadError",
@@ -26,10 +28,12 @@ __all__ = [
     "Options",
     "Permanent",
     "Progress",
+    "Published",
     "RangeIgnored",
     "RangeMismatch",
     "Robots",
     "SourceChanged",
+    "Store",
     "Throttled",
     "Transient",
     "proxies_of_environment",

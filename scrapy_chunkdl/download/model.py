@@ -14,6 +14,7 @@ from pathlib import Path
 from scrapy_chunkdl.download.errors import Permanent
 from scrapy_chunkdl.download.proxies import Proxy
 from scrapy_chunkdl.download.robots import Robots
+from scrapy_chunkdl.download.store import Store
 
 DEFAULT_RETRY_CODES = frozenset({408, 429, 500, 502, 503, 504, 522, 524})
 
@@ -25,7 +26,8 @@ class Options:
     ``headers`` go with every request; credentials among them only to the origin an item names. ``authorization`` is
     sent to ``authorization_domain`` and its subdomains, without one to the origin an item names. ``ca_file`` and
     ``client_cert`` (certificate and key, or one file with both) are PEM files; the system's authorities are trusted
-    besides. ``proxies`` are by scheme. ``dns_timeout`` is for a name to be resolved.
+    besides. ``proxies`` are by scheme. ``dns_timeout`` is for a name to be resolved. With a ``store``, finished files
+    are moved there: a file's path relative to ``store_root`` is its key.
     """
 
     chunk_size: int = 1 << 20
@@ -57,6 +59,8 @@ class Options:
     authorization_domain: str | None = None
     allowed_hosts: frozenset[str] = frozenset()
     block_private_addresses: bool = False
+    store: Store | None = None
+    store_root: Path = Path()
 
     def refuse_too_large(self, size: int | None) -> None:
         """Raise Permanent, reason ``too_large``, for more bytes than ``max_file_size``; a size of None passes."""
@@ -96,7 +100,8 @@ class Progress:
     """The live figures of one file: written by its download thread, read by any other.
 
     ``done`` counts bytes in place, ``fetched`` bytes received (more than ``done`` when some were received twice),
-    ``moved_at`` is the monotonic time of the last byte: the heartbeat renews a lease only while it advances.
+    ``uploaded`` bytes sent to the store. ``moved_at`` is the monotonic time of the last byte: the heartbeat renews a
+    lease only while it advances.
     """
 
     size: int | None = None
@@ -105,11 +110,12 @@ class Progress:
     requests: int = 0
     retries: dict[str, int] = field(default_factory=dict)
     moved_at: float = field(default_factory=time.monotonic)
+    uploaded: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class FileResult:
-    """A file that stands whole under its final name.
+    """A file that stands whole under its final name: at ``uri`` in the store, or without one at ``path``.
 
     ``status`` is ``"downloaded"``, or ``"uptodate"`` when the file was there already, unchanged.
     ``checksum`` is "algorithm:hex" when one was asked for or verified. ``fetched`` and ``resumed`` are the
@@ -129,3 +135,4 @@ class FileResult:
     retries: Mapping[str, int] = field(default_factory=dict)
     fetched: int = 0
     resumed: int = 0
+    uri: str | None = None

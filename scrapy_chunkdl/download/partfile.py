@@ -44,6 +44,7 @@ class Published:
     """What is known of a finished file.
 
     ``url`` is None where nothing was recorded with the file; ``last_modified`` then is its own time of modification.
+    ``stored_at`` is an HTTP date too: when it came to a store that records nothing else.
     """
 
     url: str | None
@@ -51,6 +52,7 @@ class Published:
     etag: str | None = None
     last_modified: str | None = None
     checksum: str | None = None
+    stored_at: str | None = None
 
 
 def read_published(path: Path) -> Published | None:

@@ -19,14 +19,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 import aiohttp
 
 from scrapy_chunkdl import naming
 from scrapy_chunkdl.download.checksum import hash_file, parse_expected
 from scrapy_chunkdl.download.concurrency import in_thread
+from scrapy_chunkdl.download.delivery import Delivery
 from scrapy_chunkdl.download.errors import (
     DownloadError,
     Permanent,
@@ -46,6 +49,8 @@ from scrapy_chunkdl.download.sources import Sources
 from scrapy_chunkdl.download.streamed import StreamedFetch
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 _BUSY_LOOK = 0.5
 _MOST_RESTARTS = 3
@@ -67,6 +72,9 @@ class Transfer:
         self._progress = progress
         self._expected = parse_expected(request.checksum) if request.checksum else None
         self._sources = Sources(request, options, limits, session, progress, self._expected)
+        self._delivery = (
+            Delivery(options.store, options.store_root, self._sources, progress) if options.store is not None else None
+        )
 
     @property
     def requests(self) -> int:
@@ -80,7 +88,8 @@ class Transfer:
             remote = await self._sources.measure()
             self._options.refuse_too_large(remote.size)
             final = self._request.folder / self._name(remote)
-            return replace(await self._store(remote, final), elapsed=time.monotonic() - began)
+            result = await (self._keep(remote, final) if self._delivery is None else self._store(remote, final))
+            return replace(result, elapsed=time.monotonic() - began)
         finally:
             await self._sources.close_opening()
             self._progress.requests = self.requests
@@ -95,20 +104,26 @@ class Transfer:
             or naming.FALLBACK
         )
 
-    async def _store(self, remote: Remote, final: Path) -> FileResult:
+    async def _keep(self, remote: Remote, final: Path) -> FileResult:
+        """Have the file on local disk. The result's ``path`` has the name it got."""
         final, there, part = await self._take_place(remote, final)
         if part is None:
             assert there is not None
             return self._result(there, final, "uptodate")
         try:
+            if self._delivery is not None:  # whoever held the part file until now may have delivered it
+                there = await self._delivery.find(final)
+                if there is not None and self._is_in_store(there, remote):
+                    await in_thread(part.discard)
+                    return replace(self._result(there, final, "uptodate"), uri=self._delivery.uri(final))
             resumed = part.done.total
             if part.fresh_reason:
                 logger.info("%s", part.fresh_reason)
             record = await self._fill_and_verify(part, remote)
-            if self._request.may_publish is not None and not self._request.may_publish():
+            if not self._may_publish():
                 if part.is_resumable:
                     await in_thread(part.checkpoint, [(0, record.size)])
-                raise Permanent("the lease was lost: another process finishes the file", reason="lease_lost")
+                raise _lease_lost()
             part.prepare(record)
             await in_thread(part.publish)
             return self._result(record, final, "downloaded", resumed)
@@ -120,6 +135,61 @@ class Transfer:
             raise
         finally:
             part.close()
+
+    async def _store(self, remote: Remote, final: Path) -> FileResult:
+        """Have the file in the store. It goes there from local disk, where it may lie whole since an earlier run."""
+        assert self._delivery is not None
+        while True:
+            there = await self._delivery.find(final)
+            if self._is_anothers(there):
+                final = final.with_name(naming.distinct_name(final.name, self._request.url))
+                there = await self._delivery.find(final)
+            if there is not None and self._is_in_store(there, remote):
+                await in_thread(_remove, final)  # left by a process that was killed right after the delivery
+                return replace(self._result(there, final, "uptodate"), uri=self._delivery.uri(final))
+            kept = await self._keep(remote, final)
+            if kept.uri is not None:
+                return kept
+            if await self._deliver(self._delivery, remote, kept):
+                resumed = kept.resumed if kept.status == "downloaded" else kept.size
+                return replace(kept, status="downloaded", resumed=resumed, uri=self._delivery.uri(kept.path))
+
+    def _is_in_store(self, there: Published, remote: Remote) -> bool:
+        return not self._is_anothers(there) and self._is_up_to_date(there, remote)
+
+    async def _deliver(self, delivery: Delivery, remote: Remote, kept: FileResult) -> bool:
+        """Move a whole local file into the store. Others who want it wait meanwhile, as if it were being fetched.
+
+        False if it is gone, or another: the download that had the place before has delivered or replaced it.
+        """
+        await self._sources.close_opening()
+        record = Published(self._request.url, kept.size, kept.etag, kept.last_modified, kept.checksum)
+        opened: list[PartFile] = []
+
+        def lock() -> Published | None:
+            opened.append(
+                PartFile.open(kept.path, url=record.url or "", size=None, validator=remote.validator, journaled=False)
+            )
+            return read_published(kept.path)
+
+        there = await self._when_free(lock, opened)
+        try:
+            # Where nothing could be recorded with the file, its size has to do.
+            if there != record and (there is None or there.url is not None or there.size != record.size):
+                return False
+            if not self._may_publish():
+                raise _lease_lost()
+            await delivery.put(kept.path, record)
+            await in_thread(_remove, kept.path)
+            return True
+        except DownloadError as error:
+            error.bytes_done, error.resumable = record.size, True
+            raise
+        finally:
+            await in_thread(opened[-1].discard)
+
+    def _may_publish(self) -> bool:
+        return self._request.may_publish is None or self._request.may_publish()
 
     async def _take_place(self, remote: Remote, final: Path) -> tuple[Path, Published | None, PartFile | None]:
         """Return the name the file gets, with the finished file that is there unchanged, or a part file of ours."""
@@ -147,10 +217,14 @@ class Transfer:
                 return final, there, None
             return final, None, part
 
+        # Opening a small file takes less than having a thread do it, which fights for the GIL at each call.
+        return await self._when_free(lambda: take(final), opened, at_once=small)
+
+    async def _when_free(self, take: Callable[[], T], opened: list[PartFile], *, at_once: bool = False) -> T:
+        """Call ``take``, which opens part files, again and again while another download holds one."""
         while True:
             try:
-                # Opening a small file takes less than having a thread do it, which fights for the GIL at each call.
-                return take(final) if small else await in_thread(take, final)
+                return take() if at_once else await in_thread(take)
             except asyncio.CancelledError:
                 for part in opened:  # its lock would stay for as long as this process lives
                     part.close()
@@ -162,13 +236,16 @@ class Transfer:
 
     def _is_anothers(self, there: Published | None) -> bool:
         """Whether the name is taken by the file of another URL, which is never overwritten."""
-        return there is not None and there.url not in (None, self._request.url)
+        return there is not None and there.url not in (None, self._request.url, naming.url_digest(self._request.url))
 
     def _is_up_to_date(self, there: Published, remote: Remote) -> bool:
         if remote.size is None or there.size != remote.size:
             return False
         if self._expected is not None and there.checksum != ":".join(self._expected):
             return False
+        if there.stored_at is not None:  # the rule of wget -N: as large, and not older
+            stored, changed = parse_date(there.stored_at), parse_date(remote.validator.last_modified)
+            return stored is not None and changed is not None and stored >= changed
         now, before = remote.validator, Validator(there.etag, there.last_modified)
         if now.strong_etag and before.strong_etag == now.strong_etag:
             return True
@@ -258,3 +335,13 @@ class Transfer:
     async def _reset(self, part: PartFile, remote: Remote) -> None:
         self._progress.done = 0
         await in_thread(part.reset, remote.size, remote.validator)
+
+
+def _lease_lost() -> Permanent:
+    return Permanent("the lease was lost: another process finishes the file", reason="lease_lost")
+
+
+def _remove(final: Path) -> None:
+    """Remove a file that has been delivered, with what may be left beside it."""
+    remove_leftovers(final)
+    final.unlink(missing_ok=True)

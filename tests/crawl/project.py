@@ -58,9 +58,17 @@ class WriteStats:
         folder = Path(self.crawler.settings["STATS_FOLDER"])
         folder.mkdir(exist_ok=True)
         path = folder / f"{id(self)}-{os.getpid()}.json"
-        kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        stats = {**self.crawler.stats.get_stats(), "max_rss": kilobytes * 1024}
+        stats = {**self.crawler.stats.get_stats(), "max_rss": most_memory()}
         path.write_text(json.dumps(stats, default=str))
+
+
+def most_memory():
+    # On Linux ru_maxrss is at least that of the process that started this one (exec takes it over), VmHWM is not.
+    try:
+        status = Path("/proc/self/status").read_text()
+    except OSError:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return int(status.partition("VmHWM:")[2].split()[0]) * 1024
 
 
 class Seen:

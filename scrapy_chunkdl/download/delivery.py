@@ -1,0 +1,127 @@
+"""A whole local file on its way into a store: blocking work in threads of its own, retried, and ended when asked.
+
+Knows the store's protocol; nothing of HTTP to the source, or of what a store is made of.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import TypeVar
+
+from scrapy_chunkdl.download.errors import DownloadError, Permanent, Transient
+from scrapy_chunkdl.download.model import Progress
+from scrapy_chunkdl.download.partfile import Published
+from scrapy_chunkdl.download.sources import Sources
+from scrapy_chunkdl.download.store import Store
+
+T = TypeVar("T")
+
+_PATIENCE = 300.0
+"""Seconds an upload may go without a sign before the lease is no longer renewed: stores tell of whole parts only."""
+
+_STOP_PATIENCE = 5.0
+"""Seconds a cancelled upload gets to take back what it has sent."""
+
+
+class Delivery:
+    """The store's side of one file, whose local path under ``root`` is its key."""
+
+    def __init__(self, store: Store, root: Path, sources: Sources, progress: Progress) -> None:
+        self._store = store
+        self._root = root
+        self._sources = sources
+        self._progress = progress
+
+    def uri(self, final: Path) -> str:
+        """Return where the file is, or will be, in the store."""
+        return self._store.uri(self._key(final))
+
+    async def find(self, final: Path) -> Published | None:
+        """Return what the store has under the file's key. Raises DownloadError."""
+        return await self._sources.retrying()(self._find)(final)
+
+    async def _find(self, final: Path) -> Published | None:
+        return await _told(_in_own_thread(self._store.find, self._key(final)))
+
+    async def put(self, final: Path, record: Published) -> None:
+        """Copy the file into the store. Raises DownloadError; when cancelled, what was sent is taken back."""
+        await self._sources.retrying()(self._put)(final, record)
+
+    async def _put(self, final: Path, record: Published) -> None:
+        stop = threading.Event()
+        sign = time.monotonic()
+
+        def moved(count: int) -> None:
+            nonlocal sign
+            if stop.is_set():
+                raise _Stopped
+            sign = time.monotonic()
+            self._progress.uploaded += count
+
+        work = _in_own_thread(self._store.put, final, self._key(final), record, moved)
+        try:
+            while not work.done():
+                if time.monotonic() - sign < _PATIENCE:
+                    self._progress.moved_at = time.monotonic()
+                await asyncio.wait({work}, timeout=1.0)
+        except asyncio.CancelledError:
+            stop.set()
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait({work}, timeout=_STOP_PATIENCE)
+            raise
+        await _told(work)
+
+    def _key(self, final: Path) -> str:
+        return final.relative_to(self._root).as_posix()
+
+
+class _Stopped(Exception):
+    """Ends an upload whose task was cancelled."""
+
+
+async def _told(work: Awaitable[T]) -> T:
+    """Wait for a store's answer; whatever it raises is told in our own errors."""
+    try:
+        return await work
+    except DownloadError:
+        raise
+    except PermissionError as error:
+        raise Permanent(f"the store refuses: {error}", reason="store_denied") from error
+    except Exception as error:
+        raise Transient(f"the store failed: {error or type(error).__name__}", reason="store_failed") from error
+
+
+def _in_own_thread(function: Callable[..., T], *args: object) -> asyncio.Future[T]:
+    """Run blocking work in a new thread.
+
+    Not in the loop's executor: uploads would keep checkpoints waiting there, and its threads are joined when the
+    process ends, which a hung upload must not hold up.
+    """
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[T] = loop.create_future()
+
+    def settle(result: T | None, error: BaseException | None) -> None:
+        if done.done():
+            return
+        if error is not None:
+            done.set_exception(error)
+            done.exception()  # a cancelled upload's error is nobody's
+        else:
+            done.set_result(result)  # type: ignore[arg-type]
+
+    def run() -> None:
+        result, problem = None, None
+        try:
+            result = function(*args)
+        except BaseException as error:  # noqa: BLE001 -- it is raised in the loop
+            problem = error
+        with suppress(RuntimeError):  # the loop has been closed: nobody waits any more
+            loop.call_soon_threadsafe(settle, result, problem)
+
+    threading.Thread(target=run, name="chunkdl-store", daemon=True).start()
+    return done

@@ -1,0 +1,38 @@
+"""Where finished files end up when that is not a local folder: ``s3://``, ``gs://``, ``az://``, all of fsspec.
+
+Knows URIs, the settings that Scrapy has for them, and the downloader's protocol for a store; nothing of Scrapy itself,
+of items or of downloads. Libraries are imported only for the store that needs them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+from scrapy_chunkdl.download.store import Store
+from scrapy_chunkdl.storage.errors import MissingExtra, StoreUnusable
+
+__all__ = ["MissingExtra", "Store", "StoreUnusable", "open_store"]
+
+_CLOUD = frozenset({"s3", "gs", "az"})
+
+
+def open_store(uri: str, settings: Mapping[Any, Any]) -> Store:
+    """Return the store a URI names, set up by Scrapy's settings. Nothing is sent yet.
+
+    Raises :class:`StoreUnusable` for a URI or a setting that cannot work, :class:`MissingExtra` for a missing library.
+    """
+    scheme = urlsplit(uri).scheme.lower()
+    if scheme in _CLOUD:
+        try:
+            from scrapy_chunkdl.storage import cloud
+        except ImportError as error:
+            extra = "s3" if scheme == "s3" else "cloud"
+            raise MissingExtra(f"{scheme}:// needs obstore: pip install 'scrapy-chunkdl[{extra}]'") from error
+        return cloud.open_store(uri, settings)
+    try:
+        from scrapy_chunkdl.storage import filesystem
+    except ImportError as error:
+        raise MissingExtra(f"{scheme}:// needs fsspec: pip install 'scrapy-chunkdl[fsspec]'") from error
+    return filesystem.open_store(uri, settings)

@@ -1,0 +1,299 @@
+"""``s3://``, ``gs://`` and ``az://`` through obstore. Knows objects and Scrapy's AWS_* settings.
+
+A file larger than a part goes up as a multipart upload, read from disk part by part. Memory is bounded for the whole
+process, however many files are under way: see :class:`_Budget`.
+"""
+
+from __future__ import annotations
+
+import mimetypes
+import os
+import re
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime, timedelta, timezone
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import obstore
+from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError
+from obstore.store import AzureStore, GCSStore, S3Store
+
+from scrapy_chunkdl.download.errors import Permanent
+from scrapy_chunkdl.download.partfile import Published
+from scrapy_chunkdl.storage.errors import StoreUnusable
+from scrapy_chunkdl.storage.record import from_metadata, to_metadata
+from scrapy_chunkdl.storage.s3_uploads import Keys, PendingUploads
+
+if TYPE_CHECKING:
+    from obstore.store import ClientConfig, RetryConfig, S3Config
+
+PART = 5 << 20
+"""Bytes of a part, the least S3 allows. It takes 10,000 of them, so files above 52 GB go up in larger ones."""
+
+_MOST_PARTS = 10_000
+_BUDGET = 8
+"""Parts in memory at once, over all uploads of the process: 42 MB."""
+
+_RETRIES: RetryConfig = {"max_retries": 3, "retry_timeout": timedelta(seconds=60)}
+_REQUEST_TIMEOUT = timedelta(minutes=5)
+"""For one part: 18 KB/s."""
+
+_KEYS_KEPT = timedelta(minutes=10)
+"""botocore renews temporary keys 15 minutes before they end."""
+
+
+def open_store(uri: str, settings: Mapping[Any, Any]) -> CloudStore:
+    """Return the store at ``scheme://bucket/prefix``. Raises :class:`StoreUnusable`."""
+    parts = urlsplit(uri)
+    bucket, prefix = parts.netloc, parts.path.strip("/")
+    if not bucket or "@" in bucket:
+        raise StoreUnusable(f"{uri!r} should be {parts.scheme}://bucket or {parts.scheme}://bucket/folder")
+    return {"s3": _open_s3, "gs": _open_gcs, "az": _open_azure}[parts.scheme.lower()](uri, bucket, prefix, settings)
+
+
+def _open_s3(uri: str, bucket: str, prefix: str, settings: Mapping[Any, Any]) -> CloudStore:
+    acl = settings.get("FILES_STORE_S3_ACL") or "private"
+    if acl != "private":
+        raise StoreUnusable(
+            f"FILES_STORE_S3_ACL = {acl!r} cannot be set by obstore: give the bucket a policy that says so, and set "
+            'FILES_STORE_S3_ACL = "private"'
+        )
+    endpoint = settings.get("AWS_ENDPOINT_URL") or os.environ.get("AWS_ENDPOINT_URL")
+    tls = settings.get("AWS_USE_SSL")
+    if endpoint and "://" not in endpoint:
+        endpoint = f"{'http' if _is_off(tls) else 'https'}://{endpoint}"
+    elif not endpoint and _is_off(tls):
+        raise StoreUnusable("AWS_USE_SSL is off, which needs an AWS_ENDPOINT_URL: Amazon's own is reached by TLS only")
+    region = (
+        settings.get("AWS_REGION_NAME")
+        or os.environ.get("AWS_REGION")
+        or os.environ.get("AWS_DEFAULT_REGION")
+        or "us-east-1"
+    )
+    client = _client_options(settings.get("AWS_VERIFY"), allow_http=bool(endpoint and endpoint.startswith("http://")))
+    config: S3Config = {"region": region, **({"endpoint": endpoint.rstrip("/")} if endpoint else {})}
+    keys = _aws_keys(settings)
+    store = S3Store(
+        bucket,
+        prefix=prefix or None,
+        config=config,
+        client_options=client,
+        retry_config=_RETRIES,
+        credential_provider=partial(_credential, keys) if keys is not None else None,
+    )
+    pending = None
+    if keys is not None:
+        amazon = f"https://s3.{region}.amazonaws.com"
+        pending = PendingUploads(
+            config.get("endpoint", amazon), bucket, region, keys, verify=settings.get("AWS_VERIFY")
+        )
+    return CloudStore(uri, store, prefix, pending)
+
+
+def _aws_keys(settings: Mapping[Any, Any]) -> Callable[[], Keys] | None:
+    """Return what gives the keys: the settings, else botocore where it is installed and finds some (profiles, SSO).
+
+    None leaves it to obstore, which knows the environment and the roles of machines, containers and pods.
+    """
+    access, secret = settings.get("AWS_ACCESS_KEY_ID"), settings.get("AWS_SECRET_ACCESS_KEY")
+    if bool(access) != bool(secret):
+        raise StoreUnusable("AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY go together: one of them is not set")
+    if access and secret:
+        keys = Keys(access, secret, settings.get("AWS_SESSION_TOKEN") or None)
+        return lambda: keys
+    try:
+        from botocore.exceptions import BotoCoreError
+        from botocore.session import Session
+    except ImportError:
+        return None
+    try:
+        credentials = Session().get_credentials()
+    except BotoCoreError as error:
+        raise StoreUnusable(f"no keys for s3://: {error}") from error
+    return (lambda: Keys(*credentials.get_frozen_credentials()[:3])) if credentials is not None else None
+
+
+def _credential(keys: Callable[[], Keys]) -> Any:
+    """Return the keys as obstore takes them; temporary ones are asked for again before they can have run out."""
+    now = keys()
+    expires = datetime.now(timezone.utc) + _KEYS_KEPT if now.token else None
+    return {
+        "access_key_id": now.access_key,
+        "secret_access_key": now.secret_key,
+        "token": now.token,
+        "expires_at": expires,
+    }
+
+
+def _open_gcs(uri: str, bucket: str, prefix: str, settings: Mapping[Any, Any]) -> CloudStore:
+    if acl := settings.get("FILES_STORE_GCS_ACL"):
+        raise StoreUnusable(
+            f"FILES_STORE_GCS_ACL = {acl!r} cannot be set by obstore: give the bucket a default object ACL or uniform "
+            "access instead, and leave FILES_STORE_GCS_ACL empty"
+        )
+    base_url = os.environ.get("GOOGLE_BASE_URL", "")
+    client = _client_options(None, allow_http=base_url.startswith("http://"))
+    return CloudStore(
+        uri, GCSStore(bucket, prefix=prefix or None, client_options=client, retry_config=_RETRIES), prefix
+    )
+
+
+def _open_azure(uri: str, bucket: str, prefix: str, settings: Mapping[Any, Any]) -> CloudStore:
+    client = _client_options(None, allow_http=os.environ.get("AZURE_ALLOW_HTTP") == "true")
+    store = AzureStore(bucket, prefix=prefix or None, client_options=client, retry_config=_RETRIES)
+    return CloudStore(uri, store, prefix)
+
+
+def _client_options(verify: Any, *, allow_http: bool) -> ClientConfig:
+    options: ClientConfig = {"allow_http": allow_http, "timeout": _REQUEST_TIMEOUT}
+    if isinstance(verify, str) and verify.lower() not in ("true", "false", "0", "1"):
+        try:
+            options["root_certificate"] = Path(verify).read_text()
+        except OSError as error:
+            raise StoreUnusable(f"AWS_VERIFY = {verify!r} cannot be read: {error.strerror}") from error
+    elif _is_off(verify):
+        options["allow_invalid_certificates"] = True
+    return options
+
+
+def _is_off(value: Any) -> bool:
+    return value is not None and str(value).lower() in ("false", "0")
+
+
+class CloudStore:
+    """One bucket, or a folder in it. ``pending`` cleans up after uploads that were cut off, where that can be done."""
+
+    def __init__(
+        self, uri: str, store: S3Store | GCSStore | AzureStore, prefix: str, pending: PendingUploads | None = None
+    ) -> None:
+        self._uri = uri.rstrip("/")
+        self._store = store
+        self._prefix = prefix
+        self._pending = pending
+        # obstore 0.12 does not abort an upload one of whose last parts fails. Where nobody else can, no part is last.
+        self._parts_at_once = 3 if pending is not None else 1
+        self._budget = _Budget(_BUDGET)
+        self._bucket_is_there = False
+
+    def uri(self, key: str) -> str:
+        """Return the object's URI, its key not encoded: as the tools of the clouds take it."""
+        return f"{self._uri}/{key}"
+
+    def find(self, key: str) -> Published | None:
+        """Return the record an object was put with. Raises ``PermissionError``, Permanent for a bucket that is not."""
+        with _plain_errors():
+            try:
+                answer = obstore.get(self._store, key, options={"head": True})
+            except FileNotFoundError:
+                self._check_bucket()
+                return None
+        self._bucket_is_there = True
+        return from_metadata(answer.meta["size"], answer.attributes)
+
+    def put(self, path: Path, key: str, record: Published, moved: Callable[[int], None]) -> None:
+        """Upload a file; what an earlier process left of the same upload is aborted first, and this one if it fails."""
+        kind = mimetypes.guess_type(key)[0] or "application/octet-stream"
+        attributes = {"Content-Type": kind, **to_metadata(record)}
+        if record.size <= PART:
+            with self._budget.hold(1, moved), _plain_errors():
+                obstore.put(self._store, key, path.read_bytes(), attributes=attributes, use_multipart=False)
+            moved(record.size)
+            return
+        size = max(PART, -(-record.size // _MOST_PARTS))
+        self._abort_pending(key)
+        with self._budget.hold(self._parts_at_once + 1, moved), path.open("rb", buffering=0) as file:
+            try:
+                with _plain_errors():
+                    obstore.put(
+                        self._store,
+                        key,
+                        _parts(file, size, moved),
+                        attributes=attributes,
+                        use_multipart=True,
+                        chunk_size=size,
+                        max_concurrency=self._parts_at_once,
+                    )
+            except BaseException:
+                self._abort_pending(key)
+                raise
+
+    def _abort_pending(self, key: str) -> None:
+        if self._pending is not None:
+            self._pending.abort(f"{self._prefix}/{key}" if self._prefix else key)
+
+    def _check_bucket(self) -> None:
+        """Tell a bucket that does not exist from an object that does not, once: a HEAD does not say."""
+        if self._bucket_is_there:
+            return
+        try:
+            next(iter(obstore.list(self._store, chunk_size=1)), None)
+        except (PermissionDeniedError, UnauthenticatedError):
+            pass  # may write but not list: nothing wrong with that
+        except BaseError as error:
+            if "NoSuchBucket" in str(error):
+                raise Permanent(f"there is no bucket for {self._uri}", reason="store_denied") from None
+            raise
+        self._bucket_is_there = True
+
+
+def _parts(file: Any, size: int, moved: Callable[[int], None]) -> Iterator[bytes]:
+    """Read a file part by part. It is asked for the next when one before has gone up."""
+    total = 0
+    while part := file.read(size):
+        total += len(part)
+        yield part
+        moved(len(part))
+    if total != os.fstat(file.fileno()).st_size:
+        raise OSError(f"only {total} bytes of {file.name} could be read")
+
+
+@contextmanager
+def _plain_errors() -> Iterator[None]:
+    """Shorten obstore's errors, which carry a page of Rust, to the sentence that says what happened."""
+    try:
+        yield
+    except (PermissionDeniedError, UnauthenticatedError) as error:
+        raise PermissionError(_sentence(error)) from None
+    except (BaseError, FileNotFoundError) as error:
+        raise OSError(_sentence(error)) from None
+
+
+def _sentence(error: Exception) -> str:
+    text = str(error).partition("\n\nDebug source")[0]
+    code = re.search(r"<Code>(\w+)</Code>", text)
+    return text.partition(": <")[0].strip() + (f" ({code[1]})" if code else "")
+
+
+class _Budget:
+    """Parts that may be in memory at once. First come, first served, so that small files do not keep large ones out."""
+
+    def __init__(self, parts: int) -> None:
+        self._free = parts
+        self._waiting: deque[object] = deque()
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def hold(self, parts: int, moved: Callable[[int], None]) -> Iterator[None]:
+        """Wait until that many are free; ``moved(0)`` is called now and then meanwhile, and may raise."""
+        ticket = object()
+        with self._changed:
+            self._waiting.append(ticket)
+            try:
+                while self._waiting[0] is not ticket or self._free < parts:
+                    self._changed.wait(0.5)
+                    moved(0)
+                self._free -= parts
+            finally:
+                self._waiting.remove(ticket)
+                self._changed.notify_all()
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._free += parts
+                self._changed.notify_all()

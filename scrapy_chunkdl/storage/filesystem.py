@@ -1,0 +1,131 @@
+"""``ftp://``, ``sftp://`` and whatever else fsspec knows. Knows file systems and Scrapy's FTP_* settings.
+
+These keep no record with a file: that it is unchanged is judged by size and time, as wget -N does.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from datetime import datetime, timezone
+from email.utils import format_datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlsplit, urlunsplit
+
+from fsspec.core import url_to_fs
+
+from scrapy_chunkdl.download.partfile import Published
+from scrapy_chunkdl.storage.errors import MissingExtra, StoreUnusable
+
+PIECE = 1 << 20
+PART = ".part"
+
+
+def open_store(uri: str, settings: Mapping[Any, Any]) -> FileSystemStore:
+    """Return the store at a URI. Raises :class:`StoreUnusable` and :class:`MissingExtra`."""
+    parts = urlsplit(uri)
+    options: dict[str, Any] = {}
+    if parts.scheme == "ftp":
+        if settings.get("FEED_STORAGE_FTP_ACTIVE") in (True, 1, "1", "True", "true"):
+            raise StoreUnusable("FEED_STORAGE_FTP_ACTIVE is on, and fsspec's FTP is always passive: switch it off")
+        if not parts.username:
+            options = {"username": settings.get("FTP_USER"), "password": settings.get("FTP_PASSWORD")}
+    return FileSystemStore(uri, options)
+
+
+class FileSystemStore:
+    """A folder of any file system of fsspec."""
+
+    def __init__(self, uri: str, options: Mapping[str, Any]) -> None:
+        self._uri = uri.rstrip("/")
+        self._shown = _without_password(self._uri)
+        self._options = dict(options)
+        self._idle: deque[tuple[Any, str]] = deque()
+        self._check()
+
+    def uri(self, key: str) -> str:
+        """Return the file's URI, without the password that may stand in the store's."""
+        return f"{self._shown}/{key}"
+
+    def find(self, key: str) -> Published | None:
+        """Return what is known of a file: its size and, where the file system tells, its time."""
+        with self._file_system() as (system, root):
+            path = posixpath.join(root, key)
+            system.invalidate_cache(posixpath.dirname(path))
+            try:
+                info = system.info(path)
+            except FileNotFoundError:
+                return None
+            if info.get("type") == "directory":
+                return None
+            stored = _time_of(system, path, info)
+            return Published(url=None, size=int(info["size"] or 0), stored_at=stored)
+
+    def put(self, path: Path, key: str, record: Published, moved: Callable[[int], None]) -> None:
+        """Write the file under another name, then rename it."""
+        with self._file_system() as (system, root):
+            final = posixpath.join(root, key)
+            part = final + PART
+            system.makedirs(posixpath.dirname(final), exist_ok=True)
+            try:
+                with path.open("rb", buffering=0) as source, system.open(part, "wb") as target:
+                    while piece := source.read(PIECE):
+                        target.write(piece)
+                        moved(len(piece))
+                system.invalidate_cache(posixpath.dirname(final))
+                if system.exists(final):
+                    system.rm_file(final)
+                system.mv(part, final)
+            except BaseException:
+                with suppress(Exception):
+                    system.rm_file(part)
+                raise
+            moved(0)
+
+    def _check(self) -> None:
+        try:
+            from fsspec.core import split_protocol
+            from fsspec.registry import get_filesystem_class
+
+            get_filesystem_class(split_protocol(self._uri)[0])
+        except ImportError as error:
+            raise MissingExtra(f"{self._shown} cannot be reached: {error}") from error
+        except ValueError as error:
+            raise StoreUnusable(f"{self._shown}: {error}") from error
+
+    @contextmanager
+    def _file_system(self) -> Iterator[tuple[Any, str]]:
+        """Lend a connection, which is used by one thread at a time, and not again once something went wrong on it."""
+        try:
+            lent = self._idle.pop()
+        except IndexError:
+            lent = url_to_fs(self._uri, skip_instance_cache=True, use_listings_cache=False, **self._options)
+        try:
+            yield lent
+        except BaseException:
+            self._idle.clear()  # where one has died of idleness, so have the others
+            raise
+        self._idle.append(lent)
+
+
+def _time_of(system: Any, path: str, info: Mapping[str, Any]) -> str | None:
+    try:
+        time = system.modified(path)
+    except (NotImplementedError, KeyError, TypeError):
+        time = None
+        if "modify" in info:  # FTP, by MLSD (RFC 3659 §7.5.3)
+            time = datetime.strptime(info["modify"].partition(".")[0], "%Y%m%d%H%M%S")
+    if not isinstance(time, datetime):
+        return None
+    return format_datetime(time.replace(tzinfo=time.tzinfo or timezone.utc).astimezone(timezone.utc), usegmt=True)
+
+
+def _without_password(uri: str) -> str:
+    parts = urlsplit(uri)
+    if parts.password is None:
+        return uri
+    host = parts.netloc.rpartition("@")[2]
+    return urlunsplit(parts._replace(netloc=f"{quote(parts.username or '')}@{host}"))

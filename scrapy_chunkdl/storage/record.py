@@ -1,0 +1,41 @@
+"""A file's record as the metadata of an object: what tells later whether its source has changed. Pure text.
+
+It is one entry, ``chunkdl``, percent-encoded as in a URL's query. One, since names with a separator do not come through
+everywhere: Azure takes no hyphens, and some HTTP servers drop headers with underscores.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from urllib.parse import parse_qsl, urlencode
+
+from scrapy_chunkdl.download.partfile import Published
+from scrapy_chunkdl.naming import url_digest
+
+KEY = "chunkdl"
+_LONGEST_URL = 1000
+"""S3 takes 2 KB of metadata for an object."""
+
+_FIELDS = ("url", "etag", "last_modified", "checksum")
+
+
+def to_metadata(record: Published) -> dict[str, str]:
+    """Return the entry to be kept with an object.
+
+    An object may be open to the world, so a URL that may hold a password or a signature is kept as its digest.
+    """
+    known = {name: value for name, value in asdict(record).items() if name in _FIELDS and value is not None}
+    if record.url is not None and (_may_be_secret(record.url) or len(record.url) > _LONGEST_URL):
+        known["url"] = url_digest(record.url)
+    return {KEY: urlencode(known, errors="surrogatepass")}
+
+
+def from_metadata(size: int, metadata: Mapping[str, str]) -> Published:
+    """Read an object's entry; an object that somebody else put there has none."""
+    found = dict(parse_qsl(metadata.get(KEY, "")))
+    return Published(size=size, **{name: found.get(name) for name in _FIELDS})
+
+
+def _may_be_secret(url: str) -> bool:
+    return "?" in url or "@" in url or "#" in url

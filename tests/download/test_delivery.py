@@ -1,0 +1,247 @@
+"""Finished files that go into a store: fetched once, delivered once, never lost in between. The store is a folder."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from fetching import QUICK, SIZE, Client, payload
+from origin import Origin
+
+from scrapy_chunkdl.download import Downloader, FileRequest, FileResult, Published, Store
+
+KEY = "ab/out.bin"
+
+
+class FolderStore:
+    """A store as a user would write it, and what was asked of it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.records: dict[str, Published] = {}
+        self.puts: list[str] = []
+        self.failures: list[Exception] = []
+        self.hold: threading.Event | None = None
+        self.begun = threading.Event()
+        self.stopped_by: BaseException | None = None
+
+    def find(self, key: str) -> Published | None:
+        return self.records.get(key)
+
+    def put(self, path: Path, key: str, record: Published, moved: Callable[[int], None]) -> None:
+        self.puts.append(key)
+        if self.failures:
+            raise self.failures.pop()
+        self.begun.set()
+        try:
+            while self.hold is not None and not self.hold.wait(0.01):
+                moved(0)
+        except BaseException as error:
+            self.stopped_by = error
+            raise
+        target = self.folder / key
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, target)
+        moved(record.size)
+        self.records[key] = record
+
+    def uri(self, key: str) -> str:
+        return f"own://{key}"
+
+    def read(self, key: str = KEY) -> bytes:
+        return (self.folder / key).read_bytes()
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> FolderStore:
+    return FolderStore(tmp_path / "far")
+
+
+@pytest.fixture
+def parts(tmp_path: Path) -> Path:
+    """Where files are until they are in the store."""
+    return tmp_path / "parts"
+
+
+@pytest.fixture
+def stored(origin: Origin, store: Store, parts: Path) -> Client:
+    """A client whose files go into the store."""
+    options = replace(QUICK, store=store, store_root=parts)
+    return Client(parts / "ab", origin, options)
+
+
+def left(parts: Path) -> list[str]:
+    return sorted(path.name for path in parts.rglob("*") if path.is_file())
+
+
+async def test_the_file_goes_into_the_store_and_from_the_disk(stored: Client, store: FolderStore, parts: Path) -> None:
+    result = await stored.fetch(stored.url())
+
+    assert store.read() == payload()
+    assert (result.status, result.uri, result.size) == ("downloaded", f"own://{KEY}", SIZE)
+    assert store.records[KEY].url == stored.url()
+    assert store.records[KEY].etag == result.etag is not None
+    assert left(parts) == []
+
+
+async def test_without_a_store_there_is_no_uri(client: Client) -> None:
+    assert (await client.right(client.url())).uri is None
+
+
+@pytest.mark.parametrize("faults", ["", "ranges:none", "length:none;framing:chunked", "etag:none;date:none"])
+async def test_a_file_of_any_kind_is_delivered(stored: Client, store: FolderStore, parts: Path, faults: str) -> None:
+    await stored.fetch(stored.url(faults))
+
+    assert store.read() == payload()
+    assert left(parts) == []
+
+
+async def test_an_unchanged_file_is_not_fetched_again_and_a_changed_one_is(
+    stored: Client, store: FolderStore, origin: Origin, parts: Path
+) -> None:
+    await stored.fetch(stored.url())
+    sent = origin.stats("file.bin").sent
+
+    again = await stored.fetch(stored.url())
+    assert (again.status, again.uri) == ("uptodate", f"own://{KEY}")
+    assert origin.stats("file.bin").sent == sent
+
+    origin.set_version("file.bin", 2)
+    changed = await stored.fetch(stored.url())
+    assert changed.status == "downloaded"
+    assert store.read() == payload(version=2)
+    assert store.puts == [KEY, KEY]
+    assert left(parts) == []
+
+
+async def test_a_store_that_fails_is_tried_again(stored: Client, store: FolderStore) -> None:
+    store.failures = [OSError("not now"), RuntimeError("neither now")]
+
+    result = await stored.fetch(stored.url())
+
+    assert store.read() == payload()
+    assert result.retries == {"store_failed": 2}
+
+
+async def test_a_file_that_cannot_be_delivered_waits_whole_and_is_delivered_later_without_being_fetched(
+    stored: Client, store: FolderStore, origin: Origin, parts: Path
+) -> None:
+    store.failures = [OSError("down")] * 4  # and retry_times is 3
+    with pytest.raises(Exception, match="the store failed: down") as failure:
+        await stored.fetch(stored.url())
+    assert failure.value.reason == "store_failed"  # type: ignore[attr-defined]
+    assert (failure.value.bytes_done, failure.value.resumable) == (SIZE, True)  # type: ignore[attr-defined]
+    assert left(parts) == ["out.bin"]
+    sent = origin.stats("file.bin").sent
+
+    result = await stored.fetch(stored.url())
+
+    assert origin.stats("file.bin").sent == sent
+    assert (result.status, result.fetched, result.resumed) == ("downloaded", 0, SIZE)
+    assert store.read() == payload()
+    assert left(parts) == []
+
+
+async def test_a_refusal_is_not_tried_again(stored: Client, store: FolderStore) -> None:
+    store.failures = [PermissionError("no")]
+
+    with pytest.raises(Exception, match="the store refuses: no") as failure:
+        await stored.fetch(stored.url())
+
+    assert failure.value.reason == "store_denied"  # type: ignore[attr-defined]
+    assert store.puts == [KEY]
+
+
+async def test_a_whole_file_whose_source_has_changed_meanwhile_is_not_delivered(
+    stored: Client, store: FolderStore, origin: Origin, parts: Path
+) -> None:
+    store.failures = [PermissionError("no")]
+    with pytest.raises(Exception, match="refuses"):
+        await stored.fetch(stored.url())
+
+    origin.set_version("file.bin", 2)
+    await stored.fetch(stored.url())
+
+    assert store.read() == payload(version=2)
+    assert left(parts) == []
+
+
+async def test_a_lost_lease_leaves_the_whole_file_for_the_next_run(
+    stored: Client, store: FolderStore, parts: Path
+) -> None:
+    answers = [False, True]  # for publishing here, and for delivering
+
+    with pytest.raises(Exception, match="lease was lost"):
+        await stored.fetch(stored.url(), may_publish=answers.pop)
+
+    assert store.puts == []
+    assert left(parts) == ["out.bin"]
+
+
+async def test_cancelled_the_upload_is_told_to_stop_and_nothing_is_fetched_again(
+    stored: Client, store: FolderStore, origin: Origin, parts: Path
+) -> None:
+    store.hold = threading.Event()
+    async with Downloader(stored.options) as downloader:
+        fetching = asyncio.ensure_future(downloader.fetch(FileRequest(stored.url(), stored.folder, "out.bin")))
+        await asyncio.to_thread(store.begun.wait)
+        fetching.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await fetching
+    assert store.stopped_by is not None
+    assert left(parts) == ["out.bin"]
+    sent = origin.stats("file.bin").sent
+
+    store.hold = None
+    await stored.fetch(stored.url())
+
+    assert origin.stats("file.bin").sent == sent
+    assert store.read() == payload()
+
+
+async def test_two_downloads_of_one_file_deliver_it_once(stored: Client, store: FolderStore, origin: Origin) -> None:
+    store.hold = threading.Event()
+    async with Downloader(stored.options) as downloader:
+
+        def fetch() -> asyncio.Future[FileResult]:
+            return asyncio.ensure_future(downloader.fetch(FileRequest(stored.url(), stored.folder, "out.bin")))
+
+        first = fetch()
+        await asyncio.to_thread(store.begun.wait)
+        second = fetch()
+        await origin.begun("file.bin", origin.stats("file.bin").requests + 1)
+        store.hold.set()
+        statuses = [(await fetching).status for fetching in (first, second)]
+
+    assert statuses == ["downloaded", "uptodate"]
+    assert store.puts == [KEY]
+
+
+async def test_the_object_of_another_url_is_not_replaced(stored: Client, store: FolderStore) -> None:
+    await stored.fetch(stored.url())
+
+    other = await stored.fetch(stored.url(name="other.bin"))
+    assert store.read() == payload()
+    assert other.uri is not None
+    assert other.uri.startswith("own://ab/out-")
+    assert store.read(other.uri.removeprefix("own://")) == payload(key="other.bin")
+
+    assert (await stored.fetch(stored.url(name="other.bin"))).status == "uptodate"
+
+
+async def test_where_only_the_time_is_known_a_file_as_large_and_not_older_is_unchanged(
+    stored: Client, store: FolderStore
+) -> None:
+    store.records[KEY] = Published(None, SIZE, stored_at="Mon, 17 Oct 2022 12:00:00 GMT")
+    assert (await stored.fetch(stored.url())).status == "uptodate"
+
+    store.records[KEY] = Published(None, SIZE, stored_at="Mon, 17 Oct 2011 12:00:00 GMT")
+    assert (await stored.fetch(stored.url())).status == "downloaded"
+
+    store.records[KEY] = Published(None, SIZE + 1, stored_at="Mon, 17 Oct 2022 12:00:00 GMT")
+    assert (await stored.fetch(stored.url())).status == "downloaded"

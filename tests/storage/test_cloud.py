@@ -1,0 +1,275 @@
+"""s3:// and gs:// over real HTTP: what is stored, what is cleaned up, and what is refused before anything is sent."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+from botocore.auth import S3SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
+from origin_content import content
+from s3_server import BUCKET, KEYS, S3
+
+from scrapy_chunkdl import naming
+from scrapy_chunkdl.download import Permanent, Published, Store
+from scrapy_chunkdl.storage import StoreUnusable, open_store
+from scrapy_chunkdl.storage.cloud import PART, _Budget
+from scrapy_chunkdl.storage.s3_uploads import Keys, PendingUploads
+
+SIZE = 2 * PART + 12_345
+RECORD = Published(
+    "https://example.org/report%201", SIZE, '"an-etag"', "Mon, 17 Oct 2022 12:00:00 GMT", "sha256:" + "0" * 64
+)
+
+
+def ignore(count: int) -> None:
+    pass
+
+
+@pytest.fixture
+def big(tmp_path: Path) -> Path:
+    """A file of three parts."""
+    path = tmp_path / "big.bin"
+    path.write_bytes(content("big.bin", SIZE))
+    return path
+
+
+@pytest.fixture
+def open_s3(s3: S3) -> Callable[..., Store]:
+    return lambda folder="", **settings: open_store(f"s3://{BUCKET}{folder}", s3.settings() | settings)
+
+
+@pytest.fixture
+def open_gs(s3: S3, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Store]:
+    monkeypatch.setenv("GOOGLE_BASE_URL", s3.url)
+    monkeypatch.setenv("GOOGLE_BEARER_TOKEN", "test")
+    return lambda folder="", **settings: open_store(f"gs://{BUCKET}{folder}", settings)
+
+
+@pytest.fixture(params=["s3", "gs"])
+def store(request: pytest.FixtureRequest) -> Store:
+    opener: Callable[..., Store] = request.getfixturevalue(f"open_{request.param}")
+    return opener("/some/folder")
+
+
+def test_a_file_of_many_parts_is_stored_whole_with_its_record(s3: S3, store: Store, big: Path) -> None:
+    moved: list[int] = []
+
+    store.put(big, "ab/cd/report 1.pdf", RECORD, moved.append)
+
+    assert s3.keys() == ["some/folder/ab/cd/report 1.pdf"]
+    assert s3.read("some/folder/ab/cd/report 1.pdf") == big.read_bytes()
+    assert sum(moved) == SIZE
+    assert store.find("ab/cd/report 1.pdf") == RECORD
+    assert store.uri("ab/cd/report 1.pdf").endswith(f"://{BUCKET}/some/folder/ab/cd/report 1.pdf")
+    assert s3.unfinished() == []
+
+
+@pytest.mark.parametrize("name", ["日本 語#1%~[x].pdf", "a%20b.pdf", "q?x=1&y.pdf", "z+é.pdf", "'quoted'.pdf"])
+def test_names_of_any_kind_are_kept(s3: S3, store: Store, tmp_path: Path, name: str) -> None:
+    (tmp_path / "file").write_bytes(b"hello")
+    record = Published("https://example.org/", 5)
+
+    store.put(tmp_path / "file", f"ab/{name}", record, ignore)
+
+    assert s3.keys() == [f"some/folder/ab/{name}"]
+    assert store.find(f"ab/{name}") == record
+
+
+def test_an_empty_file_is_stored(s3: S3, store: Store, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+
+    store.put(tmp_path / "file", "empty.txt", Published("https://example.org/", 0), ignore)
+
+    assert store.find("empty.txt") == Published("https://example.org/", 0)
+
+
+def test_the_type_of_a_file_is_told_by_its_name(s3: S3, open_s3: Callable[..., Store], tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"hello")
+
+    open_s3().put(tmp_path / "file", "a.pdf", Published("https://example.org/", 5), ignore)
+
+    assert s3.client().head_object(Bucket=BUCKET, Key="a.pdf")["ContentType"] == "application/pdf"
+
+
+def test_nothing_there_is_none(store: Store) -> None:
+    assert store.find("ab/nothing.pdf") is None
+
+
+def test_an_object_of_somebody_else_has_a_size_only(s3: S3, open_s3: Callable[..., Store]) -> None:
+    s3.client().put_object(Bucket=BUCKET, Key="theirs.pdf", Body=b"hello")
+
+    assert open_s3().find("theirs.pdf") == Published(None, 5)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["https://example.org/?sig=s3cret", "https://me:s3cret@example.org/", "https://example.org/" + "s3cret" * 300],
+)
+def test_a_url_that_may_be_secret_or_is_long_is_kept_as_its_digest(
+    s3: S3, open_s3: Callable[..., Store], tmp_path: Path, url: str
+) -> None:
+    (tmp_path / "file").write_bytes(b"hello")
+
+    open_s3().put(tmp_path / "file", "a.pdf", Published(url, 5, '"etag"'), ignore)
+
+    assert open_s3().find("a.pdf") == Published(naming.url_digest(url), 5, '"etag"')
+    assert "s3cret" not in str(s3.client().head_object(Bucket=BUCKET, Key="a.pdf")["Metadata"])
+
+
+@pytest.mark.parametrize("part", [1, 2, 3])
+def test_an_upload_whose_part_fails_is_aborted(s3: S3, store: Store, big: Path, part: int) -> None:
+    s3.refuse("PUT", 400, part)
+
+    with pytest.raises(OSError, match="400"):
+        store.put(big, "a.bin", RECORD, ignore)
+
+    assert s3.keys() == []
+    assert s3.unfinished() == []
+
+
+def test_an_upload_that_is_stopped_is_aborted(s3: S3, store: Store, big: Path) -> None:
+    class Stopped(Exception):
+        pass
+
+    sent = 0
+
+    def moved(count: int) -> None:
+        nonlocal sent
+        sent += count
+        if sent > PART:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        store.put(big, "a.bin", RECORD, moved)
+
+    assert s3.keys() == []
+    assert s3.unfinished() == []
+
+
+def test_what_a_killed_process_left_is_aborted_by_the_next_and_nothing_else(
+    s3: S3, open_s3: Callable[..., Store], big: Path
+) -> None:
+    for key in ("folder/a b.bin", "folder/a b.bin2", "a b.bin"):
+        s3.client().create_multipart_upload(Bucket=BUCKET, Key=key)
+
+    open_s3("/folder").put(big, "a b.bin", RECORD, ignore)
+
+    assert s3.keys() == ["folder/a b.bin"]
+    assert sorted(s3.unfinished()) == ["a b.bin", "folder/a b.bin2"]
+
+
+def test_uploads_that_may_not_be_listed_are_warned_of_once(
+    s3: S3, open_s3: Callable[..., Store], big: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    s3.refuse("GET", 403)
+    store = open_s3()
+
+    store.put(big, "a.bin", RECORD, ignore)
+    store.put(big, "b.bin", RECORD, ignore)
+
+    assert caplog.text.count("AbortIncompleteMultipartUpload") == 1
+
+
+@pytest.mark.parametrize("token", [None, "a/token+of=signs"])
+def test_requests_are_signed_as_amazon_does(token: str | None) -> None:
+    uploads = PendingUploads("http://s3.example:9000", "bucket", "eu-west-1", lambda: Keys("AKID", "secret/key", token))
+    url, query = "http://s3.example:9000/bucket/a%20b/%E6%97%A5.pdf", "prefix=a%2Fb%20c&uploads="
+    theirs = AWSRequest("GET", f"{url}?{query}")
+    S3SigV4Auth(Credentials("AKID", "secret/key", token), "s3", "eu-west-1").add_auth(theirs)
+    now = datetime.strptime(theirs.context["timestamp"], "%Y%m%dT%H%M%SZ").replace(tzinfo=timezone.utc)
+
+    assert uploads._signed("GET", url, query, now)["Authorization"] == theirs.headers["Authorization"]
+
+
+def test_a_bucket_that_does_not_exist_is_told_from_a_file_that_does_not(s3: S3) -> None:
+    with pytest.raises(Permanent, match="no bucket for s3://nowhere"):
+        open_store("s3://nowhere/folder", s3.settings()).find("a.pdf")
+
+
+def test_a_refusal_is_short_and_says_what_was_refused(s3: S3, open_s3: Callable[..., Store]) -> None:
+    s3.refuse("HEAD", 403)
+
+    with pytest.raises(PermissionError, match="403 Forbidden") as refusal:
+        open_s3().find("a.pdf")
+
+    assert len(str(refusal.value)) < 300
+
+
+def test_keys_of_a_profile_are_found_as_by_all_tools_of_amazon(
+    s3: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "credentials").write_text(
+        f"[other]\naws_access_key_id = {KEYS['aws_access_key_id']}\naws_secret_access_key = secret\n"
+        "aws_session_token = token\n"
+    )
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
+    monkeypatch.setenv("AWS_PROFILE", "other")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    store = open_store(f"s3://{BUCKET}", {"AWS_ENDPOINT_URL": s3.url})
+    (tmp_path / "file").write_bytes(b"hello")
+
+    store.put(tmp_path / "file", "a.pdf", Published("https://example.org/", 5), ignore)
+
+    assert store.find("a.pdf") == Published("https://example.org/", 5)
+
+
+def test_a_profile_that_does_not_exist_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_PROFILE", "nobody")
+
+    with pytest.raises(StoreUnusable, match="nobody"):
+        open_store(f"s3://{BUCKET}", {})
+
+
+@pytest.mark.parametrize(
+    ("uri", "settings", "named"),
+    [
+        ("s3://", {}, "s3://bucket"),
+        ("s3://key:secret@bucket", {}, "s3://bucket"),
+        ("s3://bucket", {"FILES_STORE_S3_ACL": "public-read"}, "FILES_STORE_S3_ACL = 'public-read'"),
+        ("gs://bucket", {"FILES_STORE_GCS_ACL": "publicRead"}, "FILES_STORE_GCS_ACL = 'publicRead'"),
+        ("s3://bucket", {"AWS_ACCESS_KEY_ID": "only this"}, "AWS_SECRET_ACCESS_KEY"),
+        ("s3://bucket", {"AWS_USE_SSL": False}, "AWS_ENDPOINT_URL"),
+        ("s3://bucket", {"AWS_VERIFY": "/no/such/file.pem"}, "AWS_VERIFY = '/no/such/file.pem'"),
+        ("nosuchscheme://x", {}, "nosuchscheme"),
+    ],
+)
+def test_what_cannot_work_is_refused_before_anything_is_sent(uri: str, settings: dict[str, Any], named: str) -> None:
+    with pytest.raises(StoreUnusable) as refusal:
+        open_store(uri, settings)
+
+    assert named in str(refusal.value)
+
+
+def test_an_endpoint_without_a_scheme_goes_by_aws_use_ssl(s3: S3) -> None:
+    settings = s3.settings() | {"AWS_ENDPOINT_URL": s3.url.removeprefix("http://"), "AWS_USE_SSL": False}
+
+    assert open_store(f"s3://{BUCKET}", settings).find("a.pdf") is None
+
+
+def test_parts_in_memory_are_given_out_in_turn() -> None:
+    budget, order, waited = _Budget(4), list[str](), threading.Event()
+
+    def hold(name: str, parts: int) -> None:
+        with budget.hold(parts, lambda _: waited.set()):
+            order.append(name)
+
+    with budget.hold(1, ignore):
+        large = threading.Thread(target=hold, args=("large", 4))
+        large.start()
+        waited.wait()
+        small = threading.Thread(target=hold, args=("small", 1))
+        small.start()
+        waited.clear()
+        waited.wait()
+        assert order == []
+    large.join()
+    small.join()
+
+    assert order == ["large", "small"]
