@@ -86,6 +86,13 @@ class JournalWriter:
         os.fdatasync(self._fd)
         self._lines = lines + 1
 
+    def is_in_place(self) -> bool:
+        """Whether the journal at the path is the one written here, and not another's."""
+        try:
+            return os.path.samestat(os.fstat(self._fd), os.stat(self._path))
+        except FileNotFoundError:
+            return False
+
     def close(self) -> None:
         """Close the file; what it says stays."""
         if self._fd >= 0:

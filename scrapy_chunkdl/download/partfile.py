@@ -223,8 +223,10 @@ class PartFile:
             os.replace(self.path, self.final)
             for folder in self._folders:
                 os.fsync(folder)
-            if self._writer is not None:
-                self._drop_journal()
+            # The lock went with the name: another process may have begun anew, with a journal that is not ours.
+            if self._writer is not None and self._writer.is_in_place():
+                os.unlink(self._journal_path)
+                journal.sync_folder(self.final.parent)
 
     @property
     def size(self) -> int:

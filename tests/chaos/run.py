@@ -365,6 +365,7 @@ def main() -> int:
         began = time.monotonic()
         chaos.run()
         elapsed = time.monotonic() - began
+        shutil.copytree(server.folder / "appendonlydir", folder / "redis")
         history = History(KEY, DONE_KEY).replay(read_log(server.folder))
         with server.client() as client:
             judge = Judge(chaos, history, client)

@@ -223,6 +223,34 @@ def test_the_journal_of_a_download_under_way_is_no_leftover(tmp_path: Path) -> N
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.bin.part", "a.bin.part.journal"]
 
 
+def test_publishing_leaves_the_journal_of_a_process_that_begins_anew_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    final, temporary = tmp_path / "a.bin", tmp_path / "a.bin.part.journal~"
+    replace, others = os.replace, []
+
+    def replace_and_begin_anew(source: str | Path, target: str | Path) -> None:
+        replace(source, target)
+        if target == final:
+            others.append(open_part(final, TWO))
+            temporary.touch()  # it is about to write its journal
+
+    part = open_part(final, TWO)
+    fill(part, TWO, [])
+    monkeypatch.setattr(os, "replace", replace_and_begin_anew)
+    publish(part, TWO)
+
+    assert final.read_bytes() == VERSIONS[TWO]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "a.bin",
+        "a.bin.part",
+        "a.bin.part.journal",
+        "a.bin.part.journal~",
+    ]
+    [other] = others
+    other.close()
+
+
 def test_bytes_a_disk_failed_to_sync_are_never_claimed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     part = open_part(tmp_path / "a.bin", TWO)
     fill(part, TWO, [], range(2))
