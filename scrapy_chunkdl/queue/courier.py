@@ -77,6 +77,7 @@ class Courier(threading.Thread):
         self._push_number = 0
         self._closing = False
         self.gave_up = False
+        self._refuses = False
         self._answered = False
         self._told_unreachable = False
         self._trouble_since: float | None = None
@@ -159,9 +160,15 @@ class Courier(threading.Thread):
         self._deliver(partial(_tell_pushes, [errand for errand in errands if isinstance(errand, _Push)], error))
 
     def _insist(self, function: Callable[[], T]) -> T:
-        """Call until Redis answers. Raises :class:`QueueUnavailable` once the courier was told to give up."""
+        """Call until Redis answers. Raises :class:`QueueUnavailable` once the courier was told to give up.
+
+        What comes after a call that was given up is not made either, though Redis may be back: an ack must not get
+        through without the records of its item's files.
+        """
         pause = _FIRST_PAUSE
         while True:
+            if self._refuses:
+                raise QueueUnavailable("Redis could not be reached and the crawl is closing")
             try:
                 result = function()
             except REDIS_ERRORS as error:
@@ -171,8 +178,7 @@ class Courier(threading.Thread):
                 return result
             with self._wakeup:
                 self._wakeup.wait_for(lambda: self.gave_up, timeout=pause * random.uniform(0.5, 1.0))
-                if self.gave_up:
-                    raise QueueUnavailable("Redis cannot be reached and the crawl is closing")
+                self._refuses = self.gave_up
             pause = min(pause * 2, _LONGEST_PAUSE)
 
     def _note_trouble(self, error: Exception) -> None:

@@ -17,6 +17,7 @@ from origin import Origin
 from origin_content import expected_sha256
 
 KEY, DONE_KEY = "files:items", "files:done"
+FEEDER = "feeder"
 LEASE = 1.5
 MAX_DELIVERIES = 8
 CHUNK = 64 * 1024

@@ -33,7 +33,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "crawl"))
 
 import decisions
-from decisions import DONE_KEY, KEY, LEASE, MAX_DELIVERIES, Event, Item
+from decisions import DONE_KEY, FEEDER, KEY, LEASE, MAX_DELIVERIES, Event, Item
 from history import History, read_log
 from origin import Origin
 from project import Project
@@ -161,7 +161,7 @@ class Chaos:
         self._log_sizes: deque[tuple[float, int]] = deque()
         self.store = folder / "project" / "downloads"
         self._project = Project(folder / "project", {**SETTINGS, "REDIS_URL": server.url}, spider=SPIDER)
-        self._queue = ItemQueue(server.client(), KEY, token="feeder")
+        self._queue = ItemQueue(server.client(), KEY, token=FEEDER)
         self._pushes = 0
         self._counts = Counts(0, 0, 0, 0, 0)
 

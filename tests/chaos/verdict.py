@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import redis
-from decisions import DONE_KEY, KEY, LEASE, MAX_DELIVERIES, File, Item
+from decisions import DONE_KEY, FEEDER, KEY, LEASE, MAX_DELIVERIES, File, Item
 from history import Delivery, History, transactions
 
 from scrapy_chunkdl import naming
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from run import Chaos, Worker
 
 SUSPICIOUS = re.compile(r"by a bug|Unhandled|CRITICAL|Exception in thread|never retrieved|never awaited|SyntaxError")
+LEFT_BY_THE_DEAD = (f"{{{KEY}}}:calls", f"{{{KEY}}}:workers")
+"""Hashes in which each process has fields of its own, which it removes when it ends in order."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,8 @@ class Judge:
         self._dead = client.lrange(f"{{{KEY}}}:dead", 0, -1)
         self._records = client.lrange(f"{{{KEY}}}:failed", 0, -1)
         self._keys = {key.decode() for key in client.keys("*")}
-        self._calls = [field.decode() for field in client.hkeys(f"{{{KEY}}}:calls")]
+        self._left = {key: [field.decode() for field in client.hkeys(key)] for key in LEFT_BY_THE_DEAD}
+        self._ends_by_itself = {key for key in LEFT_BY_THE_DEAD if client.pttl(key) > 0}
         self._expected_paths: dict[Path, File] = {}
         for item in self._items.values():
             for file in item.files:
@@ -270,18 +273,22 @@ class Judge:
         return next((at for at, number in worker.signals if number == signal.SIGKILL), float("inf"))
 
     def _judge_keys(self) -> None:
-        """Nothing is left in Redis but what people are to see, and the last calls of processes that could not clean."""
-        allowed = {DONE_KEY, f"{{{KEY}}}:dead", f"{{{KEY}}}:failed", f"{{{KEY}}}:calls"}
-        for key in self._keys - allowed:
+        """Nothing is left in Redis but what people are to see, and for a while what processes that died said last."""
+        for key in self._keys - {DONE_KEY, f"{{{KEY}}}:dead", f"{{{KEY}}}:failed", *LEFT_BY_THE_DEAD}:
             self._blame(f"the key {key} is left in Redis")
-        for field in self._calls:
-            token = field.split()[0]
-            if token == "feeder":
-                continue
-            worker = self._workers[int(token.split(":")[1])]
-            in_order = worker.process.returncode == 0 and not worker.was_forced
-            if in_order and not self._redis_was_away(worker.end - 10, worker.end):
-                self._blame(f"{field} of a process that ended in order is left in :calls")
+        for key in self._keys & set(LEFT_BY_THE_DEAD):
+            if key not in self._ends_by_itself:
+                self._blame(f"the key {key} is left in Redis for ever")
+            for field in self._left[key]:
+                self._judge_left(key, field.split()[0])
+
+    def _judge_left(self, key: str, token: str) -> None:
+        if token == FEEDER:
+            return
+        worker = self._workers[int(token.split(":")[1])]
+        in_order = worker.process.returncode == 0 and not worker.was_forced
+        if in_order and not self._redis_was_away(worker.end - 10, worker.end):
+            self._blame(f"{key} tells of {token}, which ended in order")
 
     def _judge_store(self) -> None:
         """Only right files under final names, and parts only of files that were given up or whose items are dead."""

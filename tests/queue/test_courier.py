@@ -255,6 +255,30 @@ def test_given_up_pushes_fail_and_other_calls_tell_nothing(
     assert all(isinstance(problem, QueueUnavailable) for _, problem in inbox.told)
 
 
+def test_nothing_that_follows_a_call_that_was_given_up_is_made(
+    new_courier: Callable[..., Courier], inbox: Inbox, client: redis.Redis
+) -> None:
+    courier = new_courier()
+    client.rpush(LIST, b"a")
+    [claimed], _ = queue_of(courier).claim(1, "p")
+    tried = threading.Event()
+
+    def record_its_files() -> None:
+        tried.set()
+        raise redis.ConnectionError("away, and back before the next call")
+
+    courier.call(record_its_files, inbox.take("records"))
+    courier.ack(claimed.id, b"a", inbox.take("ack"))
+    courier.push(b"b", inbox.take("push"))
+    assert tried.wait(PATIENCE)
+    courier.give_up()
+    inbox.wait_for(1)
+
+    assert [name for name, _ in inbox.told] == ["push"]
+    assert (client.llen(DONE), client.llen(LIST)) == (0, 0)
+    assert queue_of(courier).counts().leased == 1
+
+
 def test_close_sends_what_is_left(new_courier: Callable[..., Courier], inbox: Inbox, client: redis.Redis) -> None:
     courier = new_courier()
     for n in range(500):
