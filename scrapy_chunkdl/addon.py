@@ -48,7 +48,7 @@ class Addon:
         first = min([1, *(order - 1 for order in orders)])
         settings.setdefault_in_component_priority_dict("ITEM_PIPELINES", ChunkDownloadPipeline, first)
         _reach_redis(settings)
-        if folder := _embedded_folder(settings):
+        if folder := embedded_folder(settings):
             from scrapy_chunkdl.queue import embedded
 
             self._server = embedded.start(folder)
@@ -61,7 +61,7 @@ class Addon:
 
 def _reach_redis(settings: BaseSettings) -> None:
     """Point scrapy-redis at the embedded server, and have it speak protocol 2, which Redis 5 knows (redis-py 8: 3)."""
-    if folder := _embedded_folder(settings):
+    if folder := embedded_folder(settings):
         from scrapy_chunkdl.queue import embedded
 
         settings.set("REDIS_URL", embedded.url_for(folder), priority="addon")
@@ -69,7 +69,7 @@ def _reach_redis(settings: BaseSettings) -> None:
     settings.set("REDIS_PARAMS", params, priority=settings.getpriority("REDIS_PARAMS") or "addon")
 
 
-def _embedded_folder(settings: BaseSettings) -> Path | None:
+def embedded_folder(settings: BaseSettings) -> Path | None:
     from scrapy_chunkdl.config import Config
 
     wanted = Config.read(settings).embedded_redis

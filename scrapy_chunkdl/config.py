@@ -319,6 +319,11 @@ class Config:
             )
 
 
+def attributes_of(spider: object) -> dict[str, Any]:
+    """Return what a spider, or its class, sets of ours in attributes such as ``chunkdl_threads``."""
+    return {name: getattr(spider, name) for name in dir(spider) if name.startswith(PREFIX.lower())}
+
+
 def setting_name(item: Field[Any]) -> str:
     """Return the public name of a :class:`Config` field, such as ``CHUNKDL_LEASE``."""
     return PREFIX + item.name.upper()

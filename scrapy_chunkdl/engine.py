@@ -12,6 +12,7 @@ from collections.abc import Callable
 from contextvars import ContextVar, copy_context
 from typing import Any, Protocol
 
+from pydispatch import dispatcher
 from scrapy import Request, signals
 from scrapy.crawler import Crawler
 from scrapy.http import Response
@@ -78,6 +79,18 @@ def close_spider(crawler: Crawler, reason: str) -> None:
         close_soon()
     else:  # an engine that closes while it starts loses its finish reason
         crawler.signals.connect(close_soon, signals.engine_started, weak=False)
+
+
+def make_no_requests(crawler: Crawler) -> None:
+    """Have the spider neither start nor feed on the idle signal. To be called on ``engine_started``.
+
+    One that feeds on the idle signal, such as scrapy-redis' RedisSpider, pops from a list that is not its to empty now.
+    """
+    running: Any = crawler.engine
+    running._start = None
+    for handler in list(dispatcher.liveReceivers(dispatcher.getReceivers(crawler, signals.spider_idle))):
+        if getattr(handler, "__self__", None) is crawler.spider:
+            crawler.signals.disconnect(handler, signals.spider_idle)
 
 
 class ClosingHold:

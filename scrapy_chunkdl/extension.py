@@ -25,7 +25,7 @@ from twisted.internet.defer import Deferred
 from scrapy_chunkdl import engine, naming
 from scrapy_chunkdl.attachments import Attachment
 from scrapy_chunkdl.bridge import Bridge
-from scrapy_chunkdl.config import Config, ConfigError
+from scrapy_chunkdl.config import Config, ConfigError, attributes_of
 from scrapy_chunkdl.consumer import Consumer
 from scrapy_chunkdl.download import Options, Store
 from scrapy_chunkdl.item_download import ItemDownload
@@ -75,7 +75,7 @@ class ChunkDownloader:
 
         Raises ``NotConfigured`` when CHUNKDL_ENABLED is off, or the library for CHUNKDL_STORE is not installed.
         """
-        config = Config.read(crawler.settings, vars(crawler.spider) if crawler.spider else None)
+        config = Config.read(crawler.settings, attributes_of(crawler.spider))
         if not config.enabled:
             raise NotConfigured("CHUNKDL_ENABLED is off")
         if config.cookies and not crawler.settings.getbool("COOKIES_ENABLED"):
@@ -93,6 +93,10 @@ class ChunkDownloader:
     def items_key(self) -> str:
         """The Redis list items wait in."""
         return _items_key(self._crawler, self.config)
+
+    def others_may_have_work(self) -> bool:
+        """Whether other processes held items of the list when it was looked at last."""
+        return self._consumer is not None and self._consumer.others_may_have_work()
 
     def enqueue(self, item: object) -> Deferred[None]:
         """Append a scraped item to the Redis list. Fires when Redis has it, fails when it is no JSON."""

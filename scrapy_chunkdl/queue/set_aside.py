@@ -29,8 +29,9 @@ class SetAsideItem:
     payload: bytes | None
 
     def mentions(self, text: str) -> bool:
-        """Whether ``text`` occurs in the item or its records."""
-        return any(text in entry.decode(errors="replace") for entry in self.entries)
+        """Whether ``text`` occurs in the item or its records, as it is or as JSON may write it."""
+        forms = {text, json.dumps(text)[1:-1], json.dumps(text, ensure_ascii=False)[1:-1]}
+        return any(form in entry.decode(errors="replace") for entry in self.entries for form in forms)
 
 
 def everything(item: SetAsideItem) -> bool:

@@ -3,42 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
 import pytest
-import redis
-from project import Project
 from s3_server import S3
-from servers import Server, any_binary
-
-
-@pytest.fixture(scope="session")
-def _valkey() -> Iterator[str]:
-    with Server(any_binary()) as server:
-        yield server.url
-
-
-@pytest.fixture
-def redis_url(_valkey: str) -> str:
-    """An empty Valkey server."""
-    with redis.Redis.from_url(_valkey, protocol=2) as client:
-        client.flushall()
-    return _valkey
-
-
-@pytest.fixture
-def client(redis_url: str) -> Iterator[redis.Redis]:
-    """A client to look at the raw state with."""
-    with redis.Redis.from_url(redis_url, protocol=2) as client:
-        yield client
-
-
-@pytest.fixture
-def project(tmp_path: Path, redis_url: str) -> Project:
-    """A project that uses the Valkey server."""
-    settings: dict[str, Any] = {"REDIS_URL": redis_url}
-    return Project(tmp_path / "project", settings)
 
 
 @pytest.fixture(scope="session")

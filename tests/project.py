@@ -1,4 +1,4 @@
-"""Throw-away Scrapy projects for the tests, crawled by real ``scrapy crawl`` processes."""
+"""Throw-away Scrapy projects for the tests, with real ``scrapy`` processes run in them."""
 
 from __future__ import annotations
 
@@ -123,15 +123,31 @@ class Project:
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         """Start ``scrapy crawl files`` and return the process; its log is read with ``communicate``."""
+        return self.begin("crawl", "files", *arguments)
+
+    def begin(self, *words: str) -> subprocess.Popen[str]:
+        """Start any ``scrapy`` command that crawls; it is finished as a crawl is."""
         self.write()
         return subprocess.Popen(
-            [sys.executable, "-m", "scrapy", "crawl", "files", *arguments],
+            [sys.executable, "-m", "scrapy", *words],
             cwd=self.folder,
-            env={**os.environ, "PYTHONPATH": str(self.folder)},
+            env=self._environment(),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
             start_new_session=True,
+        )
+
+    def command(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """Run any ``scrapy`` command to its end, with what it says on stdout and stderr kept apart."""
+        self.write()
+        return subprocess.run(
+            [sys.executable, "-m", "scrapy", *words],
+            cwd=self.folder,
+            env=self._environment(),
+            capture_output=True,
+            text=True,
+            timeout=HANG,
         )
 
     def finish(self, process: subprocess.Popen[str]) -> Crawl:
@@ -160,6 +176,9 @@ class Project:
         """Return what lies in the store, by path relative to it."""
         store = self.folder / "downloads"
         return {str(path.relative_to(store)): path.read_bytes() for path in store.rglob("*") if path.is_file()}
+
+    def _environment(self) -> dict[str, str]:
+        return {**os.environ, "PYTHONPATH": str(self.folder)}
 
     def _stats(self, pid: int) -> dict[str, Any]:
         found = list((self.folder / "stats").glob(f"*-{pid}.json"))

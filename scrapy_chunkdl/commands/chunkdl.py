@@ -1,0 +1,138 @@
+"""The command itself: its subcommands and their options. Light to import: Scrapy loads it for every command.
+
+Exit codes: 0, it is done; 1, it could not be done, a line on stderr says why; 2, the command line makes no sense; 130,
+Ctrl-C in the middle.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Iterable
+
+from scrapy.commands import BaseRunSpiderCommand, ScrapyCommand, ScrapyHelpFormatter
+from scrapy.exceptions import UsageError
+from scrapy.utils.project import inside_project
+
+_WORKER = """Download what waits in the list of a spider, with its settings, pipelines and feeds, and request nothing
+else: neither the spider's start requests nor start URLs waiting in Redis. Any number of workers and crawls share one
+list. Stop it with Ctrl-C or SIGTERM: what is not finished goes back to the list."""
+
+_STATUS = """Tell what waits, who holds what and since when, what was given up, and how fast it goes. Reads Redis alone:
+no crawl need be running."""
+
+_FAILED = """List the items whose files were given up, with the reasons, or put them back into the list, or drop them.
+An item is put back as it was: all of its files are looked at again, those that are there already are not fetched."""
+
+
+class CommandError(Exception):
+    """Why a command could not do what it was told: a sentence for the person at the terminal."""
+
+
+def no_such_spider(name: str, spiders: Iterable[str]) -> str:
+    """Return the sentence for a spider that the project does not have."""
+    return f"there is no spider {name!r} in this project; it has: {', '.join(sorted(spiders)) or 'none'}."
+
+
+class Command(BaseRunSpiderCommand):
+    """``scrapy chunkdl worker|status|failed``."""
+
+    def syntax(self) -> str:
+        """Return what follows the command's name."""
+        return "worker|status|failed ..."
+
+    def short_desc(self) -> str:
+        """Return the line that ``scrapy -h`` shows."""
+        return "Download what waits in Redis, and look after it"
+
+    def add_options(self, parser: argparse.ArgumentParser) -> None:
+        """Declare the subcommands. The options of all Scrapy commands come behind them."""
+        subcommands = parser.add_subparsers(dest="subcommand", metavar="worker|status|failed", required=True)
+
+        def declare(name: str, meaning: str, syntax: str) -> argparse.ArgumentParser:
+            return subcommands.add_parser(
+                name,
+                help=meaning.partition(".")[0],
+                description=meaning,
+                usage=f"scrapy chunkdl {name} {syntax}",
+                formatter_class=ScrapyHelpFormatter,
+                conflict_handler="resolve",
+            )
+
+        worker = declare("worker", _WORKER, "[options] <spider>")
+        worker.add_argument("spider", help="the spider whose items are downloaded")
+        worker.add_argument(
+            "--until-empty",
+            action="store_true",
+            help="end when nothing waits, is delayed, or is held by any process; else it stays until stopped",
+        )
+        super().add_options(worker)
+
+        status = declare("status", _STATUS, "[options] [spider]")
+        status.add_argument("spider", nargs="?", help="if omitted, all spiders of the project")
+        status.add_argument("--json", action="store_true", help="print a JSON object instead")
+        status.add_argument("--watch", action="store_true", help="again every 2 seconds, until Ctrl-C")
+        ScrapyCommand.add_options(self, status)
+
+        failed = declare("failed", _FAILED, "[options] <spider> [retry|drop]")
+        failed.add_argument("spider", help="the spider whose items are meant")
+        failed.add_argument("action", nargs="?", choices=("retry", "drop"), help="what to do; if omitted, list them")
+        which = failed.add_mutually_exclusive_group()
+        which.add_argument("--all", action="store_true", help="retry or drop every item")
+        which.add_argument(
+            "--match", metavar="TEXT", help="only items with this text in them or in their reasons, such as http_404"
+        )
+        failed.add_argument("--dead", action="store_true", help="those in :dead, which no process may claim any more")
+        failed.add_argument("--json", action="store_true", help="print a JSON object per item instead")
+        ScrapyCommand.add_options(self, failed)
+
+    def process_options(self, args: list[str], opts: argparse.Namespace) -> None:
+        """Check what can be checked before anything is read, and take over ``-s`` and its like."""
+        if not inside_project():
+            raise UsageError("this is no Scrapy project: run it in a folder with a scrapy.cfg", print_help=False)
+        if args:
+            raise UsageError(f"unrecognized arguments: {' '.join(args)}", print_help=False)
+        self.requires_crawler_process = opts.subcommand == "worker"
+        if opts.subcommand == "worker":
+            super().process_options(args, opts)
+        else:
+            ScrapyCommand.process_options(self, args, opts)
+        if opts.subcommand == "failed":
+            _check_failed(opts)
+
+    def run(self, args: list[str], opts: argparse.Namespace) -> None:
+        """Run the subcommand."""
+        try:
+            self.exitcode = self._run(opts)
+        except CommandError as error:
+            print(f"scrapy chunkdl: {error}", file=sys.stderr)
+            self.exitcode = 1
+        except KeyboardInterrupt:
+            self.exitcode = 130
+        except BrokenPipeError:  # what reads the output has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+    def _run(self, opts: argparse.Namespace) -> int:
+        assert self.settings is not None
+        if opts.subcommand == "worker":
+            from scrapy_chunkdl.commands import worker
+
+            assert self.crawler_process is not None
+            return worker.run(self.crawler_process, opts.spider, opts.spargs, until_empty=opts.until_empty)
+        if opts.subcommand == "status":
+            from scrapy_chunkdl.commands import status
+
+            return status.run(self.settings, opts.spider, as_json=opts.json, watch=opts.watch)
+        from scrapy_chunkdl.commands import failed
+
+        return failed.run(self.settings, opts)
+
+
+def _check_failed(opts: argparse.Namespace) -> None:
+    if opts.match == "":
+        raise UsageError("--match needs a text: use --all if all are meant", print_help=False)
+    if opts.action and not (opts.all or opts.match):
+        raise UsageError(f"{opts.action} needs --all, or --match TEXT", print_help=False)
+    if opts.all and not opts.action:
+        raise UsageError("--all goes with retry or drop; without them all are listed", print_help=False)

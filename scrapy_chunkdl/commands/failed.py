@@ -1,0 +1,93 @@
+"""``scrapy chunkdl failed``: lists items that were set aside, puts them back, or drops them.
+
+Knows how a record is shown; what is done with it is :mod:`scrapy_chunkdl.queue.set_aside`. Reads page by page: there
+may be a hundred thousand.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from scrapy.settings import BaseSettings
+
+from scrapy_chunkdl import attachments
+from scrapy_chunkdl.commands.queues import SpiderQueue, opened
+from scrapy_chunkdl.config import Config
+from scrapy_chunkdl.masking import masked, printable
+from scrapy_chunkdl.queue.set_aside import SetAside, SetAsideItem, everything
+
+_FIELDS = ("url", "filename", "reason", "message", "status", "attempts", "bytes_done", "resumable", "time")
+_EXCERPT = 200
+"""Characters shown of an item in which no attachment can be found."""
+
+
+def run(settings: BaseSettings, opts: argparse.Namespace) -> int:
+    """Do what the options say, and return the exit code."""
+    with opened(settings, opts.spider) as [queue]:
+        items = (SetAside.dead if opts.dead else SetAside.failed)(queue.client, queue.key)
+        wanted: Callable[[SetAsideItem], bool] = everything
+        if opts.match:
+            wanted = lambda item: item.mentions(opts.match)  # noqa: E731
+        if opts.action == "retry":
+            _say(items.put_back(wanted), f"put back into {queue.key}", as_json=opts.json)
+        elif opts.action == "drop":
+            _say(items.drop(wanted), "dropped", as_json=opts.json)
+        else:
+            _list((item for item in items if wanted(item)), queue, as_json=opts.json)
+    return 0
+
+
+def _say(count: int, done: str, *, as_json: bool) -> None:
+    print(json.dumps({"items": count}) if as_json else f"{_counted(count, 'item')} {done}.")
+
+
+def _list(items: Iterator[SetAsideItem], queue: SpiderQueue, *, as_json: bool) -> None:
+    shown = files = 0
+    for item in items:
+        told = _as_dict(item, queue.config)
+        print(json.dumps(told) if as_json else "\n".join(_lines(told)))
+        shown += 1
+        files += len(told["files"])
+    if not as_json:
+        print(f"{_counted(shown, 'item')}, {_counted(files, 'file')}.")
+
+
+def _as_dict(item: SetAsideItem, config: Config) -> dict[str, Any]:
+    """Return what may be shown of an item: of each file what is known; of one that makes no sense, its beginning."""
+    if item.records:
+        return {"files": [_masked({name: record.get(name) for name in _FIELDS}) for record in item.records]}
+    payload = item.payload if item.payload is not None else item.entries[0]
+    urls = _urls(payload, config)
+    told: dict[str, Any] = {"files": [_masked({"url": url}) for url in urls]}
+    if not urls:
+        told["text"] = masked(payload[: 4 * _EXCERPT].decode(errors="replace"))[:_EXCERPT]
+    return told
+
+
+def _urls(payload: bytes, config: Config) -> list[str]:
+    try:
+        item = json.loads(payload)
+    except ValueError:
+        return []
+    return [found.url for found in attachments.find(item, config)] if isinstance(item, dict) else []
+
+
+def _masked(fields: dict[str, Any]) -> dict[str, Any]:
+    return {name: masked(value) if isinstance(value, str) else value for name, value in fields.items()}
+
+
+def _lines(told: dict[str, Any]) -> Iterator[str]:
+    for number, file in enumerate(told["files"]):
+        words = [file.get("time"), file.get("reason"), file.get("url") or file.get("filename")]
+        yield ("  " if number else "- ") + printable("  ".join(str(word) for word in words if word))
+        if file.get("message"):
+            yield "      " + printable(str(file["message"]))
+    if "text" in told:
+        yield "- " + printable(told["text"])
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}" + ("" if count == 1 else "s")

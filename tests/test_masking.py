@@ -1,0 +1,55 @@
+"""What is shown of a text: no secrets, and nothing a terminal obeys."""
+
+from __future__ import annotations
+
+import pytest
+
+from scrapy_chunkdl.masking import masked, printable
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("https://user:pa%40ss@host/a.pdf", "https://user:***@host/a.pdf"),
+        ("https://user:p@ss@host/a.pdf", "https://user:***@host/a.pdf"),
+        ("https://ghp_0123@host:8443/a.pdf", "https://***@host:8443/a.pdf"),
+        ("https://:secret@host/", "https://:***@host/"),
+        ("https://host/a@b.pdf?mail=a@b", "https://host/a@b.pdf?mail=a@b"),
+        ("https://h/a?token=abc&page=2", "https://h/a?token=***&page=2"),
+        ("https://h/a?page=2&Access_Token=abc#x", "https://h/a?page=2&Access_Token=***#x"),
+        ("https://h/#access_token=abc&x=1", "https://h/#access_token=***&x=1"),
+        ("https://h/?a=1&amp;sig=abc", "https://h/?a=1&amp;sig=***"),
+        (
+            "https://b.s3.amazonaws.com/k?X-Amz-Credential=AKIA%2F1&X-Amz-Date=1&X-Amz-Signature=0f&X-Amz-Expires=9",
+            "https://b.s3.amazonaws.com/k?X-Amz-Credential=***&X-Amz-Date=1&X-Amz-Signature=***&X-Amz-Expires=9",
+        ),
+        (
+            "https://h/?Expires=1&Key-Pair-Id=K&Policy=P__&Signature=S~",
+            "https://h/?Expires=1&Key-Pair-Id=***&Policy=***&Signature=***",
+        ),
+        ("https://h/?auth_key=1-0-0-9af&sv=2&sig=x%3D", "https://h/?auth_key=***&sv=2&sig=***"),
+        ("https://h/?monkey=1&tokens=2&code=600519&keyword=3", "https://h/?monkey=1&tokens=2&code=600519&keyword=3"),
+        ("two: http://a:b@h, http://c:d@i.", "two: http://a:***@h, http://c:***@i."),
+        ('{"url": "http://h/?token=a", "n": "b"}', '{"url": "http://h/?token=***", "n": "b"}'),
+        ("no URL: a:b@c token=x", "no URL: a:b@c token=x"),
+        ("", ""),
+    ],
+)
+def test_secrets_of_urls_are_masked_and_nothing_else(text: str, shown: str) -> None:
+    assert masked(text) == shown
+    assert masked(shown) == shown
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("年报 2022.pdf", "年报 2022.pdf"),
+        ("\x1b[2Jgone\r\nforged line", r"\x1b[2Jgone\r\nforged line"),
+        ("\x9b31m", r"\x9b31m"),
+        ("invoice\u202efdp.exe", r"invoice\u202efdp.exe"),
+        ("\ud800", r"\ud800"),
+        ("http://a:b@h/\n", r"http://a:***@h/\n"),
+    ],
+)
+def test_what_a_terminal_would_obey_is_written_out(text: str, shown: str) -> None:
+    assert printable(text) == shown
