@@ -3,8 +3,10 @@
 A chunk is the unit of the plan. One request, a *span*, may run over several adjacent missing chunks: a request for
 each chunk would pay the latency of its first byte each time. The missing chunks are first split evenly over the
 connections. A connection that finds nothing missing takes over the tail of the span expected to end last, so much that
-both end together, judged by the rates measured on this very file: of a span that has stalled it takes everything, of
-one about as fast as its peers half, and nothing where that would not gain more than asking costs. Bytes are never
+both end together, judged by the rates measured on this very file: of one about as fast as its peers half, of a much
+slower one nearly all, and nothing where that would not gain more than asking costs. Of a span that is silent, where its
+peers are not that slow to answer, everything is taken; and what was taken that way may be silent twice as long
+before it is taken again, so that a pause of the whole network is not met with ever more requests. Bytes are never
 fetched twice but for those already under way to the connection that lost them.
 """
 
@@ -17,8 +19,10 @@ from statistics import median
 from scrapy_chunkdl.download.ranges import Range, Ranges
 
 _WINDOW = 0.25
-_SILENT = 3.0
+_SILENT = 0.5
+_SILENT_LATENCIES = 3.0
 _LEAST_GAIN = 0.05
+_LEAST_PIECE = 1 << 16
 _REMEMBERED = 64
 
 
@@ -26,7 +30,8 @@ _REMEMBERED = 64
 class Span:
     """Bytes one connection is fetching: ``[start, stop)``, of which everything before ``position`` is in place.
 
-    ``stop`` may shrink while it runs. Times are in seconds of the caller's clock.
+    ``stop`` may shrink while it runs. ``silences`` counts the silent connections these bytes were taken from. Times are
+    in seconds of the caller's clock.
     """
 
     start: int
@@ -35,6 +40,7 @@ class Span:
     safe: int = field(init=False)
     asked_at: float = 0.0
     first_byte_at: float | None = None
+    silences: int = 0
     _last_at: float = 0.0
     _window_at: float = 0.0
     _window_from: int = 0
@@ -67,6 +73,10 @@ class Span:
         """Return the bytes per second between its first byte and its last; 0 where that is no time to measure."""
         elapsed = self._last_at - self.first_byte_at if self.first_byte_at is not None else 0.0
         return (self.position - self.start) / elapsed if elapsed > 0 else 0.0
+
+    def silent_for(self, now: float) -> float:
+        """Return the seconds since the last byte, or since a request went out that none has answered yet."""
+        return now - (self.asked_at if self.first_byte_at is None else self._last_at)
 
     def rate(self, now: float) -> float:
         """Return the bytes per second of late; it sinks while nothing comes."""
@@ -118,10 +128,12 @@ class Plan:
         self.running.add(span)
         return span
 
-    def take_over(self, now: float) -> tuple[Span, Span] | None:
+    def take_over(self, now: float, idle: int = 1) -> tuple[Span, Span] | None:
         """Cut the tail off the running span that would end last; return it and the span it was cut off.
 
-        None if that would gain too little. See the module's docstring for the rule.
+        Of a long tail only a piece is returned: the others are missing then, for the ``idle`` connections, this one
+        included, that have nothing else to do. None if that would gain too little. See the module's docstring for the
+        rule.
         """
         latency, usual = self._usual(now)
         if not usual:
@@ -131,16 +143,22 @@ class Plan:
         if victim is None:
             return None
         left = self._time_left(victim, now, latency, usual)
-        rate = victim.rate(now)
-        if victim.first_byte_at is None and left < float("inf"):
-            return None  # it was asked no longer ago than an answer usually takes
-        keeps = int(rate * (latency + victim.remaining / usual) / (1 + rate / usual))
+        is_silent = left == float("inf")
+        answered = victim.first_byte_at is not None
+        rate = 0.0 if is_silent else victim.rate(now) if answered else usual
+        waits = 0.0 if answered else max(0.0, latency - victim.silent_for(now))
+        takers = min(idle, int(victim.remaining / max(_LEAST_PIECE, 2 * latency * usual))) or 1
+        together = takers * usual
+        keeps = int(rate * (latency - waits + victim.remaining / together) / (1 + rate / together))
         keeps = min(keeps, victim.remaining)
-        then = latency + (victim.remaining - keeps) / usual
+        then = latency + (victim.remaining - keeps) / together
         if left - then < max(_LEAST_GAIN, 2 * latency) or then > 0.75 * left:
             return None
-        span = Span(victim.position + keeps, victim.stop)
-        victim.stop = span.start
+        start, stop = victim.position + keeps, victim.stop
+        piece = -(-(stop - start) // takers)
+        span = Span(start, min(start + piece, stop), silences=victim.silences + is_silent)
+        self._missing += [(at, min(at + piece, stop)) for at in range(span.stop, stop, piece)]
+        victim.stop = start
         self.running.add(span)
         return span, victim
 
@@ -179,10 +197,11 @@ class Plan:
         return median(latencies), median(rates)
 
     def _time_left(self, span: Span, now: float, latency: float, usual: float) -> float:
+        """Return the seconds until a span is expected to end; for ever, if it is silent."""
+        silence = span.silent_for(now)
+        if silence > max(_SILENT, _SILENT_LATENCIES * latency) * 2.0**span.silences:
+            return float("inf")
         if span.first_byte_at is None:
-            waited = now - span.asked_at
-            if waited > _SILENT * latency + _LEAST_GAIN:
-                return float("inf")
-            return max(0.0, latency - waited) + span.remaining / usual
+            return max(0.0, latency - silence) + span.remaining / usual
         rate = span.rate(now)
         return span.remaining / rate if rate > 0 else float("inf")

@@ -57,6 +57,7 @@ class RangedFetch:
         self._remote = remote
         self._plan = Plan(remote.size, options.chunk_size, part.done)
         self._confirmed = False  # whether a 206 agreed with the size planned for
+        self._connections = 1
         self._over = False
         self._checkpoint_after = options.chunk_size
         self._unsaved = 0
@@ -67,7 +68,7 @@ class RangedFetch:
     async def run(self) -> None:
         """Bring all missing bytes into the part file. When it ends early, what has come is safe and can be resumed."""
         plan, part = self._plan, self._part
-        connections = plan.connections_worth(self._options.chunks_per_file)
+        self._connections = connections = plan.connections_worth(self._options.chunks_per_file)
         if connections == 1 and not part.is_resumable:  # as most files are: spare the tasks
             await self._connection()
             return
@@ -114,7 +115,7 @@ class RangedFetch:
         return max(1, min(_ENOUGH_PROGRESS, self._options.chunk_size // 4, span.remaining // 2))
 
     def _take_over(self, plan: Plan) -> Span | None:
-        taken = plan.take_over(time.monotonic())
+        taken = plan.take_over(time.monotonic(), self._connections - len(plan.running))
         if taken is None:
             return None
         span, victim = taken

@@ -93,14 +93,86 @@ def test_of_one_that_stalls_everything_is_taken() -> None:
     assert third.remaining < 10
 
 
-def test_one_that_was_asked_just_now_is_left_alone() -> None:
-    plan = Plan(20_000, CHUNK)
+@pytest.mark.parametrize("answered", [True, False])
+def test_of_one_that_falls_silent_near_its_end_everything_is_taken(answered: bool) -> None:
+    plan = Plan(2_000_000, CHUNK)
+    plan.connections_worth(2)
     first, second = taken(plan, 2)
-    run(first, 10_000, seconds=1.0)
+    run(first, 1_000_000, seconds=0.5)
+    if answered:
+        run(second, 999_000, seconds=0.4)
+    else:
+        second.asked(1e-9)
+    plan.settle(first)
+    position = second.position
+
+    assert not answered or plan.take_over(now=0.9) is None
+    found = plan.take_over(now=1.1)
+
+    assert found is not None
+    assert (found[0].start, found[0].stop, found[1]) == (position, 2_000_000, second)
+    assert second.remaining == 0
+
+
+def test_a_long_tail_is_shared_by_all_that_are_idle() -> None:
+    plan = Plan(16_000_000, CHUNK)
+    plan.connections_worth(4)
+    spans = taken(plan, 4)
+    for span in spans[:3]:
+        run(span, 4_000_000, seconds=2.0)
+        plan.settle(span)
+    run(spans[3], 100_000, seconds=2.0)
+
+    found = plan.take_over(now=2.02, idle=3)
+
+    assert found is not None
+    pieces = [found[0], plan.take(), plan.take()]
+    assert plan.take() is None
+    assert [piece.start for piece in pieces if piece] == [found[1].stop, found[0].stop, pieces[1].stop]
+    assert pieces[2].stop == 16_000_000
+    assert max(piece.remaining for piece in pieces) < 1_310_000
+    assert found[1].remaining < 50_000
+
+
+def test_bytes_taken_from_a_silent_connection_may_be_awaited_twice_as_long() -> None:
+    plan = Plan(40_000, CHUNK)
+    first, second = taken(plan, 2)
+    run(first, 20_000, seconds=0.01)
+    second.asked(1e-9)
+    plan.settle(first)
+
+    asked_at = []
+    for now in (n / 100 for n in range(1, 1000)):
+        if (found := plan.take_over(now)) is not None:
+            found[0].asked(now)
+            asked_at.append(now)
+
+    assert asked_at == pytest.approx([0.5, 1.5, 3.5, 7.5], abs=0.05)
+
+
+def test_one_that_was_asked_just_now_is_shared_when_that_is_worth_it() -> None:
+    plan = Plan(2_000_000, CHUNK)
+    plan.connections_worth(2)
+    first, second = taken(plan, 2)
+    run(first, 1_000_000, seconds=1.0)
     plan.settle(first)
     second.asked(1.0)
 
-    assert plan.take_over(now=1.015) is None
+    found = plan.take_over(now=1.005)
+
+    assert found is not None
+    assert 490_000 < found[0].remaining < 500_000
+
+
+def test_one_that_was_asked_just_now_and_is_short_is_left_alone() -> None:
+    plan = Plan(1_040_000, CHUNK, [(500_000, 1_000_000)])
+    plan.connections_worth(2)
+    first, second = taken(plan, 2)
+    run(first, 500_000, seconds=0.5)
+    plan.settle(first)
+    second.asked(0.5)
+
+    assert plan.take_over(now=0.505) is None
 
 
 def test_nothing_is_taken_where_asking_costs_more_than_it_gains() -> None:
@@ -143,7 +215,8 @@ def test_whatever_happens_spans_never_overlap_and_the_file_is_completed(seed: in
     while not plan.is_complete:
         now += rng.choice([0.001, 0.01, 0.1, 1.0])
         if len(plan.running) < connections:
-            span = plan.take() or next(iter(plan.take_over(now) or ()), None)
+            idle = connections - len(plan.running)
+            span = plan.take() or next(iter(plan.take_over(now, idle) or ()), None)
             if span is not None:
                 span.asked(now)
         for span in sorted(plan.running, key=lambda span: span.start):
