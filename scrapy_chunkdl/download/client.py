@@ -33,6 +33,9 @@ _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _UNSAFE_IN_URL = re.compile(r"[\r\n\0]")
 _READ_BUFFER = 1 << 18
 _DNS_TTL = 60
+_NO_ADDRESS: type[Exception] | tuple[()] = getattr(aiohttp, "ClientConnectorDNSError", ())
+"""aiohttp 3.10.0 has no such error yet, and tells by the error of the system."""
+
 _ROBOTS_RETRIES = 2
 """As many as Scrapy's own RETRY_TIMES."""
 
@@ -217,7 +220,7 @@ def explain(error: BaseException, url: str) -> DownloadError:
         return Transient(text, reason=reason) if error.status >= 500 else Permanent(text, reason=reason)
     if isinstance(error, (aiohttp.ClientConnectorCertificateError, aiohttp.ClientConnectorSSLError, ssl.SSLError)):
         return Permanent(f"TLS failed at {text} (CHUNKDL_VERIFY_TLS, CHUNKDL_CA_FILE)", reason="tls")
-    if isinstance(error, aiohttp.ClientConnectorDNSError):
+    if isinstance(error, _NO_ADDRESS) or isinstance(getattr(error, "os_error", None), socket.gaierror):
         return Transient(f"no address for {text}", reason="dns")
     if isinstance(error, (aiohttp.ConnectionTimeoutError,)):
         return Transient(f"no connection in time: {text}", reason="connect_timeout")
