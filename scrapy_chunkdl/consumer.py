@@ -146,8 +146,8 @@ class Consumer:
         self._claim_more()
 
     def may_have_work(self) -> bool:
-        """Whether this process holds items, or the list may: False only after Redis said that it is empty."""
-        return bool(self._works or self._pushing or not self._found_empty)
+        """Whether this process holds items, or may claim some: the list is empty only once Redis said so."""
+        return bool(self._works or self._pushing or (self._claims and not self._found_empty))
 
     def others_may_have_work(self) -> bool:
         """Whether another process held items when the list was looked at last: they may come back."""

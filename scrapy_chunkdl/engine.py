@@ -36,6 +36,12 @@ def is_handed_on() -> bool:
     return _handed_on.get()
 
 
+def is_trial(crawler: Crawler) -> bool:
+    """Tell whether ``scrapy parse``, ``check`` or ``fetch`` runs the spider: they give its class a start of theirs."""
+    start = getattr(type(crawler.spider), "start", None)
+    return getattr(start, "__module__", "").startswith("scrapy.commands.")
+
+
 class Ticker(Protocol):
     """A started looping call."""
 

@@ -73,8 +73,11 @@ class ChunkDownloader:
     def from_crawler(cls, crawler: Crawler) -> ChunkDownloader:
         """Read the settings. Raises ``ConfigError`` on bad ones.
 
-        Raises ``NotConfigured`` when CHUNKDL_ENABLED is off, or the library for CHUNKDL_STORE is not installed.
+        Raises ``NotConfigured`` when CHUNKDL_ENABLED is off, the library for CHUNKDL_STORE is not installed, or there
+        is no spider (``scrapy shell``).
         """
+        if crawler.spider is None:
+            raise NotConfigured
         config = Config.read(crawler.settings, attributes_of(crawler.spider))
         if not config.enabled:
             raise NotConfigured("CHUNKDL_ENABLED is off")
@@ -186,6 +189,8 @@ class ChunkDownloader:
                 new_download=self.new_download,
                 wake=self._hold.wake_idle_check,
             )
+            if engine.is_trial(self._crawler):
+                self._consumer.stop_claiming()
             self._consumer.open()
         self._progress = ProgressLog(self._crawler, self.config, self._bridge)
         self._ticker = engine.every(TICK, self._tick)
