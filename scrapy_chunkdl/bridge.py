@@ -54,6 +54,11 @@ class Job:
     _lane: _Lane | None = None
     _task: asyncio.Task[FileResult] | None = None
 
+    @property
+    def is_done(self) -> bool:
+        """Whether the file has its outcome, told or about to be."""
+        return self.cancelled or self.result is not None or self.error is not None
+
 
 class Bridge:
     """A pool of download threads behind :meth:`submit`. All public methods are called on Scrapy's thread."""
@@ -254,6 +259,7 @@ class _Lane(threading.Thread):
         assert self._loop is not None
         while self._inbox:
             job = self._inbox.popleft()
+            job.progress.moved_at = time.monotonic()
             job._task = self._loop.create_task(self._downloader.fetch(job.request, progress=job.progress))
             self._tasks.add(job._task)
             job._task.add_done_callback(lambda task, job=job: self._settle(job, task))  # type: ignore[misc]

@@ -22,7 +22,7 @@ from typing import Any
 from scrapy import signals
 from scrapy.crawler import Crawler
 from scrapy.utils.serialize import ScrapyJSONEncoder
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 
 from scrapy_chunkdl import __version__, attachments, engine
 from scrapy_chunkdl.bridge import Bridge, Deliver
@@ -47,7 +47,10 @@ _encode = ScrapyJSONEncoder(ensure_ascii=False).encode
 
 @dataclass(slots=True, eq=False)
 class _Work:
-    """A claimed item. ``lease_until`` is monotonic time; ``download`` is None once the item was handed on."""
+    """A claimed item. ``lease_until`` is monotonic time; ``download`` is None once it is over.
+
+    ``lost``: Redis said that the item is another's, or its download hung for so long that it should be.
+    """
 
     claimed: Claimed
     lease_until: float
@@ -192,6 +195,8 @@ class Consumer:
         prefix, asked_at = uuid.uuid4().hex, time.monotonic()
 
         def claim() -> tuple[Sequence[Claimed], int, Counts | None]:
+            if not all(work.is_ours() for work in list(self._works.values())):
+                self._heartbeat.beat()  # Redis was away, or we stood still: else we would claim what is still ours
             batch, dead = self._queue.claim(room, prefix)
             return batch, dead, None if batch else self._queue.counts()
 
@@ -262,9 +267,10 @@ class Consumer:
     # --- the way of one item
 
     def _downloaded(self, work: _Work, download: ItemDownload) -> None:
-        if not work.is_ours():
+        work.download = None
+        if work.lost:
             self._drop_lost(work)
-        elif download.cancelled:
+        elif download.cancelled or not work.is_ours():
             self._release(work)
         elif download.given_up and self._config.on_failure == "hold":
             self._stats.inc_value("chunkdl/items/held")
@@ -274,15 +280,34 @@ class Consumer:
             if download.given_up:
                 records = self._records(work, download)
                 self._courier.call(lambda: self._queue.fail(work.claimed.id, records), lambda _: None)
-            work.download = None
             self._hand_on(work)
 
     def _hand_on(self, work: _Work) -> None:
         response = engine.ItemResponse(engine.PLACEHOLDER_URL)
-        handed = self._pipelines.send(work.item, response)
+        handed = self._pipelines.send(work.item, response, lambda: self._may_emit(work))
         handed.addBoth(lambda _: self._handed_on(work, response))
 
+    def _may_emit(self, work: _Work) -> Deferred[bool]:
+        """Whether the item is still ours; after a standstill longer than the lease only Redis can tell."""
+        if work.lost or work.is_ours():
+            return succeed(not work.lost)
+        fired: Deferred[bool] = Deferred()
+
+        def renew() -> tuple[float, Sequence[str]]:
+            return time.monotonic(), self._queue.renew([work.claimed.id])
+
+        def renewed(answer: tuple[float, Sequence[str]]) -> None:
+            asked_at, lost = answer
+            self._renewed([work.claimed.id], lost, asked_at)
+            fired.callback(not lost)
+
+        self._courier.call(renew, renewed, refused=lambda: fired.callback(False))
+        return fired
+
     def _handed_on(self, work: _Work, response: engine.ItemResponse) -> None:
+        if response.outcome == "lost" or (work.lost and response.outcome != "scraped"):
+            self._drop_lost(work)
+            return
         if response.outcome == "error" or response.outcome is None:
             self._stats.inc_value("chunkdl/items/retried")
             logger.warning(
@@ -312,8 +337,14 @@ class Consumer:
         self._settled(work)
 
     def _release(self, work: _Work) -> None:
-        self._stats.inc_value("chunkdl/items/released")
-        self._courier.call(lambda: self._queue.release([work.claimed.id]), lambda _: self._settled(work))
+        def released(back: Sequence[str]) -> None:
+            if back:
+                self._stats.inc_value("chunkdl/items/released")
+                self._settled(work)
+            else:
+                self._drop_lost(work)
+
+        self._courier.call(lambda: self._queue.release([work.claimed.id]), released)
 
     def _bury(self, work: _Work, reason: str) -> None:
         self._stats.inc_value("chunkdl/items/dead")
@@ -332,7 +363,7 @@ class Consumer:
     def _drop_lost(self, work: _Work) -> None:
         self._stats.inc_value("chunkdl/items/lease_lost")
         logger.warning(
-            "The lease of an item of %s was lost: its download stops here, another process has it.", self._key
+            "The lease of an item of %s was lost: it goes no further here, another process has it or will.", self._key
         )
         self._settled(work)
 
@@ -350,9 +381,9 @@ class Consumer:
         if isinstance(response, engine.ItemResponse):
             response.outcome, response.item = "scraped", item
 
-    def _item_dropped(self, response: object) -> None:
+    def _item_dropped(self, response: object, exception: BaseException) -> None:
         if isinstance(response, engine.ItemResponse):
-            response.outcome = "dropped"
+            response.outcome = "lost" if isinstance(exception, engine.LeaseLost) else "dropped"
 
     def _item_error(self, response: object) -> None:
         if isinstance(response, engine.ItemResponse):
@@ -373,17 +404,24 @@ class Consumer:
 
     def _moving(self) -> list[str]:
         now = time.monotonic()
-        return [work.claimed.id for work in list(self._works.values()) if self._moves(work, now)]
+        works = [work for work in list(self._works.values()) if not work.lost]
+        moving = [work for work in works if self._moves(work, now)]
+        hung = {work.claimed.id for work in works if work not in moving and work.download and not work.is_ours()}
+        if hung:
+            self._deliver(lambda: self._stop_lost(hung))
+        return [work.claimed.id for work in moving]
 
     def _moves(self, work: _Work, now: float) -> bool:
-        if work.lost:
-            return False
-        if work.download is None:  # in the pipelines, or on its way to Redis
+        download = work.download
+        unfinished = [job for job in download.jobs if not job.is_done] if download is not None else []
+        if not unfinished:  # in the pipelines, or on its way there or to Redis: as long as Scrapy's thread is well
             return now - self._ticked_at < self._config.lease
         patience = self._config.lease + self._config.stall_timeout
         return any(
-            now - job.progress.moved_at < patience if self._bridge.is_running(job) else self._bridge.is_alive(patience)
-            for job in work.download.jobs
+            now - job.progress.moved_at < patience
+            if self._bridge.is_running(job) and not job.progress.queued
+            else self._bridge.is_alive(patience)
+            for job in unfinished
         )
 
     def _renewed(self, ids: Sequence[str], lost: Sequence[str], asked_at: float) -> None:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextvars import ContextVar, copy_context
 from typing import Any, Protocol
 
 from pydispatch import dispatcher
 from scrapy import Request, signals
 from scrapy.crawler import Crawler
+from scrapy.exceptions import DropItem
 from scrapy.http import Response
 from scrapy.utils.defer import deferred_from_coro, maybe_deferred_to_future
 from twisted.internet.defer import Deferred
@@ -28,12 +29,21 @@ except ImportError:  # Scrapy 2.13
 
 PLACEHOLDER_URL = "data:,chunkdl"
 
-_handed_on: ContextVar[bool] = ContextVar("chunkdl_handed_on", default=False)
+MayEmit = Callable[[], "Deferred[bool]"]
+
+_handed_on: ContextVar[MayEmit | None] = ContextVar("chunkdl_handed_on", default=None)
 
 
 def is_handed_on() -> bool:
     """Tell whether the pipelines are running for an item that :class:`Pipelines` sent. Holds for copies of it, too."""
-    return _handed_on.get()
+    return _handed_on.get() is not None
+
+
+class LeaseLost(DropItem):
+    """Takes an item out behind the last pipeline: another process has it now and will emit it."""
+
+    def __init__(self) -> None:
+        super().__init__("its lease was lost while it was in the pipelines", log_level="DEBUG")
 
 
 def is_trial(crawler: Crawler) -> bool:
@@ -145,7 +155,8 @@ class ClosingHold:
 class ItemResponse(Response):
     """The source Scrapy is given for an item from the queue. Item signals carry it, and so tell whose they are.
 
-    ``outcome`` is "scraped", "dropped" or "error" once Scrapy has told; ``item`` is what the pipelines made of it.
+    ``outcome`` is "scraped", "dropped", "lost" or "error" once Scrapy has told; ``item`` is what the pipelines made of
+    it.
     """
 
     outcome: str | None = None
@@ -159,28 +170,49 @@ class Pipelines:
     long as the pipelines take, which a bare ``start_itemproc_async`` does not keep right on Scrapy 2.19 (closing in the
     middle hangs). One callback for many items, because Scrapy starts CONCURRENT_ITEMS tasks for each. It yields
     nothing, so the items do not meet the spider middlewares a second time.
+
+    An item whose ``may_emit`` says no when the last pipeline is through with it is dropped with :class:`LeaseLost`. No
+    pipeline of ours could stand there for sure, and what listens to ``item_scraped``, feed exports among it, cannot be
+    told to leave an item alone: so the one call that runs all pipelines is wrapped.
     """
 
     def __init__(self, crawler: Crawler) -> None:
         assert crawler.engine is not None
         self._scraper: Any = crawler.engine.scraper
         self._most = crawler.settings.getint("CONCURRENT_ITEMS")
-        self._waiting: deque[tuple[object, ItemResponse, Deferred[None]]] = deque()
+        self._waiting: deque[tuple[object, ItemResponse, MayEmit, Deferred[None]]] = deque()
         self._running = 0
         self._empty: Deferred[None] | None = None
         self._request: Request | None = None
         self._context = copy_context()
-        self._context.run(_handed_on.set, True)
+        self._ask_before_emission()
 
-    def send(self, item: object, response: ItemResponse) -> Deferred[None]:
+    def send(self, item: object, response: ItemResponse, may_emit: MayEmit) -> Deferred[None]:
         """Send ``item`` on its way; fires after its signal was sent."""
         sent: Deferred[None] = Deferred()
-        self._waiting.append((item, response, sent))
+        self._waiting.append((item, response, may_emit, sent))
         if self._empty is None:
             self._empty = self._open_callback()
         response.request = self._request
         self._start_waiting()
         return sent
+
+    def _ask_before_emission(self) -> None:
+        pipelines = self._scraper.itemproc
+        name = "process_item_async" if hasattr(pipelines, "process_item_async") else "process_item"  # Scrapy 2.13
+        process = getattr(pipelines, name)
+
+        async def asked(item: object, may_emit: MayEmit | None, arguments: Sequence[object]) -> object:
+            processed = process(item, *arguments)
+            output = await (maybe_deferred_to_future(processed) if isinstance(processed, Deferred) else processed)
+            if may_emit is not None and not await maybe_deferred_to_future(may_emit()):
+                raise LeaseLost
+            return output
+
+        if name == "process_item_async":
+            pipelines.process_item_async = lambda item: asked(item, _handed_on.get(), ())
+        else:
+            pipelines.process_item = lambda item, *rest: deferred_from_coro(asked(item, _handed_on.get(), rest))
 
     def _open_callback(self) -> Deferred[None]:
         """Have the scraper wait until what is returned fires."""
@@ -195,12 +227,13 @@ class Pipelines:
 
     def _start_waiting(self) -> None:
         while self._waiting and self._running < self._most:
-            item, response, sent = self._waiting.popleft()
+            item, response, may_emit, sent = self._waiting.popleft()
             self._running += 1
-            processed = self._context.copy().run(self._process, item, response)
+            processed = self._context.copy().run(self._process, item, response, may_emit)
             processed.addBoth(self._processed, sent)
 
-    def _process(self, item: object, response: ItemResponse) -> Deferred[None]:
+    def _process(self, item: object, response: ItemResponse, may_emit: MayEmit) -> Deferred[None]:
+        _handed_on.set(may_emit)
         if hasattr(self._scraper, "start_itemproc_async"):
             return deferred_from_coro(self._scraper.start_itemproc_async(item, response=response))
         processed: Deferred[None] = self._scraper.start_itemproc(item, response=response)  # Scrapy 2.13

@@ -101,7 +101,7 @@ class Progress:
 
     ``done`` counts bytes in place, ``fetched`` bytes received (more than ``done`` when some were received twice),
     ``uploaded`` bytes sent to the store. ``moved_at`` is the monotonic time of the last byte: the heartbeat renews a
-    lease only while it advances.
+    lease only while it advances. ``queued`` counts connections that wait for their turn at a host, which is no stall.
     """
 
     size: int | None = None
@@ -111,6 +111,7 @@ class Progress:
     retries: dict[str, int] = field(default_factory=dict)
     moved_at: float = field(default_factory=time.monotonic)
     uploaded: int = 0
+    queued: int = 0
 
 
 @dataclass(frozen=True, slots=True)

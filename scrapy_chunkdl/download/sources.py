@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -97,9 +97,17 @@ class Sources:
         """The source to be asked for the whole file."""
         return self._sources[0]
 
-    def slot(self, source: Source) -> AbstractAsyncContextManager[None]:
+    @asynccontextmanager
+    async def slot(self, source: Source) -> AsyncIterator[None]:
         """Hold one of the connections the source's host gets."""
-        return self._limits.slot(source.host)
+        async with AsyncExitStack() as stack:
+            self._progress.queued += 1
+            try:
+                await stack.enter_async_context(self._limits.slot(source.host))
+            finally:
+                self._progress.queued -= 1
+                self._progress.moved_at = time.monotonic()
+            yield
 
     async def measure(self) -> Remote:
         """Learn size, ranges and validators, from the first source that answers."""

@@ -54,6 +54,7 @@ class _Push:
 class _Call:
     function: Callable[[], Any]
     done: Callable[[Any], None]
+    refused: Callable[[], None] | None
 
 
 class Courier(threading.Thread):
@@ -90,9 +91,11 @@ class Courier(threading.Thread):
         """Acknowledge an item; ``done`` gets False when its lease was lost to another process."""
         self._add(_Ack(item_id, finished, done))
 
-    def call(self, function: Callable[[], T], done: Callable[[T], None]) -> None:
-        """Make any other call to the queue; ``done`` gets its result. Not called if the courier gives up."""
-        self._add(_Call(function, done))
+    def call(
+        self, function: Callable[[], T], done: Callable[[T], None], refused: Callable[[], None] | None = None
+    ) -> None:
+        """Make any other call to the queue; ``done`` gets its result, or ``refused`` is called if it was given up."""
+        self._add(_Call(function, done, refused))
 
     def close(self, timeout: float) -> None:
         """Send what is left, for ``timeout`` seconds at most, then stop. What could not be sent is given up."""
@@ -158,6 +161,9 @@ class Courier(threading.Thread):
 
     def _refuse(self, errands: list[_Ack] | list[_Push] | list[_Call], error: QueueUnavailable) -> None:
         self._deliver(partial(_tell_pushes, [errand for errand in errands if isinstance(errand, _Push)], error))
+        for errand in errands:
+            if isinstance(errand, _Call) and errand.refused is not None:
+                self._deliver(errand.refused)
 
     def _insist(self, function: Callable[[], T]) -> T:
         """Call until Redis answers. Raises :class:`QueueUnavailable` once the courier was told to give up.

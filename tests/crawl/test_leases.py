@@ -1,0 +1,365 @@
+"""A process that lost a lease stops with that item; one that works keeps its leases, one that hangs loses them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+import uuid
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import pytest
+import redis
+from origin import Origin
+from origin_content import content
+from project import HANG, Project, attachment, item, paths
+from servers import Server, any_binary
+
+from scrapy_chunkdl.queue.item_queue import ItemQueue
+
+WAITING, LEASES, OWNER = "files:items", "{files:items}:leases", "{files:items}:owner"
+
+GATED = """
+import threading
+
+from scrapy.utils.defer import maybe_deferred_to_future
+from twisted.internet.defer import Deferred
+
+from scrapy_chunkdl.engine import thread_caller
+
+class Gated:
+    @classmethod
+    def from_crawler(cls, crawler):
+        self = cls()
+        self.gate = crawler.settings["GATE"]
+        return self
+
+class Slow(Gated):
+    '''Waits for the gate as a pipeline should: Scrapy goes on meanwhile.'''
+
+    async def process_item(self, item, spider=None):
+        print("IN THE PIPELINE", flush=True)
+        fired = Deferred()
+        call = thread_caller()
+
+        def wait():
+            open(self.gate).read()
+            call(lambda: fired.callback(None))
+
+        threading.Thread(target=wait, daemon=True).start()
+        await maybe_deferred_to_future(fired)
+        return item
+
+class Blocking(Gated):
+    '''Waits for the gate as a pipeline should not: nothing else happens on Scrapy's thread.'''
+
+    def process_item(self, item, spider=None):
+        print("IN THE PIPELINE", flush=True)
+        open(self.gate).read()
+        return item
+"""
+
+REACTORS = pytest.mark.parametrize(
+    "reactor",
+    [
+        {},
+        {"TWISTED_REACTOR": "twisted.internet.selectreactor.SelectReactor"},
+        {"TWISTED_REACTOR_ENABLED": False},
+    ],
+    ids=["asyncio", "select", "reactorless"],
+)
+
+
+@pytest.fixture
+def gate(project: Project, tmp_path: Path) -> Path:
+    """What the gated pipelines wait for: somebody who writes to it."""
+    path = tmp_path / "gate"
+    os.mkfifo(path)
+    project.support = GATED
+    project.settings |= {"GATE": str(path), "CHUNKDL_DONE_KEY": "done"}
+    return path
+
+
+def behind_ours(project: Project, pipeline: str) -> None:
+    project.settings["ITEM_PIPELINES"] = {
+        "scrapy_chunkdl.pipelines.ChunkDownloadPipeline": 1,
+        f"probe.support.{pipeline}": 2,
+    }
+
+
+def read_until(process: subprocess.Popen[str], text: str) -> None:
+    lines: Iterable[str] = process.stdout or ()
+    for line in lines:
+        if text in line:
+            return
+    raise AssertionError(f"the crawl ended without {text!r}")
+
+
+@pytest.fixture
+def other(client: redis.Redis) -> ItemQueue:
+    """The queue as another process has it."""
+    return ItemQueue(client, WAITING, lease=3600, done_key="done")
+
+
+def take_over(other: ItemQueue, client: redis.Redis) -> str:
+    """Let the one lease run out and the other process claim the item."""
+    while True:
+        for item_id in client.zrange(LEASES, 0, -1):
+            client.zadd(LEASES, {item_id: 1}, xx=True)
+        batch, _ = other.claim(1, uuid.uuid4().hex)
+        if batch:
+            return batch[0].id
+
+
+def claim_when_the_lease_is_over(other: ItemQueue) -> str:
+    claimed: list[str] = []
+    until(lambda: bool(claimed.extend(found.id for found in other.claim(1, uuid.uuid4().hex)[0]) or claimed))
+    return claimed[0]
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + HANG
+    while not condition():
+        assert time.monotonic() < deadline, "it never came to that"
+        time.sleep(0.01)
+
+
+def test_a_lease_lost_while_downloading_stops_the_transfer_and_nothing_comes_out(
+    project: Project, origin: Origin, client: redis.Redis, other: ItemQueue
+) -> None:
+    project.settings |= {"CHUNKDL_LEASE": 1, "CHUNKDL_DONE_KEY": "done"}
+    project.items = [item(attachment(origin.url("a.bin", 3_000_000, "hold:gate:100000@get"), "a.bin"))]
+    begun = origin.when("a.bin", lambda stats: stats.sent >= 100_000)
+
+    process = project.start()
+    begun.result(60)
+    taken = take_over(other, client)
+    crawl = project.finish(process)  # with the gate still closed: the transfer was stopped
+
+    assert crawl.stats["chunkdl/items/lease_lost"] == 1
+    assert crawl.log.count("was lost") == 1
+    assert project.scraped() == project.seen() == []
+    assert all(".part" in name for name in project.files())
+    assert client.exists("done") == 0
+    assert other.ack([(taken, None)]) == [taken]
+
+
+def test_a_frozen_process_finds_its_item_with_another_and_only_that_one_emits_it(
+    project: Project, origin: Origin, client: redis.Redis
+) -> None:
+    size = 2_000_000
+    project.settings |= {"CHUNKDL_LEASE": 1}
+    project.items = [item(attachment(origin.url("a.bin", size, "hold:gate:100000@get"), "a.bin"))]
+    begun = origin.when("a.bin", lambda stats: stats.sent >= 100_000)
+    frozen = project.start()
+    begun.result(60)
+    frozen.send_signal(signal.SIGSTOP)
+    [(item_id, end)] = client.zrange(LEASES, 0, -1, withscores=True)
+    owner = client.hget(OWNER, item_id)
+    until(lambda: client.time()[0] * 1000 > end + 1000)
+    project.items = []
+    quick = project.start()
+    until(lambda: client.hvals(OWNER) not in ([], [owner]))
+    origin.release("gate")
+    frozen.send_signal(signal.SIGCONT)
+    crawls = [project.finish(quick), project.finish(frozen)]
+
+    [finished] = project.scraped()
+    assert project.seen() == [finished]
+    assert Path(paths(finished)[0]).read_bytes() == content("a.bin", size)
+    assert [name for name in project.files() if "part" in name] == []
+    assert [crawl.stats.get("chunkdl/items/lease_lost", 0) for crawl in crawls] == [0, 1]
+    assert [crawl.stats.get("chunkdl/items/finished", 0) for crawl in crawls] == [1, 0]
+    assert client.keys("*") == []
+
+
+@REACTORS
+def test_a_lease_lost_in_a_later_pipeline_keeps_the_item_from_coming_out(
+    project: Project,
+    origin: Origin,
+    client: redis.Redis,
+    other: ItemQueue,
+    gate: Path,
+    reactor: dict[str, object],
+) -> None:
+    behind_ours(project, "Slow")
+    project.settings |= {"CHUNKDL_LEASE": 0.6} | reactor
+    project.items = [item(attachment(origin.url("a.bin", 1000)))]
+
+    process = project.start()
+    read_until(process, "IN THE PIPELINE")
+    process.send_signal(signal.SIGSTOP)
+    taken = claim_when_the_lease_is_over(other)
+    process.send_signal(signal.SIGCONT)
+    gate.write_text("go on")
+    crawl = project.finish(process)
+
+    assert project.scraped() == []
+    assert crawl.stats["chunkdl/items/lease_lost"] == 1
+    assert "item_scraped_count" not in crawl.stats
+    assert client.exists("done") == 0
+    assert other.ack([(taken, b"theirs")]) == [taken]
+    assert client.lrange("done", 0, -1) == [b"theirs"]
+
+
+def test_a_pipeline_may_take_longer_than_the_lease(
+    project: Project, origin: Origin, client: redis.Redis, other: ItemQueue, gate: Path
+) -> None:
+    behind_ours(project, "Slow")
+    project.settings |= {"CHUNKDL_LEASE": 0.6}
+    project.items = [item(attachment(origin.url("a.bin", 1000)))]
+
+    process = project.start()
+    read_until(process, "IN THE PIPELINE")
+    [(item_id, first)] = client.zrange(LEASES, 0, -1, withscores=True)
+    until(lambda: (client.zscore(LEASES, item_id) or 0) > first + 1500)  # renewed over and over
+    assert other.claim(1, "none")[0] == []
+    gate.write_text("go on")
+    crawl = project.finish(process)
+
+    assert crawl.stats["chunkdl/items/finished"] == 1
+    assert client.llen("done") == len(project.scraped()) == 1
+
+
+@pytest.mark.parametrize("claimed_meanwhile", [True, False])
+def test_a_pipeline_that_blocks_scrapy_loses_the_lease_and_the_item_is_emitted_once(
+    project: Project,
+    origin: Origin,
+    client: redis.Redis,
+    other: ItemQueue,
+    gate: Path,
+    claimed_meanwhile: bool,
+) -> None:
+    behind_ours(project, "Blocking")
+    project.settings |= {"CHUNKDL_LEASE": 0.6}
+    project.items = [item(attachment(origin.url("a.bin", 1000)))]
+
+    process = project.start()
+    read_until(process, "IN THE PIPELINE")
+    [(_, end)] = client.zrange(LEASES, 0, -1, withscores=True)
+    taken = ""
+    if claimed_meanwhile:
+        taken = claim_when_the_lease_is_over(other)
+    else:
+        until(lambda: client.time()[0] * 1000 > end + 1000)
+    gate.write_text("go on")
+    crawl = project.finish(process)
+
+    if claimed_meanwhile:
+        assert project.scraped() == []
+        assert crawl.stats["chunkdl/items/lease_lost"] == 1
+        assert other.ack([(taken, b"theirs")]) == [taken]
+    else:
+        assert len(project.scraped()) == 1
+        assert crawl.stats["chunkdl/items/finished"] == 1
+    assert client.llen("done") == 1
+
+
+@pytest.mark.parametrize("others", [0, 1])
+def test_a_download_that_hangs_loses_its_lease_and_comes_to_nothing(
+    project: Project, origin: Origin, client: redis.Redis, other: ItemQueue, gate: Path, others: int
+) -> None:
+    project.support = """
+    from scrapy_chunkdl.download import partfile
+
+    write = partfile.PartFile.write
+
+    def hang(self, *arguments):
+        if "hangs.bin" in str(self.path):
+            print("HANGING", flush=True)
+            open(GATE).read()
+        write(self, *arguments)
+
+    partfile.PartFile.write = hang
+    """.replace("GATE", repr(str(gate)))
+    project.settings |= {"CHUNKDL_LEASE": 0.5, "CHUNKDL_STALL_TIMEOUT": 0.5, "CHUNKDL_CONCURRENT_CHUNKS_PER_FILE": 1}
+    names = ["hangs.bin", *(f"fine-{n}.bin" for n in range(others))]
+    project.items = [item(*(attachment(origin.url(name, 1000), name) for name in names))]
+
+    process = project.start()
+    read_until(process, "HANGING")
+    taken = claim_when_the_lease_is_over(other)
+    gate.write_text("go on")
+    crawl = project.finish(process)
+
+    assert project.scraped() == []
+    assert crawl.stats["chunkdl/items/lease_lost"] == 1
+    assert [name for name in project.files() if name.endswith("hangs.bin")] == []
+    assert other.ack([(taken, None)]) == [taken]
+
+
+def test_a_file_that_waits_for_its_turn_at_the_host_keeps_its_lease(project: Project, origin: Origin) -> None:
+    project.settings |= {
+        "CHUNKDL_LEASE": 0.7,
+        "CHUNKDL_STALL_TIMEOUT": 0.7,
+        "CHUNKDL_CONCURRENT_CHUNKS_PER_HOST": 1,
+        "CHUNKDL_CONCURRENT_CHUNKS_PER_FILE": 1,
+    }
+    first = item(attachment(origin.url("first", 60_000, "rate:20000:500@get"), "first"))
+    project.items = [first, item(attachment(origin.url("second", 1000), "second"))]
+
+    crawl = project.crawl()
+
+    assert "chunkdl/items/lease_lost" not in crawl.stats
+    assert crawl.stats["chunkdl/items/claimed"] == crawl.stats["chunkdl/items/finished"] == 2
+
+
+def test_an_item_finished_too_late_for_its_lease_goes_back_uncounted_if_nobody_has_it(
+    project: Project, origin: Origin, client: redis.Redis
+) -> None:
+    """Redis was away for longer than the lease: a file may not be published meanwhile, and the item is not to blame."""
+    with Server(any_binary()) as server:
+        project.settings |= {"REDIS_URL": server.url, "CHUNKDL_LEASE": 0.5, "CHUNKDL_MAX_DELIVERIES": 1}
+        project.items = [item(attachment(origin.url("a.bin", 500_000, "hold:gate:1000@get@1"), "a.bin"))]
+        begun = origin.when("a.bin", lambda stats: stats.sent >= 1000)
+
+        process = project.start()
+        begun.result(60)
+        server.kill()
+        read_until(process, "Waiting for it")
+        ended = origin.when("a.bin", lambda stats: stats.sent >= 500_000)
+        lease_is_over = time.monotonic() + 1
+        until(lambda: time.monotonic() > lease_is_over)
+        origin.release("gate")
+        ended.result(60)
+        server.start()
+        crawl = project.finish(process)
+
+        assert len(project.scraped()) == 1
+        assert crawl.stats["chunkdl/items/released"] == 1
+        assert "chunkdl/items/dead" not in crawl.stats
+        with server.client() as look:
+            assert look.keys("*") == []
+
+
+@pytest.mark.parametrize("what", ["downloading", "in a pipeline"])
+def test_ctrl_c_while_redis_is_away_ends_the_crawl_and_the_lease_keeps_the_item(
+    project: Project, origin: Origin, gate: Path, what: str
+) -> None:
+    with Server(any_binary()) as server:
+        project.settings |= {"REDIS_URL": server.url, "CHUNKDL_SHUTDOWN_GRACE": 0.2}
+        if what == "in a pipeline":
+            behind_ours(project, "Slow")
+        fault = "hold:gate:1000@get" if what == "downloading" else ""
+        project.items = [item(attachment(origin.url("a.bin", 100_000, fault), "a.bin"))]
+        begun = origin.when("a.bin", lambda stats: stats.sent >= 1000)
+
+        process = project.start()
+        begun.result(60)
+        if what == "in a pipeline":
+            read_until(process, "IN THE PIPELINE")
+        server.kill()
+        process.send_signal(signal.SIGINT)
+        if what == "in a pipeline":
+            read_until(process, "Closing spider")
+            gate.write_text("go on")
+        crawl = project.finish(process)
+        server.start()
+
+        assert crawl.stats["finish_reason"] == "shutdown"
+        with server.client() as look:
+            assert look.zcard(LEASES) == 1
+            assert [json.loads(payload) for payload in look.hvals("{files:items}:payload")] == project.items
