@@ -31,7 +31,7 @@ from scrapy_chunkdl.download import Options, Store
 from scrapy_chunkdl.item_download import ItemDownload
 from scrapy_chunkdl.progress import ProgressLog
 from scrapy_chunkdl.spider_requests import as_the_spider, session_cookies
-from scrapy_chunkdl.storage import MissingExtra, StoreUnusable, open_store
+from scrapy_chunkdl.storage import MissingExtra, StoreUnusable, open_store, without_password
 
 logger = logging.getLogger(__name__)
 
@@ -194,7 +194,7 @@ class ChunkDownloader:
             self._consumer.open()
         self._progress = ProgressLog(self._crawler, self.config, self._bridge)
         self._ticker = engine.every(TICK, self._tick)
-        logger.debug("Downloads go to %s", self.config.store)
+        logger.debug("Downloads go to %s", without_password(self.config.store))
 
     def spider_idle(self) -> None:
         """Keep the spider open while the list, the delayed items or this process hold work."""
@@ -275,7 +275,7 @@ def _check_usable(name: str, root: Path, store: Store | None) -> None:
         try:
             store.find(CHECK_KEY)
         except Exception as error:
-            raise ConfigError(f"CHUNKDL_STORE = {name!r} cannot be used: {error}") from error
+            raise ConfigError(f"CHUNKDL_STORE = {without_password(name)!r} cannot be used: {error}") from error
 
 
 def _options(crawler: Crawler, config: Config) -> Options:

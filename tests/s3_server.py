@@ -72,9 +72,9 @@ class S3:
         """Answer what is held, and hold no more."""
         self._order("release")
 
-    def refuse(self, method: str, status: int, part: int = 0) -> None:
+    def refuse(self, method: str, status: int, part: int = 0, code: str = "AccessDenied") -> None:
         """Answer such requests with an error from now on; ``part`` 0 is for all."""
-        self._order("refuse", method=method, status=status, part=part)
+        self._order("refuse", method=method, status=status, part=part, code=code)
 
     def requests(self) -> list[str]:
         """Return all requests since the reset, as ``METHOD /path?query``."""
@@ -111,7 +111,7 @@ class Gate:
     def _forget(self) -> None:
         self._log: list[str] = []
         self._held_part = ""
-        self._refused: list[tuple[str, str, str]] = []
+        self._refused: list[tuple[str, str, str, str]] = []
         self._is_held = threading.Event()
         self._released = threading.Event()
 
@@ -127,11 +127,11 @@ class Gate:
         if part and part == self._held_part:
             self._is_held.set()
             self._released.wait(_WAIT)
-        for refused, status, of_part in self._refused:
+        for refused, status, of_part, code in self._refused:
             if refused == method and of_part in ("0", part):
                 environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
                 start(f"{status} Refused", [("Content-Type", "application/xml")])
-                return [b"<Error><Code>Refused</Code></Error>"]
+                return [f"<Error><Code>{code}</Code></Error>".encode()]
         return self._inner(_as_amazon(environ), _as_google(start))
 
     def _obey(self, verb: str, words: dict[str, str]) -> bytes:
@@ -143,7 +143,7 @@ class Gate:
             self._held_part = ""
             self._released.set()
         elif verb == "refuse":
-            self._refused.append((words["method"], words["status"], words["part"]))
+            self._refused.append((words["method"], words["status"], words["part"], words["code"]))
         elif verb in ("reset", "forget"):
             self._released.set()
             self._forget()

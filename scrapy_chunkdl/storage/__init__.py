@@ -12,8 +12,9 @@ from urllib.parse import urlsplit
 
 from scrapy_chunkdl.download.store import Store
 from scrapy_chunkdl.storage.errors import MissingExtra, StoreUnusable
+from scrapy_chunkdl.storage.record import without_password
 
-__all__ = ["MissingExtra", "Store", "StoreUnusable", "open_store"]
+__all__ = ["MissingExtra", "Store", "StoreUnusable", "open_store", "without_password"]
 
 _CLOUD = frozenset({"s3", "gs", "az"})
 

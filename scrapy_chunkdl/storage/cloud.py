@@ -6,6 +6,7 @@ process, however many files are under way: see :class:`_Budget`.
 
 from __future__ import annotations
 
+import logging
 import mimetypes
 import os
 import re
@@ -32,6 +33,8 @@ from scrapy_chunkdl.storage.s3_uploads import Keys, PendingUploads
 if TYPE_CHECKING:
     from obstore.store import ClientConfig, RetryConfig, S3Config
 
+logger = logging.getLogger(__name__)
+
 PART = 5 << 20
 """Bytes of a part, the least S3 allows. It takes 10,000 of them, so files above 52 GB go up in larger ones."""
 
@@ -39,9 +42,15 @@ _MOST_PARTS = 10_000
 _BUDGET = 8
 """Parts in memory at once, over all uploads of the process: 42 MB."""
 
-_RETRIES: RetryConfig = {"max_retries": 3, "retry_timeout": timedelta(seconds=60)}
-_REQUEST_TIMEOUT = timedelta(minutes=5)
+_RETRIES: RetryConfig = {"max_retries": 2, "retry_timeout": timedelta(seconds=20)}
+"""For each request; the file as a whole is retried besides."""
+
+_ASK_TIMEOUT = timedelta(seconds=20)
+_SEND_TIMEOUT = timedelta(minutes=5)
 """For one part: 18 KB/s."""
+
+_MERELY_DENIED = ("AccessDenied", "AuthorizationPermissionMismatch", "AuthorizationFailure")
+"""Codes of S3 and Google, and of Azure, for keys that are good but may not do this."""
 
 _KEYS_KEPT = timedelta(minutes=10)
 """botocore renews temporary keys 15 minutes before they end."""
@@ -78,21 +87,24 @@ def _open_s3(uri: str, bucket: str, prefix: str, settings: Mapping[Any, Any]) ->
     client = _client_options(settings.get("AWS_VERIFY"), allow_http=bool(endpoint and endpoint.startswith("http://")))
     config: S3Config = {"region": region, **({"endpoint": endpoint.rstrip("/")} if endpoint else {})}
     keys = _aws_keys(settings)
-    store = S3Store(
-        bucket,
-        prefix=prefix or None,
-        config=config,
-        client_options=client,
-        retry_config=_RETRIES,
-        credential_provider=partial(_credential, keys) if keys is not None else None,
-    )
     pending = None
     if keys is not None:
         amazon = f"https://s3.{region}.amazonaws.com"
         pending = PendingUploads(
             config.get("endpoint", amazon), bucket, region, keys, verify=settings.get("AWS_VERIFY")
         )
-    return CloudStore(uri, store, prefix, pending)
+
+    def connect(timeout: timedelta) -> S3Store:
+        return S3Store(
+            bucket,
+            prefix=prefix or None,
+            config=config,
+            client_options={**client, "timeout": timeout},
+            retry_config=_RETRIES,
+            credential_provider=partial(_credential, keys) if keys is not None else None,
+        )
+
+    return CloudStore(uri, connect, prefix, pending)
 
 
 def _aws_keys(settings: Mapping[Any, Any]) -> Callable[[], Keys] | None:
@@ -136,21 +148,27 @@ def _open_gcs(uri: str, bucket: str, prefix: str, settings: Mapping[Any, Any]) -
             f"FILES_STORE_GCS_ACL = {acl!r} cannot be set by obstore: give the bucket a default object ACL or uniform "
             "access instead, and leave FILES_STORE_GCS_ACL empty"
         )
-    base_url = os.environ.get("GOOGLE_BASE_URL", "")
-    client = _client_options(None, allow_http=base_url.startswith("http://"))
-    return CloudStore(
-        uri, GCSStore(bucket, prefix=prefix or None, client_options=client, retry_config=_RETRIES), prefix
-    )
+    client = _client_options(None, allow_http=os.environ.get("GOOGLE_BASE_URL", "").startswith("http://"))
+
+    def connect(timeout: timedelta) -> GCSStore:
+        options: ClientConfig = {**client, "timeout": timeout}
+        return GCSStore(bucket, prefix=prefix or None, client_options=options, retry_config=_RETRIES)
+
+    return CloudStore(uri, connect, prefix)
 
 
 def _open_azure(uri: str, bucket: str, prefix: str, settings: Mapping[Any, Any]) -> CloudStore:
     client = _client_options(None, allow_http=os.environ.get("AZURE_ALLOW_HTTP") == "true")
-    store = AzureStore(bucket, prefix=prefix or None, client_options=client, retry_config=_RETRIES)
-    return CloudStore(uri, store, prefix)
+
+    def connect(timeout: timedelta) -> AzureStore:
+        options: ClientConfig = {**client, "timeout": timeout}
+        return AzureStore(bucket, prefix=prefix or None, client_options=options, retry_config=_RETRIES)
+
+    return CloudStore(uri, connect, prefix)
 
 
 def _client_options(verify: Any, *, allow_http: bool) -> ClientConfig:
-    options: ClientConfig = {"allow_http": allow_http, "timeout": _REQUEST_TIMEOUT}
+    options: ClientConfig = {"allow_http": allow_http}
     if isinstance(verify, str) and verify.lower() not in ("true", "false", "0", "1"):
         try:
             options["root_certificate"] = Path(verify).read_text()
@@ -166,33 +184,45 @@ def _is_off(value: Any) -> bool:
 
 
 class CloudStore:
-    """One bucket, or a folder in it. ``pending`` cleans up after uploads that were cut off, where that can be done."""
+    """One bucket, or a folder in it. ``connect`` opens it with a time-out for each request.
+
+    ``pending`` cleans up after uploads that were cut off, where that can be done.
+    """
 
     def __init__(
-        self, uri: str, store: S3Store | GCSStore | AzureStore, prefix: str, pending: PendingUploads | None = None
+        self,
+        uri: str,
+        connect: Callable[[timedelta], S3Store | GCSStore | AzureStore],
+        prefix: str,
+        pending: PendingUploads | None = None,
     ) -> None:
         self._uri = uri.rstrip("/")
-        self._store = store
+        try:
+            self._asking, self._sending = connect(_ASK_TIMEOUT), connect(_SEND_TIMEOUT)
+        except (BaseError, ValueError) as error:
+            raise StoreUnusable(f"{uri}: {_sentence(error)}") from error
         self._prefix = prefix
         self._pending = pending
         # obstore 0.12 does not abort an upload one of whose last parts fails. Where nobody else can, no part is last.
         self._parts_at_once = 3 if pending is not None else 1
         self._budget = _Budget(_BUDGET)
-        self._bucket_is_there = False
+        self._looked_closer = False
 
     def uri(self, key: str) -> str:
         """Return the object's URI, its key not encoded: as the tools of the clouds take it."""
         return f"{self._uri}/{key}"
 
     def find(self, key: str) -> Published | None:
-        """Return the record an object was put with. Raises ``PermissionError``, Permanent for a bucket that is not."""
+        """Return the record an object was put with. Raises OSError, PermissionError or Permanent for a bad bucket."""
         with _plain_errors():
             try:
-                answer = obstore.get(self._store, key, options={"head": True})
+                answer = obstore.get(self._asking, key, options={"head": True})
             except FileNotFoundError:
-                self._check_bucket()
+                self._look_closer(None)
                 return None
-        self._bucket_is_there = True
+            except (PermissionDeniedError, UnauthenticatedError) as error:
+                self._look_closer(error)
+                return None
         return from_metadata(answer.meta["size"], answer.attributes)
 
     def put(self, path: Path, key: str, record: Published, moved: Callable[[int], None]) -> None:
@@ -201,7 +231,7 @@ class CloudStore:
         attributes = {"Content-Type": kind, **to_metadata(record)}
         if record.size <= PART:
             with self._budget.hold(1, moved), _plain_errors():
-                obstore.put(self._store, key, path.read_bytes(), attributes=attributes, use_multipart=False)
+                obstore.put(self._sending, key, path.read_bytes(), attributes=attributes, use_multipart=False)
             moved(record.size)
             return
         size = max(PART, -(-record.size // _MOST_PARTS))
@@ -210,7 +240,7 @@ class CloudStore:
             try:
                 with _plain_errors():
                     obstore.put(
-                        self._store,
+                        self._sending,
                         key,
                         _parts(file, size, moved),
                         attributes=attributes,
@@ -226,19 +256,29 @@ class CloudStore:
         if self._pending is not None:
             self._pending.abort(f"{self._prefix}/{key}" if self._prefix else key)
 
-    def _check_bucket(self) -> None:
-        """Tell a bucket that does not exist from an object that does not, once: a HEAD does not say."""
-        if self._bucket_is_there:
+    def _look_closer(self, denied: Exception | None) -> None:
+        """Tell, once, no such object from no such bucket, and keys that may not ask from bad ones: a HEAD does not say.
+
+        S3 answers 403 for an object that does not exist to those who may not list. They may still put.
+        """
+        if self._looked_closer:
             return
         try:
-            next(iter(obstore.list(self._store, chunk_size=1)), None)
-        except (PermissionDeniedError, UnauthenticatedError):
-            pass  # may write but not list: nothing wrong with that
-        except BaseError as error:
-            if "NoSuchBucket" in str(error):
+            next(iter(obstore.list(self._asking, chunk_size=1)), None)
+        except BaseError as error:  # a list's errors are of one class; their codes tell
+            said = _sentence(error)
+            if "NoSuchBucket" in said:
                 raise Permanent(f"there is no bucket for {self._uri}", reason="store_denied") from None
-            raise
-        self._bucket_is_there = True
+            if not any(code in said for code in _MERELY_DENIED):
+                raise (PermissionError(said) if denied is not None else OSError(said)) from None
+        self._looked_closer = True
+        if denied is not None:
+            logger.warning(
+                "%s may not be asked what it has (%s): every file counts as new. On S3 that takes s3:GetObject and "
+                "s3:ListBucket.",
+                self._uri,
+                _sentence(denied),
+            )
 
 
 def _parts(file: Any, size: int, moved: Callable[[int], None]) -> Iterator[bytes]:

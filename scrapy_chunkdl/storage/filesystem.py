@@ -13,12 +13,13 @@ from datetime import datetime, timezone
 from email.utils import format_datetime
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 from fsspec.core import url_to_fs
 
 from scrapy_chunkdl.download.partfile import Published
 from scrapy_chunkdl.storage.errors import MissingExtra, StoreUnusable
+from scrapy_chunkdl.storage.record import without_password
 
 PIECE = 1 << 20
 PART = ".part"
@@ -41,7 +42,7 @@ class FileSystemStore:
 
     def __init__(self, uri: str, options: Mapping[str, Any]) -> None:
         self._uri = uri.rstrip("/")
-        self._shown = _without_password(self._uri)
+        self._shown = without_password(self._uri)
         self._options = dict(options)
         self._idle: deque[tuple[Any, str]] = deque()
         self._check()
@@ -121,11 +122,3 @@ def _time_of(system: Any, path: str, info: Mapping[str, Any]) -> str | None:
     if not isinstance(time, datetime):
         return None
     return format_datetime(time.replace(tzinfo=time.tzinfo or timezone.utc).astimezone(timezone.utc), usegmt=True)
-
-
-def _without_password(uri: str) -> str:
-    parts = urlsplit(uri)
-    if parts.password is None:
-        return uri
-    host = parts.netloc.rpartition("@")[2]
-    return urlunsplit(parts._replace(netloc=f"{quote(parts.username or '')}@{host}"))

@@ -1,5 +1,6 @@
-"""A file's record as the metadata of an object: what tells later whether its source has changed. Pure text.
+"""What is written down of a file in and about a store: the record in an object's metadata, and URIs. Pure text.
 
+The record tells later whether the file's source has changed.
 It is one entry, ``chunkdl``, percent-encoded as in a URL's query. One, since names with a separator do not come through
 everywhere: Azure takes no hyphens, and some HTTP servers drop headers with underscores.
 """
@@ -8,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from urllib.parse import parse_qsl, urlencode
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from scrapy_chunkdl.download.partfile import Published
 from scrapy_chunkdl.naming import url_digest
@@ -39,3 +40,12 @@ def from_metadata(size: int, metadata: Mapping[str, str]) -> Published:
 
 def _may_be_secret(url: str) -> bool:
     return "?" in url or "@" in url or "#" in url
+
+
+def without_password(uri: str) -> str:
+    """Return a store's URI as it may be shown, and written into items."""
+    parts = urlsplit(uri)
+    if parts.password is None:
+        return uri
+    user, _, host = parts.netloc.rpartition("@")
+    return urlunsplit(parts._replace(netloc=f"{user.partition(':')[0]}@{host}"))

@@ -192,13 +192,39 @@ def test_a_bucket_that_does_not_exist_is_told_from_a_file_that_does_not(s3: S3) 
         open_store("s3://nowhere/folder", s3.settings()).find("a.pdf")
 
 
-def test_a_refusal_is_short_and_says_what_was_refused(s3: S3, open_s3: Callable[..., Store]) -> None:
-    s3.refuse("HEAD", 403)
+def test_a_refusal_is_short_and_says_what_was_refused(s3: S3, open_s3: Callable[..., Store], big: Path) -> None:
+    s3.refuse("PUT", 403)
 
-    with pytest.raises(PermissionError, match="403 Forbidden") as refusal:
-        open_s3().find("a.pdf")
+    with pytest.raises(PermissionError, match=r"403 Forbidden \(AccessDenied\)") as refusal:
+        open_s3().put(big, "a.pdf", RECORD, ignore)
 
     assert len(str(refusal.value)) < 300
+
+
+def test_who_may_only_put_is_warned_once_and_puts(
+    s3: S3, open_s3: Callable[..., Store], big: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    s3.refuse("HEAD", 403)
+    s3.refuse("GET", 403)
+    store = open_s3()
+
+    assert store.find("a.pdf") is None
+    assert store.find("b.pdf") is None
+    store.put(big, "a.pdf", RECORD, ignore)
+
+    assert caplog.text.count("s3:ListBucket") == 1
+    assert any(request.startswith("POST /files/a.pdf?uploadId") for request in s3.requests())
+
+
+@pytest.mark.parametrize("code", ["InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken"])
+def test_keys_that_are_wrong_are_found_out_by_the_first_question(
+    s3: S3, open_s3: Callable[..., Store], code: str
+) -> None:
+    s3.refuse("HEAD", 403)
+    s3.refuse("GET", 403, code=code)
+
+    with pytest.raises(PermissionError, match=code):
+        open_s3().find("a.pdf")
 
 
 def test_keys_of_a_profile_are_found_as_by_all_tools_of_amazon(
