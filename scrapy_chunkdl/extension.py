@@ -7,8 +7,10 @@ consumer's; what happens to its files is the bridge's.
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from http.cookiejar import CookieJar
@@ -40,6 +42,9 @@ PARTS_FOLDER = "chunkdl-parts"
 
 CHECK_KEY = "chunkdl-check"
 """Asked for once, to see that a store answers; there need not be such a file."""
+
+_EMPTY_FOR = 60.0
+"""Seconds after which an empty folder is removed."""
 
 TICK = 0.25
 """Seconds between looks at the list and at whether the spider is closing."""
@@ -210,6 +215,8 @@ class ChunkDownloader:
             self._consumer.close()
         if self._bridge is not None:
             self._bridge.stop()
+            if self._store is not None:
+                _remove_empty_folders(self._root)
 
     def _tick(self) -> None:
         assert self._hold is not None
@@ -263,6 +270,14 @@ def _open_store(crawler: Crawler, config: Config) -> Store | None:
         raise NotConfigured(f"CHUNKDL_STORE: {error}") from error
     except StoreUnusable as error:
         raise ConfigError(f"CHUNKDL_STORE: {error}.") from error
+
+
+def _remove_empty_folders(root: Path) -> None:
+    """Remove the folders of files that have been delivered; not those in which a file may begin at this moment."""
+    for folder, _, _ in os.walk(root, topdown=False):
+        with suppress(OSError):  # not empty
+            if folder != str(root) and time.time() - os.stat(folder).st_mtime > _EMPTY_FOR:
+                os.rmdir(folder)
 
 
 def _check_usable(name: str, root: Path, store: Store | None) -> None:

@@ -24,7 +24,7 @@ T = TypeVar("T")
 _PATIENCE = 300.0
 """Seconds an upload may go without a sign before the lease is no longer renewed: stores tell of whole parts only."""
 
-_STOP_PATIENCE = 5.0
+_STOP_PATIENCE = 3.0
 """Seconds a cancelled upload gets to take back what it has sent."""
 
 

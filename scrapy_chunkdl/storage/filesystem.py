@@ -73,10 +73,14 @@ class FileSystemStore:
             system.makedirs(posixpath.dirname(final), exist_ok=True)
             try:
                 with path.open("rb", buffering=0) as source, system.open(part, "wb") as target:
+                    if hasattr(target, "set_pipelined"):  # paramiko, which else waits for an answer every 32 KB
+                        target.set_pipelined(True)
                     while piece := source.read(PIECE):
                         target.write(piece)
                         moved(len(piece))
                 system.invalidate_cache(posixpath.dirname(final))
+                if (arrived := system.info(part)["size"]) != record.size:
+                    raise OSError(f"{arrived} bytes of {record.size} arrived")
                 if system.exists(final):
                     system.rm_file(final)
                 system.mv(part, final)
@@ -103,7 +107,7 @@ class FileSystemStore:
         try:
             lent = self._idle.pop()
         except IndexError:
-            lent = url_to_fs(self._uri, skip_instance_cache=True, use_listings_cache=False, **self._options)
+            lent = url_to_fs(self._uri, skip_instance_cache=True, **self._options)
         try:
             yield lent
         except BaseException:

@@ -47,10 +47,13 @@ def test_files_go_to_s3_and_the_next_crawl_finds_them_up_to_date(cloud: Project,
     assert crawl.stats["chunkdl/bytes/uploaded"] == sum(sizes.values())
     assert not (cloud.folder / "downloads").exists()
     sent = origin.stats("big.bin").sent
+    for folder in (cloud.folder / ".scrapy/chunkdl-parts").glob("*/*"):
+        os.utime(folder, (0, 0))
 
     again = cloud.crawl()
 
     assert again.stats["chunkdl/files/uptodate"] == 2
+    assert list((cloud.folder / ".scrapy/chunkdl-parts").glob("*/*")) == []
     assert origin.stats("big.bin").sent == sent
     assert [paths(scraped) for scraped in cloud.scraped()] == [paths(finished)] * 2
 
@@ -155,10 +158,7 @@ def test_a_store_of_ones_own_is_named_by_its_scheme(project: Project, origin: Or
     project.support = (Path(__file__).parents[2] / "examples" / "own_store.py").read_text()
 
     project.crawl()
-    again = project.crawl()
 
-    first, _ = project.scraped()
-    [path] = paths(first)
+    [path] = paths(project.scraped()[0])
     assert path.startswith("shelf://top/")
     assert (project.folder / "top" / path.removeprefix("shelf://top/")).read_bytes() == content("a.bin", 1000)
-    assert again.stats["chunkdl/files/uptodate"] == 1

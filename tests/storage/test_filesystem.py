@@ -1,7 +1,11 @@
-"""What fsspec knows: tested with its file system in memory and with a real FTP server."""
+"""What fsspec knows: tested with its file system in memory, and with real FTP and SSH servers."""
 
 from __future__ import annotations
 
+import getpass
+import os
+import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,6 +15,7 @@ from pathlib import Path
 import fsspec
 import pytest
 from origin_content import content
+from servers import free_port, wait_for
 
 from scrapy_chunkdl.download import Published, Store
 from scrapy_chunkdl.storage import MissingExtra, StoreUnusable, open_store
@@ -47,14 +52,47 @@ def ftp(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
     process.communicate()
 
 
-@pytest.fixture(params=["memory", "ftp"])
+@pytest.fixture(scope="session")
+def sftp(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
+    """A real sshd, where one is installed; fsspec is told the key as a user tells it: in its own configuration."""
+    pytest.importorskip("paramiko")
+    sshd, keygen = shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin"), shutil.which("ssh-keygen")
+    if sshd is None or keygen is None:
+        pytest.skip("openssh-server is not installed")
+    folder = tmp_path_factory.mktemp("sftp")
+    for key in ("host", "user"):
+        subprocess.run([keygen, "-q", "-t", "ed25519", "-N", "", "-f", str(folder / key)], check=True)
+    port = free_port()
+    options = [f"AuthorizedKeysFile={folder}/user.pub", "StrictModes=no", "UsePAM=no", "PidFile=none"]
+    options += ["ListenAddress=127.0.0.1", "Subsystem=sftp internal-sftp"]
+    command = [sshd, "-D", "-f", "/dev/null", "-p", str(port), "-h", str(folder / "host")]
+    process = subprocess.Popen(
+        [*command, *(f"-o{option}" for option in options)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    wait_for(lambda: process.poll() is not None or _listens(port), "sshd does not listen")
+    if process.poll() is not None:
+        pytest.skip("sshd does not run here")
+    fsspec.config.conf["sftp"] = {"key_filename": str(folder / "user")}
+    yield f"{getpass.getuser()}@127.0.0.1:{port}{folder}", folder
+    del fsspec.config.conf["sftp"]
+    process.kill()
+    process.wait()
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", port)) == 0
+
+
+@pytest.fixture(params=["memory", "ftp", "sftp"])
 def place(request: pytest.FixtureRequest) -> tuple[Store, Path | None]:
     """A store, and its folder on disk if it has one."""
     if request.param == "memory":
         fsspec.filesystem("memory").store.clear()
         return open_store("memory://folder", {}), None
-    address, folder = request.getfixturevalue("ftp")
-    return open_store(f"ftp://me:secret@{address}/folder", {}), folder / "folder"
+    address, folder = request.getfixturevalue(request.param)
+    login = "me:secret@" if request.param == "ftp" else ""
+    return open_store(f"{request.param}://{login}{address}/folder", {}), folder / "folder"
 
 
 @pytest.fixture
@@ -144,10 +182,9 @@ def test_active_ftp_is_refused() -> None:
         open_store("ftp://host/x", {"FEED_STORAGE_FTP_ACTIVE": True})
 
 
-def test_a_driver_that_is_not_installed_is_named() -> None:
-    pytest.importorskip("fsspec")
-    try:
-        import paramiko  # noqa: F401
-    except ImportError:
-        with pytest.raises(MissingExtra, match="paramiko"):
-            open_store("sftp://host/x", {})
+def test_a_driver_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "smbprotocol", None)
+    monkeypatch.setitem(sys.modules, "smbclient", None)
+
+    with pytest.raises(MissingExtra, match="smbprotocol"):
+        open_store("smb://host/x", {})
