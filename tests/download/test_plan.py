@@ -165,14 +165,13 @@ def test_one_that_was_asked_just_now_is_shared_when_that_is_worth_it() -> None:
 
 
 def test_one_that_was_asked_just_now_and_is_short_is_left_alone() -> None:
-    plan = Plan(1_040_000, CHUNK, [(500_000, 1_000_000)])
-    plan.connections_worth(2)
+    plan = Plan(40_000, CHUNK)
     first, second = taken(plan, 2)
-    run(first, 500_000, seconds=0.5)
+    run(first, 20_000, seconds=0.01)
     plan.settle(first)
-    second.asked(0.5)
+    second.asked(0.02)
 
-    assert plan.take_over(now=0.505) is None
+    assert plan.take_over(now=0.025) is None
 
 
 def test_nothing_is_taken_where_asking_costs_more_than_it_gains() -> None:
