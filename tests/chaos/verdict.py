@@ -91,7 +91,8 @@ class Judge:
         sent = {file: self._chaos.origin.stats(file.name).sent for file in self._expected_paths.values()}
         finished = {self._expected_paths[path] for path in self._finished if path in self._expected_paths}
         needed = sum(file.size for file in finished)
-        again = sum(max(0, sent[file] - file.size) for file in finished)
+        again = {file: max(0, sent[file] - file.size) for file in finished}
+        harmless = sum(count for file, count in again.items() if not file.faults)
         yield "seconds", f"{elapsed:.0f}"
         yield "items pushed", len(self._items)
         yield "  finished, in the done list once each", len(self._done)
@@ -104,7 +105,9 @@ class Judge:
             yield f"  {ended}", number
         yield "files finished", len(finished)
         yield "  bytes", f"{needed:,}"
-        yield "  bytes sent more than once", f"{again:,} ({again / max(1, needed):.1%})"
+        # The origin counts what it wrote: what was in sockets when a worker died is in it, though nobody had it.
+        yield "  bytes sent more than once", f"{sum(again.values()):,} ({sum(again.values()) / max(1, needed):.1%})"
+        yield "    of files without a fault", f"{harmless:,}"
         yield "files given up, each with its record", sum(self._given_up.values())
         for reason, number in sorted(self._given_up.items()):
             yield f"  {reason}", number
@@ -291,8 +294,9 @@ class Judge:
             self._blame(f"{key} tells of {token}, which ended in order")
 
     def _judge_store(self) -> None:
-        """Only right files under final names, and parts only of files that were given up or whose items are dead."""
-        of_dead = {self._path(file) for payload in self._dead for file in self._chaos.items[payload].files}
+        """Only right files under final names, and parts only of files given up or of items that are dead or lost."""
+        unfinished = [*self._lost, *(self._chaos.items[payload].number for payload in self._dead)]
+        may_be_left = {self._path(file) for number in unfinished for file in self._items[number].files}
         for path in sorted(found for found in self._store.rglob("*") if found.is_file()):
             final = path.with_name(re.sub(r"\.part(\.journal~?)?$", "", path.name))
             file = self._expected_paths.get(final)
@@ -303,7 +307,7 @@ class Judge:
                     self._blame(f"{path} is a WRONG FILE under a final name: {file}, {path.stat().st_size} bytes")
             elif final in self._finished:
                 self._blame(f"{path} is left beside the finished file")
-            elif file.versions and final not in of_dead:
+            elif file.versions and final not in may_be_left:
                 self._blame(f"{path} is left of a file that could be had: {file}")
 
     # --- help
