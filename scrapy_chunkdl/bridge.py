@@ -5,6 +5,8 @@ Scrapy's. Knows nothing of items, crawls or Redis.
 
 A file goes to the thread that holds its host's connections, and to the least loaded one when that is full. When more
 files wait than may run, the host with the fewest running files is served first, so that a slow host keeps few places.
+
+Jobs that want the same file under the same name share one run, however many items they belong to.
 """
 
 from __future__ import annotations
@@ -14,8 +16,9 @@ import logging
 import threading
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Hashable, Iterable
+from dataclasses import dataclass, field, replace
+from http.cookiejar import CookieJar
 from urllib.parse import urlsplit
 
 from scrapy_chunkdl.download import (
@@ -39,9 +42,10 @@ _TICK = 1.0
 
 @dataclass(slots=True, eq=False)
 class Job:
-    """One file on its way through the bridge.
+    """One file somebody wants.
 
-    When ``on_done`` is called, exactly one of ``result``, ``error`` and ``cancelled`` is set.
+    When ``on_done`` is called, exactly one of ``result``, ``error`` and ``cancelled`` is set. Of jobs that shared a
+    run, one accounts for its bytes and requests; the others find the file ``"uptodate"``.
     """
 
     request: FileRequest
@@ -50,14 +54,58 @@ class Job:
     result: FileResult | None = None
     error: DownloadError | None = None
     cancelled: bool = False
-    _host: str = ""
-    _lane: _Lane | None = None
-    _task: asyncio.Task[FileResult] | None = None
+    _run: _Run | None = None
 
     @property
     def is_done(self) -> bool:
         """Whether the file has its outcome, told or about to be."""
         return self.cancelled or self.result is not None or self.error is not None
+
+
+class _Run:
+    """One download, for all the jobs that want it. Joined and left under the bridge's lock only."""
+
+    def __init__(self, job: Job, key: Hashable) -> None:
+        self.key = key
+        self.host = _host_of(job.request.url)
+        self.progress = job.progress
+        self.jobs = [job]
+        self.cancelling = False
+        self.lane: _Lane | None = None
+        self.task: asyncio.Task[FileResult] | None = None
+        self.request = job.request
+        if job.request.may_publish is not None:
+            self.request = replace(job.request, may_publish=self._may_publish)
+
+    def _may_publish(self) -> bool:
+        """Called on a download thread: one job that may is enough."""
+        return any(job.request.may_publish is None or job.request.may_publish() for job in tuple(self.jobs))
+
+    def join(self, job: Job) -> None:
+        job._run = self
+        job.progress = self.progress
+        self.jobs.append(job)
+
+    def leave(self, job: Job) -> None:
+        """Let one job go while others stay: the figures remain with them."""
+        self.jobs.remove(job)
+        job._run = None
+        job.progress = Progress()
+        job.cancelled = True
+
+    def settle(self, *, result: FileResult | None = None, error: DownloadError | None = None) -> None:
+        """Tell all jobs what came of it; neither result nor error means cancelled."""
+        for number, job in enumerate(self.jobs):
+            if number:
+                job.progress = Progress()
+            if result is not None:
+                job.result = _seen_by_others(result) if number else result
+            job.error = error
+            job.cancelled = result is None and error is None
+
+
+def _seen_by_others(result: FileResult) -> FileResult:
+    return replace(result, status="uptodate", requests=0, retries={}, fetched=0, resumed=0)
 
 
 class Bridge:
@@ -70,9 +118,10 @@ class Bridge:
         limits = Limits(options)
         self._lanes = [_Lane(number, options, limits, capacity, self._finished) for number in range(threads)]
         self._lock = threading.Lock()
-        self._waiting: OrderedDict[str, deque[Job]] = OrderedDict()
+        self._runs: dict[Hashable, _Run] = {}
+        self._waiting: OrderedDict[str, deque[_Run]] = OrderedDict()
         self._running: dict[str, int] = {}
-        self._in_lanes: set[Job] = set()
+        self._in_lanes: set[_Run] = set()
         self._bytes_fetched = 0
         self._homes: OrderedDict[str, _Lane] = OrderedDict()
         self._done: deque[Job] = deque()
@@ -89,24 +138,39 @@ class Bridge:
         """Queue files for download. Each job's ``on_done`` is called once, on the delivery thread."""
         with self._lock:
             for job in jobs:
-                job._host = _host_of(job.request.url)
-                self._waiting.setdefault(job._host, deque()).append(job)
+                key = _identity(job.request)
+                run = self._runs.get(key)
+                if run is not None and not run.cancelling:
+                    run.join(job)
+                    continue
+                job._run = self._runs[key] = _Run(job, key)
+                self._waiting.setdefault(job._run.host, deque()).append(job._run)
             self._dispatch()
 
     def cancel(self, jobs: Iterable[Job]) -> None:
-        """Stop these files, waiting or running; what they have on disk stays. ``on_done`` still follows for each."""
+        """Stop these files, waiting or running; what they have on disk stays. ``on_done`` still follows for each.
+
+        A run that other jobs share goes on for them.
+        """
         with self._lock:
             for job in jobs:
-                if job._lane is not None:
-                    job._lane.cancel(job)
-                elif job in self._waiting.get(job._host, ()):
-                    self._remove_waiting(job)
-                    job.cancelled = True
-                    self._report(job)
+                run = job._run
+                if run is None or run.cancelling:
+                    continue
+                if len(run.jobs) > 1:
+                    run.leave(job)
+                    self._report([job])
+                elif run.lane is not None:
+                    run.cancelling = True
+                    run.lane.cancel(run)
+                else:
+                    self._remove_waiting(run)
+                    run.settle()
+                    self._end(run)
 
     def is_running(self, job: Job) -> bool:
         """Tell whether a download thread has this file, rather than it waiting for its turn or being done."""
-        return job in self._in_lanes
+        return job._run in self._in_lanes
 
     def running(self) -> int:
         """Return how many files are being downloaded right now."""
@@ -115,7 +179,7 @@ class Bridge:
     def bytes_fetched(self) -> int:
         """Return the body bytes received so far, those of running files included."""
         with self._lock:
-            return self._bytes_fetched + sum(job.progress.fetched for job in self._in_lanes)
+            return self._bytes_fetched + sum(run.progress.fetched for run in self._in_lanes)
 
     def is_alive(self, within: float) -> bool:
         """Tell whether some download thread's loop has turned in the last ``within`` seconds."""
@@ -131,26 +195,26 @@ class Bridge:
                 logger.warning("Download thread %s did not stop within %g s; left behind.", lane.name, timeout)
 
     def _dispatch(self) -> None:
-        posted: dict[_Lane, list[Job]] = {}
+        posted: dict[_Lane, list[_Run]] = {}
         while self._waiting and len(self._in_lanes) < self._files:
             host = min(self._waiting, key=lambda name: self._running.get(name, 0))
-            job = self._waiting[host][0]
-            self._remove_waiting(job)
+            run = self._waiting[host][0]
+            self._remove_waiting(run)
             if host in self._waiting:
                 self._waiting.move_to_end(host)
-            job._lane = self._lane_for(host)
-            job._lane.running += 1
+            run.lane = self._lane_for(host)
+            run.lane.running += 1
             self._running[host] = self._running.get(host, 0) + 1
-            self._in_lanes.add(job)
-            posted.setdefault(job._lane, []).append(job)
-        for lane, jobs in posted.items():
-            lane.post(jobs)
+            self._in_lanes.add(run)
+            posted.setdefault(run.lane, []).append(run)
+        for lane, runs in posted.items():
+            lane.post(runs)
 
-    def _remove_waiting(self, job: Job) -> None:
-        queue = self._waiting[job._host]
-        queue.remove(job)
+    def _remove_waiting(self, run: _Run) -> None:
+        queue = self._waiting[run.host]
+        queue.remove(run)
         if not queue:
-            del self._waiting[job._host]
+            del self._waiting[run.host]
 
     def _lane_for(self, host: str) -> _Lane:
         least_loaded = min(self._lanes, key=lambda lane: lane.running)
@@ -160,24 +224,32 @@ class Bridge:
             self._homes.popitem(last=False)
         return home if home.running < home.capacity else least_loaded
 
-    def _finished(self, job: Job) -> None:
-        """Called on the job's download thread."""
+    def _finished(self, run: _Run, result: FileResult | None, error: DownloadError | None) -> None:
+        """Called on the run's download thread."""
         with self._lock:
-            assert job._lane is not None
-            job._lane.running -= 1
-            job._lane = None
-            self._in_lanes.discard(job)
-            self._bytes_fetched += job.progress.fetched
-            if (count := self._running[job._host] - 1) > 0:
-                self._running[job._host] = count
+            assert run.lane is not None
+            run.lane.running -= 1
+            run.lane = None
+            self._in_lanes.discard(run)
+            self._bytes_fetched += run.progress.fetched
+            if (count := self._running[run.host] - 1) > 0:
+                self._running[run.host] = count
             else:
-                del self._running[job._host]
-            self._report(job)
+                del self._running[run.host]
+            run.settle(result=result, error=error)
+            self._end(run)
             self._dispatch()
 
-    def _report(self, job: Job) -> None:
+    def _end(self, run: _Run) -> None:
+        if self._runs.get(run.key) is run:
+            del self._runs[run.key]
+        for job in run.jobs:
+            job._run = None
+        self._report(run.jobs)
+
+    def _report(self, jobs: Iterable[Job]) -> None:
         """Have ``on_done`` called. A burst of finished files costs the receiving thread one wake-up."""
-        self._done.append(job)
+        self._done.extend(jobs)
         if not self._delivery_due:
             self._delivery_due = True
             self._deliver(self._hand_over)
@@ -194,7 +266,12 @@ class _Lane(threading.Thread):
     """One download thread. Daemonic: a second Ctrl-C must not wait for it, leases and journals cover that."""
 
     def __init__(
-        self, number: int, options: Options, limits: Limits, capacity: int, finished: Callable[[Job], None]
+        self,
+        number: int,
+        options: Options,
+        limits: Limits,
+        capacity: int,
+        finished: Callable[[_Run, FileResult | None, DownloadError | None], None],
     ) -> None:
         super().__init__(name=f"chunkdl-{number}", daemon=True)
         self.capacity = capacity
@@ -203,7 +280,7 @@ class _Lane(threading.Thread):
         self._options = options
         self._limits = limits
         self._finished = finished
-        self._inbox: deque[Job] = deque()
+        self._inbox: deque[_Run] = deque()
         self._tasks: set[asyncio.Task[FileResult]] = set()
         self._ready = threading.Event()
         self._failure: BaseException | None = None
@@ -215,12 +292,12 @@ class _Lane(threading.Thread):
         if self._failure is not None:
             raise self._failure
 
-    def post(self, jobs: Iterable[Job]) -> None:
-        self._inbox.extend(jobs)
+    def post(self, runs: Iterable[_Run]) -> None:
+        self._inbox.extend(runs)
         self._call(self._take)
 
-    def cancel(self, job: Job) -> None:
-        self._call(lambda: job._task is None or job._task.cancel())
+    def cancel(self, run: _Run) -> None:
+        self._call(lambda: run.task is None or run.task.cancel())
 
     def stop(self) -> None:
         if self._stop_asked is not None:
@@ -258,26 +335,37 @@ class _Lane(threading.Thread):
     def _take(self) -> None:
         assert self._loop is not None
         while self._inbox:
-            job = self._inbox.popleft()
-            job.progress.moved_at = time.monotonic()
-            job._task = self._loop.create_task(self._downloader.fetch(job.request, progress=job.progress))
-            self._tasks.add(job._task)
-            job._task.add_done_callback(lambda task, job=job: self._settle(job, task))  # type: ignore[misc]
+            run = self._inbox.popleft()
+            run.progress.moved_at = time.monotonic()
+            run.task = self._loop.create_task(self._downloader.fetch(run.request, progress=run.progress))
+            self._tasks.add(run.task)
+            run.task.add_done_callback(lambda task, run=run: self._settle(run, task))  # type: ignore[misc]
 
-    def _settle(self, job: Job, task: asyncio.Task[FileResult]) -> None:
-        job._task = None
+    def _settle(self, run: _Run, task: asyncio.Task[FileResult]) -> None:
+        run.task = None
         self._tasks.discard(task)
         if task.cancelled():
-            job.cancelled = True
+            self._finished(run, None, None)
         elif (error := task.exception()) is None:
-            job.result = task.result()
+            self._finished(run, task.result(), None)
         elif isinstance(error, DownloadError):
-            job.error = error
+            self._finished(run, None, error)
         else:
-            url = without_userinfo(job.request.url)
-            logger.error("Downloading %s failed by a bug of scrapy-chunkdl", url, exc_info=error)
-            job.error = DownloadError(f"{type(error).__name__}: {error}", reason="internal_error")
-        self._finished(job)
+            logger.error(
+                "Downloading %s failed by a bug of scrapy-chunkdl", without_userinfo(run.request.url), exc_info=error
+            )
+            text = f"{type(error).__name__}: {error}"
+            self._finished(run, None, DownloadError(text, reason="internal_error"))
+
+
+def _identity(request: FileRequest) -> Hashable:
+    """Return what two requests must have in common to be served by one download."""
+    wanted = (request.url, request.folder, request.name, request.checksum, request.mirrors, request.proxy)
+    return wanted, frozenset(request.headers.items()), _cookies(request.cookies)
+
+
+def _cookies(jar: CookieJar | None) -> Hashable:
+    return jar and frozenset((cookie.domain, cookie.path, cookie.name, cookie.value) for cookie in jar)
 
 
 def _host_of(url: str) -> str:

@@ -140,6 +140,85 @@ def test_cancelled_files_are_reported_once_whether_they_run_or_wait(
     origin.release("gate")
 
 
+def test_jobs_for_the_same_file_share_one_download(
+    origin: Origin, tmp_path: Path, inbox: Inbox, new_bridge: Callable[..., Bridge]
+) -> None:
+    bridge = new_bridge(2, files=8)
+    url = origin.url("same", 10, "hold:gate@get")
+    begun = origin.when("same", lambda stats: stats.methods["GET"] >= 1)
+    jobs = [Job(FileRequest(url, tmp_path, may_publish=lambda n=n: n == 2), inbox.on_done) for n in range(3)]
+
+    bridge.submit(jobs[:2])
+    begun.result(PATIENCE)
+    bridge.submit(jobs[2:])
+    assert [bridge.is_running(job) for job in jobs] == [True] * 3
+    assert bridge.running() == 1
+    origin.release("gate")
+    inbox.wait_for(3)
+
+    assert origin.stats("same").methods["GET"] == 1
+    assert [job.result.status for job in jobs if job.result] == ["downloaded", "uptodate", "uptodate"]
+    assert len({job.result.path for job in jobs if job.result}) == 1
+    assert [job.progress.fetched for job in jobs] == [10, 0, 0]
+    assert bridge.bytes_fetched() == 10
+
+
+def test_jobs_for_other_files_or_with_other_headers_do_not_share(
+    origin: Origin, tmp_path: Path, inbox: Inbox, new_bridge: Callable[..., Bridge]
+) -> None:
+    bridge = new_bridge(1, files=8)
+    url = origin.url("same", 10)
+    requests = [FileRequest(url, tmp_path / "0"), FileRequest(url, tmp_path / "1"), FileRequest(url, tmp_path / "0")]
+    requests += [FileRequest(url, tmp_path / "2", name="x"), FileRequest(url, tmp_path / "2", headers={"X-A": "1"})]
+
+    bridge.submit(Job(request, inbox.on_done) for request in requests)
+    inbox.wait_for(5)
+
+    assert origin.stats("same").methods["GET"] == 4
+
+
+def test_cancelling_one_of_those_who_share_a_download_leaves_it_to_the_others(
+    origin: Origin, tmp_path: Path, inbox: Inbox, new_bridge: Callable[..., Bridge]
+) -> None:
+    bridge = new_bridge(1, files=1)
+    url = origin.url("same", 10, "hold:gate@get")
+    begun = origin.when("same", lambda stats: stats.methods["GET"] >= 1)
+    jobs = [Job(FileRequest(url, tmp_path), inbox.on_done) for _ in range(3)]
+    bridge.submit(jobs)
+    begun.result(PATIENCE)
+
+    bridge.cancel(jobs[:1])
+    inbox.wait_for(1)
+    assert [job.cancelled for job in jobs] == [True, False, False]
+    assert bridge.is_running(jobs[1])
+    origin.release("gate")
+    inbox.wait_for(3)
+
+    assert jobs[0].result is None
+    assert [job.result.status for job in jobs[1:] if job.result] == ["downloaded", "uptodate"]
+    assert [job.progress.fetched for job in jobs] == [0, 10, 0]
+
+
+def test_a_download_that_all_have_left_ends_and_the_next_who_wants_it_gets_another(
+    origin: Origin, tmp_path: Path, inbox: Inbox, new_bridge: Callable[..., Bridge]
+) -> None:
+    bridge = new_bridge(1, files=4)
+    url = origin.url("same", 10, "hold:gate@get@1")
+    begun = origin.when("same", lambda stats: stats.methods["GET"] >= 1)
+    jobs = [Job(FileRequest(url, tmp_path), inbox.on_done) for _ in range(3)]
+    bridge.submit(jobs[:2])
+    begun.result(PATIENCE)
+
+    bridge.cancel(jobs[:2])
+    bridge.submit(jobs[2:])
+    inbox.wait_for(3)
+
+    assert [job.cancelled for job in jobs] == [True, True, False]
+    assert jobs[2].result is not None
+    assert jobs[2].result.status == "downloaded"
+    origin.release("gate")
+
+
 def test_a_host_never_gets_more_connections_than_it_may_over_all_threads(
     origin: Origin, tmp_path: Path, inbox: Inbox, new_bridge: Callable[..., Bridge]
 ) -> None:
