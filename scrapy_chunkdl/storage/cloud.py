@@ -42,6 +42,9 @@ _MOST_PARTS = 10_000
 _BUDGET = 8
 """Parts in memory at once, over all uploads of the process: 42 MB."""
 
+_AT_ONCE = 3
+"""Parts of one file under way at once, while the next one is read."""
+
 _RETRIES: RetryConfig = {"max_retries": 2, "retry_timeout": timedelta(seconds=20)}
 """For each request; the file as a whole is retried besides."""
 
@@ -203,8 +206,6 @@ class CloudStore:
             raise StoreUnusable(f"{uri}: {_sentence(error)}") from error
         self._prefix = prefix
         self._pending = pending
-        # obstore 0.12 does not abort an upload one of whose last parts fails. Where nobody else can, no part is last.
-        self._parts_at_once = 3 if pending is not None else 1
         self._budget = _Budget(_BUDGET)
         self._looked_closer = False
 
@@ -226,7 +227,10 @@ class CloudStore:
         return from_metadata(answer.meta["size"], answer.attributes)
 
     def put(self, path: Path, key: str, record: Published, moved: Callable[[int], None]) -> None:
-        """Upload a file; what an earlier process left of the same upload is aborted first, and this one if it fails."""
+        """Upload a file; what an earlier process left of the same upload is aborted first.
+
+        obstore aborts an upload that fails, or whose parts can be read no more because ``moved`` raised.
+        """
         kind = mimetypes.guess_type(key)[0] or "application/octet-stream"
         attributes = {"Content-Type": kind, **to_metadata(record)}
         if record.size <= PART:
@@ -236,21 +240,16 @@ class CloudStore:
             return
         size = max(PART, -(-record.size // _MOST_PARTS))
         self._abort_pending(key)
-        with self._budget.hold(self._parts_at_once + 1, moved), path.open("rb", buffering=0) as file:
-            try:
-                with _plain_errors():
-                    obstore.put(
-                        self._sending,
-                        key,
-                        _parts(file, size, moved),
-                        attributes=attributes,
-                        use_multipart=True,
-                        chunk_size=size,
-                        max_concurrency=self._parts_at_once,
-                    )
-            except BaseException:
-                self._abort_pending(key)
-                raise
+        with self._budget.hold(_AT_ONCE + 1, moved), path.open("rb", buffering=0) as file, _plain_errors():
+            obstore.put(
+                self._sending,
+                key,
+                _parts(file, size, moved),
+                attributes=attributes,
+                use_multipart=True,
+                chunk_size=size,
+                max_concurrency=_AT_ONCE,
+            )
 
     def _abort_pending(self, key: str) -> None:
         if self._pending is not None:

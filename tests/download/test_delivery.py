@@ -13,7 +13,7 @@ import pytest
 from fetching import QUICK, SIZE, Client, payload
 from origin import Origin
 
-from scrapy_chunkdl.download import Downloader, FileRequest, FileResult, Published, Store
+from scrapy_chunkdl.download import Downloader, FileRequest, FileResult, Progress, Published, Store
 
 KEY = "ab/out.bin"
 
@@ -204,6 +204,22 @@ async def test_cancelled_the_upload_is_told_to_stop_and_nothing_is_fetched_again
     assert store.read() == payload()
 
 
+async def test_an_upload_without_a_sign_for_a_while_counts_as_moving(stored: Client, store: FolderStore) -> None:
+    store.hold = threading.Event()
+    progress = Progress()
+    async with Downloader(stored.options) as downloader:
+        request = FileRequest(stored.url(), stored.folder, "out.bin")
+        fetching = asyncio.ensure_future(downloader.fetch(request, progress))
+        await asyncio.to_thread(store.begun.wait)
+        progress.moved_at = 0.0
+        while not progress.moved_at:  # noqa: ASYNC110 -- there is no event for it, and it hangs where it fails
+            await asyncio.sleep(0.05)
+        store.hold.set()
+        await fetching
+
+    assert progress.uploaded == SIZE
+
+
 async def test_two_downloads_of_one_file_deliver_it_once(stored: Client, store: FolderStore, origin: Origin) -> None:
     store.hold = threading.Event()
     async with Downloader(stored.options) as downloader:
@@ -220,6 +236,30 @@ async def test_two_downloads_of_one_file_deliver_it_once(stored: Client, store: 
 
     assert statuses == ["downloaded", "uptodate"]
     assert store.puts == [KEY]
+
+
+async def test_a_download_that_waited_for_another_finds_the_file_in_the_store(
+    stored: Client, store: FolderStore, origin: Origin
+) -> None:
+    url = stored.url("hold:gate:1000@get")
+    begun = origin.when("file.bin", lambda stats: stats.sent >= 1000)
+    async with Downloader(stored.options) as downloader:
+
+        def fetch() -> asyncio.Future[FileResult]:
+            return asyncio.ensure_future(downloader.fetch(FileRequest(url, stored.folder, "out.bin")))
+
+        first = fetch()
+        await asyncio.wrap_future(begun)
+        asked = origin.when("file.bin", lambda stats: stats.methods["HEAD"] >= 2)
+        second = fetch()
+        await asyncio.wrap_future(asked)
+        await asyncio.sleep(0)
+        origin.release("gate")
+        statuses = [(await fetching).status for fetching in (first, second)]
+
+    assert statuses == ["downloaded", "uptodate"]
+    assert store.puts == [KEY]
+    assert origin.stats("file.bin").sent < 2 * SIZE
 
 
 async def test_the_object_of_another_url_is_not_replaced(stored: Client, store: FolderStore) -> None:

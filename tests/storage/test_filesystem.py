@@ -161,6 +161,13 @@ def test_an_upload_that_is_stopped_leaves_nothing(place: tuple[Store, Path | Non
     assert "after.bin" in names(place)
 
 
+def test_a_file_that_does_not_arrive_whole_gets_no_name(place: tuple[Store, Path | None], file: Path) -> None:
+    with pytest.raises(OSError, match=f"{SIZE} bytes of {SIZE + 1} arrived"):
+        place[0].put(file, "cut/short.bin", Published("https://example.org/a", SIZE + 1), ignore)
+
+    assert not names(place) & {"short.bin", "short.bin.part"}
+
+
 def test_the_password_is_not_written_into_items(ftp: tuple[str, Path]) -> None:
     address, _ = ftp
 
