@@ -350,6 +350,8 @@ class _Lane(threading.Thread):
             self._finished(run, task.result(), None)
         elif isinstance(error, DownloadError):
             self._finished(run, None, error)
+        elif not threading.main_thread().is_alive():  # at the program's end there are no threads to be had any more
+            self._finished(run, None, None)
         else:
             logger.error(
                 "Downloading %s failed by a bug of scrapy-chunkdl", without_userinfo(run.request.url), exc_info=error

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import queue
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -251,3 +253,40 @@ def test_descriptors_are_bounded_by_the_limits_whatever_waits(
     # A connection has an end here and one in the origin, which shares the process; a file has its part and its journal,
     # and a folder is open while it is synced. Keep-alive connections number as many as slots for each thread.
     assert most <= 2 * 2 * 8 + 3 * 8
+
+
+ENDING = """
+import logging, queue, sys, threading, urllib.request
+from concurrent.futures import thread
+from pathlib import Path
+
+from scrapy_chunkdl.bridge import Bridge, Job
+from scrapy_chunkdl.download import FileRequest, Options
+
+logging.basicConfig(format="%(message)s")
+url, gate, folder = sys.argv[1:]
+calls, done = queue.Queue(), []
+bridge = Bridge(Options(checksum="sha256"), threads=1, deliver=calls.put)
+bridge.start()
+bridge.submit([Job(FileRequest(url, Path(folder)), done.append)])
+
+
+def outlast_the_program():
+    while not thread._shutdown:
+        pass
+    urllib.request.urlopen(gate)
+    calls.get()()
+    print(done[0].cancelled, done[0].error, flush=True)
+
+
+threading.Thread(target=outlast_the_program).start()
+"""
+
+
+def test_what_still_runs_when_the_program_ends_counts_as_cancelled(origin: Origin, tmp_path: Path) -> None:
+    url = origin.url("a.bin", 2_000_000, "hold:gate:1000@get")
+    command = [sys.executable, "-c", ENDING, url, f"{origin.base}/_release?gate=gate", str(tmp_path)]
+
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
+
+    assert (ended.stdout, ended.stderr) == ("True None\n", "")

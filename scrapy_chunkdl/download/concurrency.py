@@ -12,14 +12,9 @@ T = TypeVar("T")
 async def in_thread(function: Callable[..., T], *args: Any) -> T:
     """Run blocking work on a part file in a thread, and wait for its end also when cancelled meanwhile.
 
-    A checkpoint left behind would go on to claim bytes in the journal of a part file started afresh by then. Where no
-    thread can be had any more, as when the program ends while a download thread still runs, this counts as cancelled.
+    A checkpoint left behind would go on to claim bytes in the journal of a part file started afresh by then.
     """
-    try:
-        work = asyncio.get_running_loop().run_in_executor(None, function, *args)
-    except RuntimeError as error:
-        raise asyncio.CancelledError from error
-    return await outlast(work)
+    return await outlast(asyncio.get_running_loop().run_in_executor(None, function, *args))
 
 
 async def outlast(work: asyncio.Future[T]) -> T:

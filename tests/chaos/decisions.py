@@ -133,8 +133,8 @@ def _file(dice: random.Random, name: str) -> File:
     faults = [_healing_fault(dice)]
     if dice.random() < 0.3:
         faults.append(dice.choice(["rate:800000", "rate:3000000", "etag:weak", "date:none", "etag:backend:2"]))
-    if size > 2 * CHUNK and dice.random() < 0.08:
-        return File(name, size, f"change@get@{dice.randrange(2, 6)}-;cut:0.4@get@1", versions=(1, 2))
+    if size > 2 * CHUNK and dice.random() < 0.15:  # slow, so that workers die in the middle of it
+        return File(name, size, f"change@get@{dice.randrange(2, 6)}-;cut:0.4@get@1;rate:800000", versions=(1, 2))
     return File(name, size, ";".join(faults), checksum=_checksum(name, size) if dice.random() < 0.2 else None)
 
 
@@ -146,7 +146,7 @@ def _lost_file(dice: random.Random, name: str, size: int) -> File:
     kind = dice.choice(["missing", "missing", "hole", "other"])
     if kind == "hole" and size > CHUNK:
         return File(name, size, f"status:404@over={size - 1}", versions=())
-    if kind == "other":
+    if kind == "other" and size > 0:
         return File(name, size, "", versions=(), checksum=_checksum(name + "?", size))
     return File(name, size, dice.choice(["status:404", "status:410", "status:403"]), versions=())
 

@@ -81,7 +81,8 @@ class History:
 
     def of(self, payload: bytes) -> list[Delivery]:
         """Return all deliveries of an item, in order."""
-        return [delivery for delivery in self.deliveries.values() if delivery.payload == payload]
+        found = [delivery for delivery in self.deliveries.values() if delivery.payload == payload]
+        return sorted(found, key=lambda delivery: delivery.began)
 
     # --- what commands do
 
@@ -96,6 +97,9 @@ class History:
     def _set_payload(self, item_id: bytes, payload: bytes) -> None:
         self._move(payload, by=1)
         delivery = Delivery(item_id.decode(), payload, 0, "", 0, self._runs_out.pop(item_id.decode(), 0))
+        if (unheard := self.deliveries.pop(delivery.id, None)) is not None:
+            # Its claim was sent again, after the reply was lost and another process had taken the items over.
+            self.deliveries[f"{unheard.id} of {unheard.began}"] = unheard
         self.deliveries[delivery.id] = self._begun[payload] = delivery
 
     def _drop_payload(self, item_id: bytes) -> None:
@@ -116,7 +120,7 @@ class History:
         delivery.began = int(began)
 
     def _set_lease(self, runs_out: bytes, item_id: bytes) -> None:
-        if (delivery := self.deliveries.get(item_id.decode())) is not None:
+        if (delivery := self.deliveries.get(item_id.decode())) is not None and delivery.ended is None:
             delivery.runs_out = int(float(runs_out))
         else:  # a claim writes the lease first
             self._runs_out[item_id.decode()] = int(float(runs_out))

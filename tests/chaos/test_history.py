@@ -80,6 +80,22 @@ def test_the_log_is_read_across_a_crash(server: Server, queue: ItemQueue) -> Non
     assert history_of(server).acked == {b"a": 1}
 
 
+def test_deliveries_whose_claim_was_sent_again_too_late_are_kept_apart(server: Server, queue: ItemQueue) -> None:
+    other = ItemQueue(server.client(), KEY, token="host:43:y")
+    queue.push([b"a"], 1)
+    claim(queue, "1")
+    wait_for(lambda: bool(other.claim(1, "2")[0]), "the lease never ends")
+    queue.push([b"b"], 2)
+    claim(queue, "1")
+    other.close()
+
+    history = history_of(server)
+
+    assert [(each.pid, each.ended) for each in history.of(b"a")] == [(42, "ran out"), (43, None)]
+    assert [(each.id, each.ended) for each in history.of(b"b")] == [("1:1", None)]
+    assert history.broken == []
+
+
 def test_an_item_in_two_places_is_noticed(server: Server, queue: ItemQueue) -> None:
     queue.push([b"a"], 1)
     claim(queue, "1")
