@@ -111,11 +111,10 @@ def _seen_by_others(result: FileResult) -> FileResult:
 class Bridge:
     """A pool of download threads behind :meth:`submit`. All public methods are called on Scrapy's thread."""
 
-    def __init__(self, options: Options, *, threads: int, deliver: Deliver) -> None:
+    def __init__(self, options: Options, limits: Limits, *, threads: int, deliver: Deliver) -> None:
         self._deliver = deliver
         self._files = options.files
         capacity = -(-options.files // threads)
-        limits = Limits(options)
         self._lanes = [_Lane(number, options, limits, capacity, self._finished) for number in range(threads)]
         self._lock = threading.Lock()
         self._runs: dict[Hashable, _Run] = {}

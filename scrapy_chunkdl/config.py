@@ -207,6 +207,9 @@ class Config:
     concurrent_files: int = _setting(32, _integer(1), "Files downloaded at once by this process.")
     concurrent_chunks_per_file: int = _setting(8, _integer(1), "Connections one file may use at once.")
     concurrent_chunks_per_host: int = _setting(16, _integer(1), "Connections one host gets, over all threads.")
+    cluster_concurrent_chunks_per_host: int = _setting(
+        0, _integer(0), "Connections one host gets, over all processes on one Redis, which share it. 0: no such limit."
+    )
     retry_times: int = _setting(5, _integer(0), "Retries per chunk before its file is given up.")
     retry_http_codes: frozenset[int] = _setting(
         frozenset({500, 502, 503, 504, 522, 524, 408, 429}),
@@ -311,6 +314,11 @@ class Config:
             raise ConfigError(
                 f'CHUNKDL_FAILED_MAX = {self.failed_max} would drop items that CHUNKDL_ON_FAILURE = "hold" keeps: '
                 "set it to 0."
+            )
+        if self.mode == "inline" and self.cluster_concurrent_chunks_per_host:
+            raise ConfigError(
+                f"CHUNKDL_CLUSTER_CONCURRENT_CHUNKS_PER_HOST = {self.cluster_concurrent_chunks_per_host} is kept in "
+                'Redis, which CHUNKDL_MODE = "inline" does without: set it to 0, or use CHUNKDL_MODE = "queue".'
             )
         if self.mode == "inline" and self.on_failure == "hold":
             raise ConfigError(

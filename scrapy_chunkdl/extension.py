@@ -29,9 +29,12 @@ from scrapy_chunkdl.attachments import Attachment
 from scrapy_chunkdl.bridge import Bridge
 from scrapy_chunkdl.config import Config, ConfigError, attributes_of
 from scrapy_chunkdl.consumer import Consumer
-from scrapy_chunkdl.download import Options, Store
+from scrapy_chunkdl.download import Limits, Options, Store
 from scrapy_chunkdl.item_download import ItemDownload
 from scrapy_chunkdl.progress import ProgressLog
+from scrapy_chunkdl.queue.client import make_client
+from scrapy_chunkdl.queue.hosts import HostShares
+from scrapy_chunkdl.queue.share_keeper import ShareKeeper
 from scrapy_chunkdl.spider_requests import as_the_spider, session_cookies
 from scrapy_chunkdl.storage import MissingExtra, StoreUnusable, open_store, without_password
 
@@ -64,6 +67,7 @@ class ChunkDownloader:
         self._may_be_idle = False
         self._consumer: Consumer | None = None
         self._bridge: Bridge | None = None
+        self._keeper: ShareKeeper | None = None
         self._hold: engine.ClosingHold | None = None
         self._ticker: engine.Ticker | None = None
         self._closing_since: float | None = None
@@ -182,8 +186,12 @@ class ChunkDownloader:
         deliver = engine.thread_caller()
         self._hold = engine.ClosingHold(self._crawler)
         options = replace(self._options, store=self._store, store_root=self._root)
-        self._bridge = Bridge(options, threads=self.config.threads, deliver=deliver)
+        self._keeper = _share_keeper(self._crawler, self.config)
+        limits = Limits(options, self._keeper)
+        self._bridge = Bridge(options, limits, threads=self.config.threads, deliver=deliver)
         self._bridge.start()
+        if self._keeper is not None:
+            self._keeper.keep(limits.uses, limits.settled)
         if self.config.mode == "queue":
             self._consumer = Consumer(
                 self._crawler,
@@ -215,6 +223,8 @@ class ChunkDownloader:
             self._consumer.close()
         if self._bridge is not None:
             self._bridge.stop()
+        if self._keeper is not None:
+            self._keeper.stop()
             if self._store is not None:
                 _remove_empty_folders(self._root)
 
@@ -254,6 +264,14 @@ class ChunkDownloader:
 def _items_key(crawler: Crawler, config: Config) -> str:
     assert crawler.spider is not None
     return config.items_key % {"spider": crawler.spider.name}
+
+
+def _share_keeper(crawler: Crawler, config: Config) -> ShareKeeper | None:
+    """Return what keeps the limits per host over all processes, where that is asked for."""
+    limit = config.cluster_concurrent_chunks_per_host
+    if not limit:
+        return None
+    return ShareKeeper(HostShares(make_client(crawler.settings), limit=limit, lease=config.lease))
 
 
 def _open_store(crawler: Crawler, config: Config) -> Store | None:

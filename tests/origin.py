@@ -15,6 +15,7 @@ Faults: ``name:arg:arg@when@when;name…``
 
     instead of an answer
         ``status:CODE[:RETRY_AFTER]`` (``date+N`` makes an HTTP date N seconds ahead), ``hang``, ``reset``, ``close``,
+        ``crowd:MOST:CODE[:RETRY_AFTER]`` (CODE while more than so many requests for this file run),
         ``delay:SECONDS`` (then the answer), ``garbage`` (not HTTP), ``cookie:NAME=VALUE`` (403
         unless sent), ``auth:VALUE`` (401 unless sent)
     the file
@@ -112,7 +113,7 @@ def _draw(key: str) -> float:
 
 
 KNOWN_FAULTS = frozenset(
-    {"status", "hang", "reset", "close", "delay", "garbage", "cookie", "auth"}
+    {"status", "crowd", "hang", "reset", "close", "delay", "garbage", "cookie", "auth"}
     | {
         "change",
         "splice",
@@ -465,6 +466,8 @@ class Origin:
         self._writers: weakref.WeakSet[asyncio.StreamWriter] = weakref.WeakSet()
         self._accepted = 0
         self.requests = 0
+        self.running = 0
+        self.peak = 0
         self._server: asyncio.Server | None = None
         self._tls: ssl.SSLContext | None = None
         self.ca_pem = self.client_pem = b""
@@ -659,6 +662,7 @@ class Origin:
         with self._lock:
             self._paths.clear()
             self._tickets.clear()
+            self.peak = self.running
         self.robots = None
         self._call(self._forget_gates())
         if self._server is None:
@@ -718,6 +722,8 @@ class Origin:
         seen = Seen(request.method, request.headers, connection.number, time.monotonic(), connection.peer)
         with self._lock:
             self.requests += 1
+            self.running += 1
+            self.peak = max(self.peak, self.running)
             path = self._path(request.path)
             stats = path.stats
             stats.methods[request.method] += 1
@@ -731,6 +737,7 @@ class Origin:
             yield path, seen
         finally:
             with self._lock:
+                self.running -= 1
                 stats.running -= 1
                 path.moved()
 
@@ -800,7 +807,7 @@ class Origin:
             version = path.version if path.version is not None else int(query.get("version", "1"))
         if "ticket" in query and not self._ticket_holds(query["ticket"]):
             return await self._send(connection, request, _error(int(query["expired"])), Strikes([]), path, seen)
-        refused = await self._instead(connection, request, strikes)
+        refused = await self._instead(connection, request, strikes, path.stats)
         if refused is not None:
             return await self._send(connection, request, refused, Strikes([]), path, seen)
         key = query.get("content", request.path.removeprefix("/f/"))
@@ -808,7 +815,9 @@ class Origin:
         response = self._respond(request, strikes, key, size, version + ("change" in strikes), connection.number)
         return await self._send(connection, request, response, strikes, path, seen)
 
-    async def _instead(self, connection: _Connection, request: Request, strikes: Strikes) -> Response | None:
+    async def _instead(
+        self, connection: _Connection, request: Request, strikes: Strikes, stats: Stats
+    ) -> Response | None:
         """Return an answer that has nothing to do with the file, or None; does not return when there is to be none."""
         if delay := strikes.arg("delay"):
             await asyncio.sleep(float(delay))
@@ -825,7 +834,10 @@ class Origin:
             return _error(403)
         if (auth := strikes.arg("auth")) and request.headers.get("authorization") != auth:
             return _error(401)
-        if status := strikes.get("status"):
+        crowd, status = strikes.get("crowd"), strikes.get("status")
+        if crowd is not None and stats.running > int(crowd.arg()):
+            status = Fault("status", crowd.args[1:], frozenset())
+        if status:
             response = _error(int(status.arg()))
             if after := status.arg(1):
                 ahead = re.fullmatch(r"date\+([\d.]+)", after)

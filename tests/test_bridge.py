@@ -14,7 +14,7 @@ import pytest
 from origin import Origin
 
 from scrapy_chunkdl.bridge import Bridge, Job
-from scrapy_chunkdl.download import FileRequest, Options
+from scrapy_chunkdl.download import FileRequest, Limits, Options
 
 PATIENCE = 60
 
@@ -50,7 +50,8 @@ def new_bridge(inbox: Inbox) -> Iterator[Callable[..., Bridge]]:
     bridges: list[Bridge] = []
 
     def make(threads: int, **options: int) -> Bridge:
-        bridge = Bridge(Options(**options), threads=threads, deliver=inbox.deliver)
+        given = Options(**options)
+        bridge = Bridge(given, Limits(given), threads=threads, deliver=inbox.deliver)
         bridge.start()
         bridges.append(bridge)
         return bridge

@@ -1,7 +1,13 @@
 """How many connections a host gets, over all threads of the process, and hosts that asked for a pause.
 
 One :class:`Limits` is shared by every downloader of the process; each has an event loop of its own. Waiters are served
-first come, first served. Knows hosts and loops; nothing of HTTP.
+first come, first served. Knows hosts and loops; nothing of HTTP, nor of where the :class:`Shares` of a host come from
+that other processes use, too.
+
+A host starts with few connections. Each answer lets one more, so that they double with each round trip, up to the
+limit. A refusal (429, 503, no connection) halves them, and from there on they grow by one in a round trip: the slow
+start and congestion avoidance of TCP (RFC 5681 §3.1). A server that bears only so many connections is soon asked for
+no more than that.
 """
 
 from __future__ import annotations
@@ -9,14 +15,41 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections import deque
-from collections.abc import AsyncIterator
+from collections import OrderedDict, deque
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
 
 from scrapy_chunkdl.download.model import Options
 
 _Waiter = tuple[asyncio.AbstractEventLoop, "asyncio.Future[None]"]
+
+_FIRST = 4.0
+_HOSTS_REMEMBERED = 4096
+
+
+class Shares(Protocol):
+    """What this process may do at a host that other processes use, too. All methods are called from any thread."""
+
+    def slots(self, host: str) -> int:
+        """Return below how many running requests one may be begun now."""
+
+    def cooling(self, host: str) -> float:
+        """Return the seconds for which the host is to be left alone."""
+
+    def cool_down(self, host: str, seconds: float) -> None:
+        """Have all processes leave the host alone for so many seconds."""
+
+    def ask(self) -> None:
+        """Have the shares settled soon: more is wanted, or less is used, than was told."""
+
+
+class Use(NamedTuple):
+    """Requests of this process at a host: those that run, and how many there would be if none had to wait."""
+
+    running: int
+    wanted: int
 
 
 @dataclass(slots=True)
@@ -24,14 +57,29 @@ class _Host:
     in_use: int = 0
     waiters: deque[_Waiter] = field(default_factory=deque)
     cool_until: float = 0.0
+    yielding: int = 0
+
+
+@dataclass(slots=True)
+class _Ceiling:
+    """How many connections a host seems to bear. ``threshold`` is where they begin to grow slowly."""
+
+    now: float
+    threshold: float = float("inf")
+    lowered_at: float = 0.0
 
 
 class Limits:
-    """Thread-safe. A host is remembered only while it is in use, waited for or cooling down."""
+    """Thread-safe. A host's connections are remembered while it is in use, waited for or cooling down."""
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: Options, shares: Shares | None = None) -> None:
         self._per_host = options.chunks_per_host
+        self._shares = shares
         self._hosts: dict[str, _Host] = {}
+        self._ceilings: OrderedDict[str, _Ceiling] = OrderedDict()
+        self._peaks: dict[str, int] = {}
+        self._told: dict[str, int] = {}
+        self._crowded: Mapping[str, int] = {}
         self._lock = threading.Lock()
 
     @asynccontextmanager
@@ -44,22 +92,79 @@ class Limits:
             self._release(host)
 
     def cool_down(self, host: str, seconds: float) -> None:
-        """Let no new request of this process go to ``host`` for ``seconds``. A longer pause already set stands."""
+        """Let no new request go to ``host`` for ``seconds``. A longer pause already set stands."""
         with self._lock:
             state = self._hosts.setdefault(host, _Host())
             state.cool_until = max(state.cool_until, time.monotonic() + seconds)
+        if self._shares is not None:
+            self._shares.cool_down(host, seconds)
 
     def cooling(self, host: str) -> float:
         """Return the seconds until ``host`` may be asked again."""
         with self._lock:
             state = self._hosts.get(host)
-            return max(0.0, state.cool_until - time.monotonic()) if state else 0.0
+            pause = max(0.0, state.cool_until - time.monotonic()) if state else 0.0
+        return pause if self._shares is None else max(pause, self._shares.cooling(host))
 
-    def contended(self, host: str) -> bool:
-        """Whether somebody waits for a connection to ``host``."""
+    def answered(self, host: str) -> None:
+        """Note that ``host`` answered a request: it bears one connection more."""
+        with self._lock:
+            ceiling = self._ceiling(host)
+            if ceiling.now < self._per_host:
+                ceiling.now += 1.0 if ceiling.now < ceiling.threshold else 1.0 / ceiling.now
+                self._grant_waiters(host)
+
+    def refused(self, host: str, asked_at: float) -> None:
+        """Note that ``host`` refused a request made at ``asked_at``, of the monotonic clock: it bears fewer.
+
+        Refusals of requests that went out before the last one was noted tell nothing new.
+        """
+        with self._lock:
+            ceiling = self._ceiling(host)
+            if asked_at < ceiling.lowered_at:
+                return
+            state = self._hosts.get(host)
+            ceiling.now = ceiling.threshold = max(1.0, min(ceiling.now, state.in_use if state else 1.0) / 2)
+            ceiling.lowered_at = time.monotonic()
+
+    def bears(self, host: str) -> int:
+        """Return how many connections ``host`` seems to bear, at most as many as it may get."""
+        with self._lock:
+            return int(min(self._ceiling(host).now, self._per_host))
+
+    # --- hosts that other processes use, too
+
+    def uses(self) -> dict[str, Use]:
+        """Return what was done at hosts since the last call, or is. One that is used no more is named once."""
+        with self._lock:
+            peaks, self._peaks = self._peaks, {}
+            uses = {}
+            for host in {*peaks, *self._hosts, *self._told}:
+                state = self._hosts.get(host, _Host())
+                wanted = max(peaks.get(host, 0), min(state.in_use + len(state.waiters), self._per_host))
+                uses[host] = Use(state.in_use, wanted)
+            self._told = {host: use.wanted for host, use in uses.items() if use.wanted}
+            return uses
+
+    def settled(self, crowded: Mapping[str, int]) -> None:
+        """Begin what the shares let begin now. ``crowded`` are hosts others wait for, with what may go on there."""
+        with self._lock:
+            for host in self._hosts:
+                self._grant_waiters(host)
+            self._crowded = crowded
+
+    def give_way(self, host: str) -> bool:
+        """Tell a request to ``host`` whether it is to end early, for others that wait. Counts on its doing so."""
+        if (may_go_on := self._crowded.get(host)) is None:
+            return False
         with self._lock:
             state = self._hosts.get(host)
-            return bool(state and state.waiters)
+            if state is None or state.in_use - state.yielding <= may_go_on:
+                return False
+            state.yielding += 1
+            return True
+
+    # --- slots
 
     async def _acquire(self, host: str) -> None:
         while True:
@@ -73,13 +178,19 @@ class Limits:
     async def _take_slot(self, host: str) -> None:
         with self._lock:
             state = self._hosts.setdefault(host, _Host())
-            if state.in_use < self._per_host and not state.waiters:
+            is_free = not state.waiters and state.in_use < self._most(host)
+            if is_free:
                 state.in_use += 1
-                return
-            loop = asyncio.get_running_loop()
-            granted: asyncio.Future[None] = loop.create_future()
-            waiter = (loop, granted)
-            state.waiters.append(waiter)
+            else:
+                loop = asyncio.get_running_loop()
+                granted: asyncio.Future[None] = loop.create_future()
+                waiter = (loop, granted)
+                state.waiters.append(waiter)
+            more_than_told = self._shares is not None and self._note_peak(host, state)
+        if more_than_told and self._shares is not None:
+            self._shares.ask()
+        if is_free:
+            return
         try:
             await granted
         except asyncio.CancelledError:
@@ -87,20 +198,49 @@ class Limits:
                 still_waiting = waiter in state.waiters
                 if still_waiting:
                     state.waiters.remove(waiter)
+                    self._forget_unused(host)
             if not still_waiting:  # the slot was on its way here: pass it on
                 self._release(host)
             raise
 
+    def _note_peak(self, host: str, state: _Host) -> bool:
+        wanted = min(state.in_use + len(state.waiters), self._per_host)
+        self._peaks[host] = max(self._peaks.get(host, 0), wanted)
+        return wanted > self._told.get(host, 0)
+
     def _release(self, host: str) -> None:
         with self._lock:
             state = self._hosts[host]
-            if state.waiters:
-                loop, granted = state.waiters.popleft()  # in_use stays: the slot changes hands
-                loop.call_soon_threadsafe(_grant, granted)
-                return
             state.in_use -= 1
-            if not state.in_use and state.cool_until <= time.monotonic():
-                del self._hosts[host]
+            gave_way = state.yielding > 0
+            state.yielding -= gave_way
+            self._grant_waiters(host)
+            self._forget_unused(host)
+        if gave_way and self._shares is not None:
+            self._shares.ask()
+
+    def _grant_waiters(self, host: str) -> None:
+        state = self._hosts.get(host)
+        while state is not None and state.waiters and state.in_use < self._most(host):
+            state.in_use += 1
+            loop, granted = state.waiters.popleft()
+            loop.call_soon_threadsafe(_grant, granted)
+
+    def _most(self, host: str) -> int:
+        most = int(min(self._ceiling(host).now, self._per_host))
+        return most if self._shares is None else min(most, self._shares.slots(host))
+
+    def _ceiling(self, host: str) -> _Ceiling:
+        if (ceiling := self._ceilings.get(host)) is None:
+            ceiling = self._ceilings[host] = _Ceiling(_FIRST)
+            if len(self._ceilings) > _HOSTS_REMEMBERED:
+                self._ceilings.popitem(last=False)
+        return ceiling
+
+    def _forget_unused(self, host: str) -> None:
+        state = self._hosts[host]
+        if not state.in_use and not state.waiters and state.cool_until <= time.monotonic():
+            del self._hosts[host]
 
 
 def _grant(granted: asyncio.Future[None]) -> None:

@@ -162,6 +162,13 @@ class Plan:
         self.running.add(span)
         return span, victim
 
+    def cut(self, span: Span) -> None:
+        """Have a running span end with the chunk it is at; the rest is missing again."""
+        stop = min(span.stop, -(-span.position // self.chunk_size) * self.chunk_size)
+        if stop < span.stop:
+            self._missing.append((stop, span.stop))
+            span.stop = stop
+
     def settle(self, span: Span) -> None:
         """Count what a span has as done and what it has not as missing. It runs no more."""
         self.running.discard(span)

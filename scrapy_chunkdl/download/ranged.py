@@ -160,7 +160,7 @@ class RangedFetch:
         try:
             got = self._checked_part(response, span, source)
             self._reading[span] = response
-            await self._read(response, span, got)
+            await self._read(response, span, got, source)
         except (aiohttp.ClientError, asyncio.TimeoutError, OSError) as error:
             if span.remaining > 0:
                 raise explain(error, str(response.url)) from error
@@ -236,11 +236,12 @@ class RangedFetch:
             response.close()
             raise SourceChanged(f"{response.url} is another version now", status=200)
 
-    async def _read(self, response: aiohttp.ClientResponse, span: Span, got: ContentRange) -> None:
+    async def _read(self, response: aiohttp.ClientResponse, span: Span, got: ContentRange, source: Source) -> None:
         """Write the body to its place as it arrives."""
         assert got.start is not None
         assert got.stop is not None
         write, progress, clock = self._part.write, self._progress, time.monotonic
+        give_way, host = self._sources.give_way, source.host
         skip, promised = span.position - got.start, got.stop - got.start
 
         def take(data: bytes | memoryview) -> bool:
@@ -267,6 +268,8 @@ class RangedFetch:
             self._unsaved += size
             if self._unsaved >= self._checkpoint_after:
                 self._checkpoint_due.set()
+            if give_way(host):
+                self._plan.cut(span)
             return span.position < span.stop
 
         length = parse_content_length(response.headers.get("Content-Length"))

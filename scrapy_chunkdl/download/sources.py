@@ -30,6 +30,9 @@ T = TypeVar("T")
 _UNSAID_PAUSE = 4
 """A 429 without Retry-After cools the host down as the fourth failure in a row would."""
 
+_TOO_MANY = frozenset({429, 503})
+"""What servers answer that are asked for too much at once."""
+
 _NOT_THE_SOURCES_FAULT = frozenset(
     {"disk_full", "read_only", "disk_error", "lease_lost", "too_large", "bad_header", "bad_checksum", "remeasured"}
 )
@@ -109,6 +112,10 @@ class Sources:
                 self._progress.moved_at = time.monotonic()
             yield
 
+    def give_way(self, host: str) -> bool:
+        """Tell whether a request to ``host`` is to end early, for other processes that wait."""
+        return self._limits.give_way(host)
+
     async def measure(self) -> Remote:
         """Learn size, ranges and validators, from the first source that answers."""
         while True:
@@ -183,10 +190,19 @@ class Sources:
         self, method: str, source: Source, headers: dict[str, str], *, timeout: float | None = None
     ) -> aiohttp.ClientResponse:
         """Send a request to where the source last led. Raises Transient for a link that led there and is dead now."""
-        self._progress.moved_at = time.monotonic()
-        asked = source.final_url
-        response = await self._client.request(method, asked, headers, timeout=timeout)
+        self._progress.moved_at = asked_at = time.monotonic()
+        asked, host = source.final_url, source.host
+        try:
+            response = await self._client.request(method, asked, headers, timeout=timeout)
+        except Transient as error:
+            if error.reason == "connect_failed":
+                self._limits.refused(host, asked_at)
+            raise
         self._progress.requests = self.requests
+        if response.status in _TOO_MANY:
+            self._limits.refused(host, asked_at)
+        else:
+            self._limits.answered(host)
         if response.status < 400:
             source.final_url = str(response.url)
         elif response.status in DEAD_LINK and asked != source.url:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
 
 import pytest
 
 from scrapy_chunkdl.download.errors import Permanent, Throttled, Transient
-from scrapy_chunkdl.download.limits import Limits
-from scrapy_chunkdl.download.model import Options
 from scrapy_chunkdl.download.retry import Backoff, retrying
 
 NO_PAUSE = Backoff(0.0, 0.0)
@@ -94,35 +91,3 @@ def test_pauses_grow_up_to_the_longest_and_are_spread() -> None:
         pauses = [backoff.pause(failures) for _ in range(200)]
         assert 0 <= min(pauses) < 0.2 * most
         assert 0.8 * most < max(pauses) <= most
-
-
-async def test_slots_go_first_come_first_served_and_a_cancelled_waiter_passes_on() -> None:
-    limits = Limits(Options(chunks_per_host=1))
-    order: list[str] = []
-
-    async def hold(name: str) -> None:
-        async with limits.slot("host"):
-            order.append(name)
-
-    async with limits.slot("host"):
-        waiters = [asyncio.ensure_future(hold(name)) for name in "abc"]
-        await asyncio.sleep(0)
-        assert limits.contended("host")
-        waiters[1].cancel()
-    await asyncio.gather(*waiters, return_exceptions=True)
-
-    assert order == ["a", "c"]
-    assert not limits.contended("host")
-    async with limits.slot("host"):
-        pass
-
-
-async def test_other_hosts_do_not_wait_for_a_cooling_one() -> None:
-    limits = Limits(Options())
-    limits.cool_down("hot", 3600)
-
-    async with limits.slot("other"):
-        pass
-
-    assert 3500 < limits.cooling("hot") <= 3600
-    assert limits.cooling("other") == 0

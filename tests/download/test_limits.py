@@ -1,0 +1,225 @@
+"""A host gets as many connections as it bears, no more than it may get, and pauses that hold for all."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from contextlib import AsyncExitStack
+
+import pytest
+from fetching import SIZE, Client, payload
+
+from scrapy_chunkdl.download import Downloader, FileRequest, Limits, Options
+from scrapy_chunkdl.download.limits import Use
+
+HOST = "files.example:443"
+
+
+async def test_slots_go_first_come_first_served_and_a_cancelled_waiter_passes_on() -> None:
+    limits = Limits(Options(chunks_per_host=1))
+    order: list[str] = []
+
+    async def hold(name: str) -> None:
+        async with limits.slot(HOST):
+            order.append(name)
+
+    async with limits.slot(HOST):
+        waiters = [asyncio.ensure_future(hold(name)) for name in "abc"]
+        await asyncio.sleep(0)
+        waiters[1].cancel()
+    await asyncio.gather(*waiters, return_exceptions=True)
+
+    assert order == ["a", "c"]
+    assert limits.uses() == {}
+    async with limits.slot(HOST):
+        pass
+
+
+async def test_other_hosts_do_not_wait_for_a_cooling_one() -> None:
+    limits = Limits(Options())
+    limits.cool_down("hot", 3600)
+
+    async with limits.slot("other"):
+        pass
+
+    assert 3500 < limits.cooling("hot") <= 3600
+    assert limits.cooling("other") == 0
+
+
+# --- what a host bears
+
+
+def test_a_host_starts_with_few_connections_and_each_answer_lets_one_more() -> None:
+    limits = Limits(Options(chunks_per_host=7))
+    borne = [limits.bears(HOST)]
+    for _ in range(5):
+        limits.answered(HOST)
+        borne.append(limits.bears(HOST))
+
+    assert borne == [4, 5, 6, 7, 7, 7]
+
+
+def test_a_refusal_halves_them_once_for_all_that_were_asked_together_and_then_they_grow_slowly() -> None:
+    limits = Limits(Options(chunks_per_host=16))
+    for _ in range(4):
+        limits.answered(HOST)
+    asked_at = time.monotonic()
+    for _ in range(6):
+        limits.refused(HOST, asked_at)
+    assert limits.bears(HOST) == 1, "nothing runs: one is tried"
+
+    for _ in range(3):
+        limits.answered(HOST)
+    assert limits.bears(HOST) == 2, "one more in a round of answers"
+
+    limits.refused(HOST, time.monotonic())
+    assert limits.bears(HOST) == 1
+    assert limits.bears("other") == 4
+
+
+async def test_half_of_what_ran_is_kept_after_a_refusal() -> None:
+    limits = Limits(Options(chunks_per_host=16))
+    for _ in range(12):
+        limits.answered(HOST)
+    async with AsyncExitStack() as stack:
+        for _ in range(10):
+            await stack.enter_async_context(limits.slot(HOST))
+        limits.refused(HOST, time.monotonic())
+
+        assert limits.bears(HOST) == 5
+
+
+async def test_whoever_waits_begins_when_the_host_bears_more() -> None:
+    limits = Limits(Options(chunks_per_host=16))
+    async with AsyncExitStack() as stack:
+        for _ in range(4):
+            await stack.enter_async_context(limits.slot(HOST))
+        waiter = asyncio.ensure_future(stack.enter_async_context(limits.slot(HOST)))
+        await asyncio.sleep(0)
+        assert not waiter.done()
+
+        limits.answered(HOST)
+        await waiter
+
+
+@pytest.mark.parametrize("code", ["429:0", "503", "503:0"])
+async def test_a_server_that_bears_few_connections_is_soon_asked_for_no_more(client: Client, code: str) -> None:
+    many = client.with_options(chunks_per_file=10, chunks_per_host=16)
+
+    await many.right(client.url(f"crowd:3:{code};pause:20000:0.01"))
+
+    assert client.origin.stats("file.bin").statuses[int(code[:3])] <= 20
+
+
+# --- hosts that other processes use, too
+
+
+class Agreed:
+    """Shares as if settled with others: a table."""
+
+    def __init__(self, **slots: int) -> None:
+        self.table = slots
+        self.pauses: dict[str, float] = {}
+        self.asked = 0
+
+    def slots(self, host: str) -> int:
+        return self.table.get(host, 0)
+
+    def cooling(self, host: str) -> float:
+        return self.pauses.get(host, 0.0)
+
+    def cool_down(self, host: str, seconds: float) -> None:
+        self.pauses[host] = seconds
+
+    def ask(self) -> None:
+        self.asked += 1
+
+
+async def test_a_request_waits_until_a_share_is_settled_for_it() -> None:
+    shares = Agreed()
+    limits = Limits(Options(), shares)
+    async with AsyncExitStack() as stack:
+        waiters = [asyncio.ensure_future(stack.enter_async_context(limits.slot("h"))) for _ in range(3)]
+        await asyncio.sleep(0)
+        assert limits.uses() == {"h": Use(0, 3)}
+
+        shares.table["h"] = 2
+        settling = threading.Thread(target=limits.settled, args=({},))
+        settling.start()
+        done, waiting = await asyncio.wait(waiters, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.sleep(0)
+        settling.join()
+
+        assert sum(waiter.done() for waiter in waiters) == 2
+        for waiter in waiting:
+            waiter.cancel()
+        await asyncio.gather(*waiters, return_exceptions=True)
+        assert done
+
+
+async def test_shares_are_asked_for_once_and_not_for_each_request() -> None:
+    shares = Agreed(h=8)
+    limits = Limits(Options(chunks_per_host=8), shares)
+    for _ in range(8):
+        limits.answered("h")
+
+    async def some_requests() -> None:
+        async with AsyncExitStack() as stack:
+            for _ in range(4):
+                await stack.enter_async_context(limits.slot("h"))
+
+    await some_requests()
+    assert limits.uses() == {"h": Use(0, 4)}, "what was had of late is still wanted"
+    asked = shares.asked
+    await some_requests()
+    assert shares.asked == asked
+    assert limits.uses() == {"h": Use(0, 4)}
+    assert limits.uses() == {"h": Use(0, 0)}, "told once that it is used no more"
+    assert limits.uses() == {}
+
+
+async def test_where_others_wait_requests_give_way_down_to_the_share() -> None:
+    shares = Agreed(h=4)
+    limits = Limits(Options(), shares)
+    async with AsyncExitStack() as stack:
+        for _ in range(4):
+            await stack.enter_async_context(limits.slot("h"))
+        assert not limits.give_way("h")
+
+        limits.settled({"h": 1})
+
+        assert [limits.give_way("h") for _ in range(5)] == [True, True, True, False, False]
+        assert not limits.give_way("other")
+
+
+async def test_a_pause_is_told_to_the_others_and_theirs_is_obeyed() -> None:
+    shares = Agreed(h=4)
+    limits = Limits(Options(), shares)
+
+    limits.cool_down("h", 5.0)
+    assert shares.pauses == {"h": 5.0}
+
+    shares.pauses["other"] = 7.0
+    assert limits.cooling("other") == 7.0
+
+
+async def test_a_file_whose_requests_give_way_is_right(client: Client) -> None:
+    shares = Agreed()
+    options = client.options
+    limits = Limits(options, shares)
+    host = f"127.0.0.1:{client.origin.port}"
+    shares.table[host] = 4
+    url = client.url("hold:gate:70000@get@4")
+    all_wait = client.origin.when("file.bin", lambda stats: stats.sent >= 4 * 70_000)
+    async with Downloader(options, limits) as downloader:
+        fetching = asyncio.ensure_future(downloader.fetch(FileRequest(url, client.folder, "out.bin")))
+        await asyncio.wrap_future(all_wait)
+        shares.table[host] = 1
+        limits.settled({host: 1})
+        client.origin.release("gate")
+        result = await fetching
+
+    assert result.path.read_bytes() == payload()
+    assert client.origin.stats("file.bin").methods["GET"] > 4
+    assert result.size == SIZE
