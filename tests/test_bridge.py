@@ -262,12 +262,13 @@ from concurrent.futures import thread
 from pathlib import Path
 
 from scrapy_chunkdl.bridge import Bridge, Job
-from scrapy_chunkdl.download import FileRequest, Options
+from scrapy_chunkdl.download import FileRequest, Limits, Options
 
 logging.basicConfig(format="%(message)s")
 url, gate, folder = sys.argv[1:]
 calls, done = queue.Queue(), []
-bridge = Bridge(Options(checksum="sha256"), threads=1, deliver=calls.put)
+options = Options(checksum="sha256")
+bridge = Bridge(options, Limits(options), threads=1, deliver=calls.put)
 bridge.start()
 bridge.submit([Job(FileRequest(url, Path(folder)), done.append)])
 
