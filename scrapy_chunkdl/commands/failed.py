@@ -58,10 +58,11 @@ def _list(items: Iterator[SetAsideItem], queue: SpiderQueue, *, as_json: bool) -
 def _as_dict(item: SetAsideItem, config: Config) -> dict[str, Any]:
     """Return what may be shown of an item: of each file what is known; of one that makes no sense, its beginning."""
     if item.records:
-        return {"files": [_masked({name: record.get(name) for name in _FIELDS}) for record in item.records]}
+        files = [_masked({name: record.get(name) for name in _FIELDS}) for record in item.records]
+        return {"files": files, "dead": item.payload is None}
     payload = item.payload if item.payload is not None else item.entries[0]
     urls = _urls(payload, config)
-    told: dict[str, Any] = {"files": [_masked({"url": url}) for url in urls]}
+    told: dict[str, Any] = {"files": [_masked({"url": url}) for url in urls], "dead": True}
     if not urls:
         told["text"] = masked(payload[: 4 * _EXCERPT].decode(errors="replace"))[:_EXCERPT]
     return told
@@ -85,6 +86,8 @@ def _lines(told: dict[str, Any]) -> Iterator[str]:
         yield ("  " if number else "- ") + printable("  ".join(str(word) for word in words if word))
         if file.get("message"):
             yield "      " + printable(str(file["message"]))
+    if told["files"] and told["dead"] and "reason" in told["files"][0]:
+        yield "      The item is in :dead, see --dead."
     if "text" in told:
         yield "- " + printable(told["text"])
 

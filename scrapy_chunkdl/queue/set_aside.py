@@ -8,6 +8,7 @@ is the item as it was in the list, byte for byte; an entry in ``:dead`` is such 
 from __future__ import annotations
 
 import json
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -67,24 +68,29 @@ class SetAside:
             start += sum(len(item.entries) for item in items)
 
     def put_back(self, wanted: Callable[[SetAsideItem], bool] = everything) -> int:
-        """Move wanted items to the end of the waiting list, one by one, each at once. Return how many."""
+        """Move wanted items to the end of the waiting list, page by page. Return how many."""
         return self._sweep(lambda item: item.payload is not None and wanted(item), then_push=True)
 
     def drop(self, wanted: Callable[[SetAsideItem], bool] = everything) -> int:
-        """Forget wanted items, one by one. Return how many."""
+        """Forget wanted items, page by page. Return how many."""
         return self._sweep(wanted, then_push=False)
 
     def _sweep(self, wanted: Callable[[SetAsideItem], bool], *, then_push: bool) -> int:
         taken = start = 0
         end = self._client.llen(self._list)  # an item put back may fail again while this runs: not swept twice
         while items := self._page(start, end):
+            arguments: list[str | bytes | int] = [int(then_push), uuid.uuid4().hex]
+            place = kept = start
             for item in items:
-                if not wanted(item):
-                    start += len(item.entries)
-                    continue
-                arguments = [int(then_push), item.payload or b"", *item.entries]
-                taken += bool(self._take_out(keys=[self._list, self._key], args=arguments))
-                end -= len(item.entries)
+                size = len(item.entries)
+                if wanted(item):
+                    arguments += [item.payload or b"", place, size, *item.entries]
+                else:
+                    kept += size
+                place += size
+            if kept < place:
+                taken += self._take_out(keys=[self._list, self._key], args=arguments)
+            start, end = kept, end - (place - kept)
         return taken
 
     def _page(self, start: int, end: int) -> list[SetAsideItem]:

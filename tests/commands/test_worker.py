@@ -217,14 +217,11 @@ class FilesSpider(scrapy.Spider):
 @pytest.mark.parametrize(
     ("words", "settings", "says"),
     [
-        (["nobody"], {}, "no spider 'nobody' in this project; it has: files."),
-        (["files"], {"CHUNKDL_MODE": "inline"}, 'Workers need CHUNKDL_MODE = "queue"'),
         (["files", "-a", "chunkdl_mode=inline"], {}, 'Workers need CHUNKDL_MODE = "queue"'),
         (["files"], {"CHUNKDL_ENABLED": False}, "CHUNKDL_ENABLED is off"),
-        (["files"], {"CHUNKDL_LEESE": 1}, "Did you mean CHUNKDL_LEASE?"),
         (["files"], {"REDIS_URL": "unix:///nowhere/s", "CHUNKDL_REDIS_WAIT": 0.1}, "Redis cannot be reached"),
     ],
-    ids=["no-spider", "inline", "inline-argument", "off", "wrong-setting", "no-redis"],
+    ids=["inline", "off", "no-redis"],
 )
 def test_a_worker_that_cannot_work_says_why(
     project: Project, words: list[str], settings: dict[str, object], says: str

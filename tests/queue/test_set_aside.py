@@ -9,7 +9,7 @@ import pytest
 import redis
 
 from scrapy_chunkdl.queue.item_queue import ItemQueue
-from scrapy_chunkdl.queue.set_aside import PAGE, SetAside
+from scrapy_chunkdl.queue.set_aside import PAGE, SetAside, SetAsideItem
 
 LIST, FAILED, DEAD = "s:items", "{s:items}:failed", "{s:items}:dead"
 
@@ -141,3 +141,30 @@ def test_an_entry_of_foreign_make_can_be_seen_and_dropped(client: redis.Redis, f
     assert failed.put_back() == 0
     assert [item.records for item in failed] == [(), (), ({"url": "u"},)]
     assert failed.drop() == 3
+
+
+def test_items_that_moved_because_another_was_dropped_meanwhile_are_still_taken(
+    new_queue: NewQueue, client: redis.Redis, failed: SetAside
+) -> None:
+    queue = new_queue()
+    for n in range(5):
+        hold(queue, client, str(n).encode(), "a", "b")
+    other = SetAside.failed(client, LIST)
+
+    def drop_the_second(item: SetAsideItem) -> bool:
+        if item.payload == b"4":
+            assert other.drop(lambda item: item.payload == b"1") == 1
+        return item.payload != b"2"
+
+    assert failed.put_back(drop_the_second) == 3
+
+    assert client.lrange(LIST, 0, -1) == [b"0", b"3", b"4"]
+    assert [item.payload for item in failed] == [b"2"]
+
+
+@pytest.mark.parametrize("text", ["年报", 'say "hi"', "http_404"])
+def test_a_text_is_found_however_json_writes_it(client: redis.Redis, failed: SetAside, text: str) -> None:
+    for record in ({"title": text, "url": "u"}, {"title": "other"}):
+        client.rpush(FAILED, json.dumps(record), json.dumps(record, ensure_ascii=False))
+
+    assert [item.mentions(text) for item in failed] == [True, True, False, False]

@@ -1,10 +1,39 @@
--- Take entries out of :failed or :dead, all those of one item, and put the item back where that is wanted.
+-- Take items out of :failed or :dead, all entries of each, and put them back where that is wanted.
 --
 -- KEYS: 1 :failed or :dead, 2 waiting list
--- ARGV: 1 1 to put the item back else 0, 2 the item or '', 3... entries, each removed once
--- Result: how many entries were there. With none nothing is put back: another call, or this one before its reply was
--- lost, has done it.
-local removed = 0
-for i = 3, #ARGV do removed = removed + redis.call('LREM', KEYS[1], 1, ARGV[i]) end
-if removed > 0 and ARGV[1] == '1' then redis.call('RPUSH', KEYS[2], ARGV[2]) end
-return removed
+-- ARGV: 1 1 to put them back else 0, 2 a text that no entry has, new for each call, then for each item: the item or '',
+--       where its first entry is, how many entries it has, entries
+-- Result: how many of the items were there. Of one that is not, nothing is put back: another call, or this one before
+-- its reply was lost, has done it.
+--
+-- LREM looks at every entry before the one it removes, so entries are marked where they are, and removed all at once.
+local key, waiting, put_back, mark = KEYS[1], KEYS[2], ARGV[1] == '1', ARGV[2]
+local taken, marked = 0, 0
+
+local function are_at(place, first, count)
+  local there = redis.call('LRANGE', key, place, place + count - 1)
+  for i = 1, count do
+    if there[i] ~= ARGV[first + i - 1] then return false end
+  end
+  return true
+end
+
+local i = 3
+while i <= #ARGV do
+  local item, place, count, first = ARGV[i], tonumber(ARGV[i + 1]), tonumber(ARGV[i + 2]), i + 3
+  local found = 0
+  if are_at(place, first, count) then
+    for n = 0, count - 1 do redis.call('LSET', key, place + n, mark) end
+    marked = marked + count
+    found = count
+  else -- somebody else has taken entries out meanwhile
+    for n = 0, count - 1 do found = found + redis.call('LREM', key, 1, ARGV[first + n]) end
+  end
+  if found > 0 then
+    taken = taken + 1
+    if put_back then redis.call('RPUSH', waiting, item) end
+  end
+  i = first + count
+end
+if marked > 0 then redis.call('LREM', key, marked, mark) end
+return taken
