@@ -148,7 +148,8 @@ def test_until_empty_waits_for_what_another_process_holds(
 
 
 def test_two_workers_share_a_list(project: Project, origin: Origin, client: redis.Redis) -> None:
-    project.settings |= {"CHUNKDL_BATCH_SIZE": 1, "CHUNKDL_THREADS": 1}
+    extensions = {"scrapy_chunkdl.extension.ChunkDownloader": 1, "probe.support.WriteStats": 1}
+    project.settings |= {"CHUNKDL_BATCH_SIZE": 1, "CHUNKDL_THREADS": 1, "EXTENSIONS": extensions}
     push(client, *(item(attachment(origin.url(f"{n}.bin", 5000, "hold:gate:10@get")), n=n) for n in range(6)))
 
     workers = [project.begin("chunkdl", "worker", "files", "--until-empty") for _ in range(2)]
@@ -159,19 +160,6 @@ def test_two_workers_share_a_list(project: Project, origin: Origin, client: redi
     assert [worker.returncode for worker in done] == [0, 0]
     assert sorted(finished["n"] for finished in project.scraped()) == list(range(6))
     assert all(worker.stats["chunkdl/items/finished"] >= 1 for worker in done)
-    assert client.keys("*") == []
-
-
-def test_a_crawl_and_a_worker_share_a_list(project: Project, origin: Origin, client: redis.Redis) -> None:
-    project.items = [item(attachment(origin.url(f"{n}.bin", 1000)), n=n) for n in range(5)]
-    worker = project.begin("chunkdl", "worker", "files")
-    read_until(worker, "waits for more")
-
-    project.crawl()
-    worker.send_signal(signal.SIGTERM)
-    project.finish(worker)
-
-    assert sorted(finished["n"] for finished in project.scraped()) == list(range(5))
     assert client.keys("*") == []
 
 
