@@ -68,6 +68,10 @@ class S3:
         """Return once a request is held."""
         self._order("wait")
 
+    def let_others_pass(self) -> None:
+        """Hold no more requests than are held already."""
+        self._order("pass")
+
     def release(self) -> None:
         """Answer what is held, and hold no more."""
         self._order("release")
@@ -139,6 +143,8 @@ class Gate:
             self._held_part = words["part"]
         elif verb == "wait":
             self._is_held.wait(_WAIT)
+        elif verb == "pass":
+            self._held_part = ""
         elif verb == "release":
             self._held_part = ""
             self._released.set()

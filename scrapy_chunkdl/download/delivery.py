@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -50,7 +51,16 @@ class Delivery:
 
     async def put(self, final: Path, record: Published) -> None:
         """Copy the file into the store. Raises DownloadError; when cancelled, what was sent is taken back."""
-        await self._sources.retrying()(self._put)(final, record)
+        failed = False
+
+        async def insist() -> None:
+            nonlocal failed
+            if failed and _is_same(await self._find(final), record):
+                return  # only the answer was lost, or somebody else was quicker
+            failed = True
+            await self._put(final, record)
+
+        await self._sources.retrying()(insist)()
 
     async def _put(self, final: Path, record: Published) -> None:
         stop = threading.Event()
@@ -82,6 +92,13 @@ class Delivery:
 
 class _Stopped(Exception):
     """Ends an upload whose task was cancelled."""
+
+
+def _is_same(there: Published | None, record: Published) -> bool:
+    """Whether the store has this very version, as far as can be told: the URL may be kept as its digest."""
+    if there is None or not (record.etag or record.last_modified or record.checksum):
+        return False
+    return replace(there, url=record.url) == record
 
 
 async def _told(work: Awaitable[T]) -> T:

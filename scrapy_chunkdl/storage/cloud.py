@@ -87,7 +87,9 @@ def _open_s3(uri: str, bucket: str, prefix: str, settings: Mapping[Any, Any]) ->
         or os.environ.get("AWS_DEFAULT_REGION")
         or "us-east-1"
     )
-    client = _client_options(settings.get("AWS_VERIFY"), allow_http=bool(endpoint and endpoint.startswith("http://")))
+    verify = settings.get("AWS_VERIFY")
+    verify = os.environ.get("AWS_CA_BUNDLE") if verify is None else verify  # as botocore does
+    client = _client_options(verify, allow_http=bool(endpoint and endpoint.startswith("http://")))
     config: S3Config = {"region": region, **({"endpoint": endpoint.rstrip("/")} if endpoint else {})}
     keys = _aws_keys(settings)
     pending = None
@@ -227,9 +229,10 @@ class CloudStore:
         return from_metadata(answer.meta["size"], answer.attributes)
 
     def put(self, path: Path, key: str, record: Published, moved: Callable[[int], None]) -> None:
-        """Upload a file; what an earlier process left of the same upload is aborted first.
+        """Upload a file, then abort what others left, or have under way, of uploads to the same key.
 
-        obstore aborts an upload that fails, or whose parts can be read no more because ``moved`` raised.
+        Not before: two machines that have the same file at the same time would abort each other's for ever. obstore
+        aborts an upload that fails, or whose parts can be read no more because ``moved`` raised.
         """
         kind = mimetypes.guess_type(key)[0] or "application/octet-stream"
         attributes = {"Content-Type": kind, **to_metadata(record)}
@@ -239,7 +242,6 @@ class CloudStore:
             moved(record.size)
             return
         size = max(PART, -(-record.size // _MOST_PARTS))
-        self._abort_pending(key)
         with self._budget.hold(_AT_ONCE + 1, moved), path.open("rb", buffering=0) as file, _plain_errors():
             obstore.put(
                 self._sending,
@@ -250,8 +252,6 @@ class CloudStore:
                 chunk_size=size,
                 max_concurrency=_AT_ONCE,
             )
-
-    def _abort_pending(self, key: str) -> None:
         if self._pending is not None:
             self._pending.abort(f"{self._prefix}/{key}" if self._prefix else key)
 

@@ -46,10 +46,7 @@ class PendingUploads:
         self._said = threading.Event()
 
     def abort(self, key: str) -> None:
-        """Abort all uploads of this very key. Who may not list them is told once; that does not keep files back.
-
-        Only one process at a time uploads a key, the one that holds its item's lease: the others were cut off.
-        """
+        """Abort all uploads of this very key. Who may not list them is told once; that does not keep files back."""
         try:
             for upload in self._list(key):
                 self._ask("DELETE", key, {"uploadId": upload})

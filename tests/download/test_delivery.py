@@ -26,6 +26,7 @@ class FolderStore:
         self.records: dict[str, Published] = {}
         self.puts: list[str] = []
         self.failures: list[Exception] = []
+        self.failures_at_the_end: list[Exception] = []
         self.hold: threading.Event | None = None
         self.begun = threading.Event()
         self.stopped_by: BaseException | None = None
@@ -49,6 +50,8 @@ class FolderStore:
         shutil.copyfile(path, target)
         moved(record.size)
         self.records[key] = record
+        if self.failures_at_the_end:
+            raise self.failures_at_the_end.pop()
 
     def uri(self, key: str) -> str:
         return f"own://{key}"
@@ -145,6 +148,23 @@ async def test_a_file_that_cannot_be_delivered_waits_whole_and_is_delivered_late
     assert (result.status, result.fetched, result.resumed) == ("downloaded", 0, SIZE)
     assert store.read() == payload()
     assert left(parts) == []
+
+
+async def test_an_upload_whose_answer_was_lost_is_not_sent_again(stored: Client, store: FolderStore) -> None:
+    store.failures_at_the_end = [OSError("connection lost")]
+
+    result = await stored.fetch(stored.url())
+
+    assert result.status == "downloaded"
+    assert store.puts == [KEY]
+
+
+async def test_a_version_that_cannot_be_told_from_another_is_sent_again(stored: Client, store: FolderStore) -> None:
+    store.failures_at_the_end = [OSError("connection lost")]
+
+    await stored.fetch(stored.url("etag:none;date:none"))
+
+    assert store.puts == [KEY, KEY]
 
 
 async def test_a_refusal_is_not_tried_again(stored: Client, store: FolderStore) -> None:

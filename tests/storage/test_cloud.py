@@ -164,6 +164,31 @@ def test_what_a_killed_process_left_is_aborted_by_the_next_and_nothing_else(
     assert sorted(s3.unfinished()) == ["a b.bin", "folder/a b.bin2"]
 
 
+def test_of_two_uploads_of_one_file_the_first_to_end_stays_and_the_other_fails(
+    s3: S3, open_s3: Callable[..., Store], big: Path
+) -> None:
+    errors: list[OSError] = []
+
+    def slow() -> None:
+        try:
+            open_s3().put(big, "a.bin", RECORD, ignore)
+        except OSError as error:
+            errors.append(error)
+
+    s3.hold(part=5)
+    first = threading.Thread(target=slow)
+    first.start()
+    s3.wait_until_held()
+    s3.let_others_pass()
+    open_s3().put(big, "a.bin", RECORD, ignore)
+    s3.release()
+    first.join()
+
+    assert len(errors) == 1
+    assert s3.read("a.bin") == big.read_bytes()
+    assert s3.unfinished() == []
+
+
 def test_uploads_that_may_not_be_listed_are_warned_of_once(
     s3: S3, open_s3: Callable[..., Store], big: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
