@@ -17,6 +17,7 @@ import threading
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from http.cookiejar import CookieJar
 from urllib.parse import urlsplit
@@ -349,7 +350,7 @@ class _Lane(threading.Thread):
             self._finished(run, task.result(), None)
         elif isinstance(error, DownloadError):
             self._finished(run, None, error)
-        elif not threading.main_thread().is_alive():  # at the program's end there are no threads to be had any more
+        elif isinstance(error, RuntimeError) and _program_ends():
             self._finished(run, None, None)
         else:
             logger.error(
@@ -357,6 +358,16 @@ class _Lane(threading.Thread):
             )
             text = f"{type(error).__name__}: {error}"
             self._finished(run, None, DownloadError(text, reason="internal_error"))
+
+
+def _program_ends() -> bool:
+    """Whether no thread can be had any more: executors are the first to know that the main thread has ended."""
+    with ThreadPoolExecutor(1) as executor:
+        try:
+            executor.submit(bool)
+        except RuntimeError:
+            return True
+    return False
 
 
 def _identity(request: FileRequest) -> Hashable:
