@@ -4,7 +4,8 @@ Decides which file starts when and on which thread; results come back on the thr
 Scrapy's. Knows nothing of items, crawls or Redis.
 
 A file goes to the thread that holds its host's connections, and to the least loaded one when that is full. When more
-files wait than may run, the host with the fewest running files is served first, so that a slow host keeps few places.
+files wait than may run, the host with the fewest running files is served first, and a quarter of the places is not for
+the one host that has all the others: so a slow host does not keep those that come later waiting.
 
 Jobs that want the same file under the same name share one run, however many items they belong to.
 """
@@ -115,6 +116,7 @@ class Bridge:
     def __init__(self, options: Options, limits: Limits, *, threads: int, deliver: Deliver) -> None:
         self._deliver = deliver
         self._files = options.files
+        self._files_per_host = max(options.chunks_per_host, options.files - options.files // 4)
         capacity = -(-options.files // threads)
         self._lanes = [_Lane(number, options, limits, capacity, self._finished) for number in range(threads)]
         self._lock = threading.Lock()
@@ -198,6 +200,8 @@ class Bridge:
         posted: dict[_Lane, list[_Run]] = {}
         while self._waiting and len(self._in_lanes) < self._files:
             host = min(self._waiting, key=lambda name: self._running.get(name, 0))
+            if self._running.get(host, 0) >= self._files_per_host:
+                break
             run = self._waiting[host][0]
             self._remove_waiting(run)
             if host in self._waiting:

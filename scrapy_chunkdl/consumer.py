@@ -37,6 +37,10 @@ from scrapy_chunkdl.queue.status import PaceMeter, Report
 logger = logging.getLogger(__name__)
 
 
+LOOK_EVERY = 1.0
+"""Seconds an item waits for its host before others may come forward, and between two looks for others."""
+
+
 def _warn(text: str | None) -> None:
     if text is not None:
         logger.warning("%s", text)
@@ -47,16 +51,18 @@ _encode = ScrapyJSONEncoder(ensure_ascii=False).encode
 
 @dataclass(slots=True, eq=False)
 class _Work:
-    """A claimed item. ``lease_until`` is monotonic time; ``download`` is None once it is over.
+    """A claimed item. ``claimed_at`` and ``lease_until`` are monotonic time; ``download`` is None once it is over.
 
     ``lost``: Redis said that the item is another's, or its download hung for so long that it should be.
     """
 
     claimed: Claimed
+    claimed_at: float
     lease_until: float
     item: Any = None
     download: ItemDownload | None = None
     lost: bool = False
+    makes_way: bool = False
 
     def is_ours(self) -> bool:
         """Whether the lease still holds. A process that was frozen past its lease finds out here, by the clock."""
@@ -95,6 +101,9 @@ class Consumer:
         self._found_empty = False
         self._held_by_all = 0
         self._finished = 0
+        self._looked_at = time.monotonic()
+        self._making_way = 0
+        self._made_way = False
         self._pace = PaceMeter(time.monotonic())
         self._ticked_at = time.monotonic()
         client = make_client(crawler.settings)
@@ -119,6 +128,7 @@ class Consumer:
         self._crawler.signals.connect(self._item_error, signals.item_error)
         self._courier.start()
         self._heartbeat.start()
+        self._claim_more()  # first: a Redis that lets us look but not claim must not pass for one that answered
         self._courier.call(self._check_policy, _warn)
 
     def enqueue(self, item: object) -> Deferred[None]:
@@ -147,6 +157,7 @@ class Consumer:
         """Look for work. Called a few times a second."""
         self._ticked_at = time.monotonic()
         self._claim_more()
+        self._look_past_slow_hosts()
 
     def may_have_work(self) -> bool:
         """Whether this process holds items, or may claim some: the list is empty only once Redis said so."""
@@ -189,9 +200,9 @@ class Consumer:
 
     def _claim_more(self) -> None:
         room = min(self._config.batch_size, self._most - len(self._works))
-        if not self._claims or self._asking or room <= self._config.batch_size // 2:
+        if not self._claims or self._asking or self._is_full:
             return
-        self._asking = True
+        self._asking, self._made_way = True, False
         prefix, asked_at = uuid.uuid4().hex, time.monotonic()
 
         def claim() -> tuple[Sequence[Claimed], int, Counts | None]:
@@ -224,7 +235,7 @@ class Consumer:
         if batch:
             self._found_empty = False
             self._stats.inc_value("chunkdl/items/claimed", len(batch))
-        works = [_Work(claimed, asked_at + self._config.lease) for claimed in batch]
+        works = [_Work(claimed, asked_at, asked_at + self._config.lease) for claimed in batch]
         self._works.update((work.claimed.id, work) for work in works)
         if not self._claims:
             for work in works:
@@ -237,6 +248,49 @@ class Consumer:
                 self._downloaded(work, work.download)
         if full:
             self._claim_more()
+
+    @property
+    def _is_full(self) -> bool:
+        return self._most - len(self._works) < (1 if self._made_way else self._config.batch_size // 2 + 1)
+
+    def _look_past_slow_hosts(self) -> None:
+        """Put items that only wait for a slow host behind all others in the list, a batch at a time.
+
+        What is claimed is bounded, so a host that hangs could fill it all and nothing else would ever be claimed.
+        """
+        now = time.monotonic()
+        if not self._claims or self._asking or not self._is_full or now - self._looked_at < LOOK_EVERY:
+            return
+        self._looked_at = now
+        if not self._waiting_for_a_host():
+            self._made_way = True  # all has begun: the places that are left need not wait to be half a batch
+            self._claim_more()
+            return
+
+        def looked(counts: Counts) -> None:
+            self._asking = False
+            if not counts.waiting or not self._claims:
+                return
+            makes_way = self._waiting_for_a_host()[-self._config.batch_size :]  # the oldest are the host's next
+            self._making_way += len(makes_way)
+            for work in makes_way:
+                assert work.download is not None
+                work.makes_way = True
+                self._bridge.cancel(work.download.jobs)
+
+        self._asking = True
+        self._courier.call(self._queue.counts, looked)
+
+    def _waiting_for_a_host(self) -> list[_Work]:
+        before = time.monotonic() - LOOK_EVERY
+        return [
+            work
+            for work in self._works.values()
+            if work.claimed.deliveries == 1 and work.claimed_at <= before and self._waits(work.download)
+        ]
+
+    def _waits(self, download: ItemDownload | None) -> bool:
+        return download is not None and not any(job.is_done or self._bridge.is_running(job) for job in download.jobs)
 
     def _look_at(self, counts: Counts) -> None:
         was = (self._found_empty, self._held_by_all)
@@ -338,13 +392,17 @@ class Consumer:
 
     def _release(self, work: _Work) -> None:
         def released(back: Sequence[str]) -> None:
+            if work.makes_way:
+                self._making_way -= 1
+                self._made_way = not self._making_way
             if back:
-                self._stats.inc_value("chunkdl/items/released")
+                self._stats.inc_value(f"chunkdl/items/{'put_back' if work.makes_way else 'released'}")
                 self._settled(work)
             else:
                 self._drop_lost(work)
 
-        self._courier.call(lambda: self._queue.release([work.claimed.id]), released)
+        give_back = self._queue.put_back if work.makes_way else self._queue.release
+        self._courier.call(lambda: give_back([work.claimed.id]), released)
 
     def _bury(self, work: _Work, reason: str) -> None:
         self._stats.inc_value("chunkdl/items/dead")

@@ -292,3 +292,23 @@ def test_what_still_runs_when_the_program_ends_counts_as_cancelled(origin: Origi
     ended = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
 
     assert (ended.stdout, ended.stderr) == ("True None\n", "")
+
+
+def test_a_host_that_came_first_leaves_places_for_those_that_come_later(
+    origin: Origin, tmp_path: Path, inbox: Inbox, new_bridge: Callable[..., Bridge]
+) -> None:
+    bridge = new_bridge(1, files=8, chunks_per_host=4)
+    begun = [origin.when(f"s{n}", lambda stats: stats.methods["GET"] >= 1) for n in range(4)]
+    slow = [Job(FileRequest(origin.url(f"s{n}", 10, "hold:gate@get"), tmp_path), inbox.on_done) for n in range(10)]
+    quick = [Job(FileRequest(origin.url(f"q{n}", 10, host="localhost"), tmp_path), inbox.on_done) for n in range(5)]
+
+    bridge.submit(slow)
+    for future in begun:
+        future.result(PATIENCE)
+    assert bridge.running() == 6
+    bridge.submit(quick)
+    inbox.wait_for(5)
+
+    assert {id(job) for job in inbox.done} == {id(job) for job in quick}
+    origin.release("gate")
+    inbox.wait_for(15)

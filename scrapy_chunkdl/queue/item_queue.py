@@ -133,8 +133,8 @@ class ItemQueue:
         self._max_deliveries = max_deliveries
         self._done_key = done_key
         self._failed_max = failed_max
-        self._claim, self._renew, self._ack, self._retry, self._fail, self._push = (
-            load_script(client, name) for name in ("claim", "renew", "ack", "retry", "fail", "push")
+        self._claim, self._renew, self._ack, self._retry, self._put_back, self._fail, self._push = (
+            load_script(client, name) for name in ("claim", "renew", "ack", "retry", "put_back", "fail", "push")
         )
         self._counts, self._report, self._snapshot = (
             load_script(client, name) for name in ("counts", "report", "snapshot")
@@ -181,6 +181,14 @@ class ItemQueue:
     def release(self, ids: Sequence[str]) -> list[str]:
         """Give items back at once, their delivery not counted. Return the ids that were ours."""
         return self._give_back(ids, 0.0, refund=True)
+
+    def put_back(self, ids: Sequence[str]) -> list[str]:
+        """Put items behind all that wait, their delivery not counted. Return the ids that were ours.
+
+        One that was delivered before stays ours and is not among them: the list keeps no count.
+        """
+        keys = [self.key, self.leases_key, self.payload_key, self.tries_key, self.owner_key]
+        return [item_id.decode() for item_id in self._put_back(keys=keys, args=[self.token, *ids])]
 
     def fail(self, item_id: str, records: Sequence[Mapping[str, Any]]) -> bool:
         """Record files given up of an item that goes on, once per delivery. False if it was not ours any more."""

@@ -44,6 +44,10 @@ def test_every_call_works_on_a_cluster(client: Any, key: str) -> None:
     queue = ItemQueue(client, key, max_deliveries=1, done_key=f"{prefix}:done")
     failed, dead = SetAside.failed(client, key), SetAside.dead(client, key)
 
+    queue.push([b"0"], 0)
+    queue.claim(1, "first")
+    assert queue.put_back(["first:1"]) == ["first:1"]
+    queue.ack([(claimed.id, None) for claimed in queue.claim(1, "again")[0]])
     queue.push([b"1", b"2", b"3", b"4", b"5", b"6"], 1)
     batch, _ = queue.claim(6, "p")
     assert queue.renew([claimed.id for claimed in batch]) == []

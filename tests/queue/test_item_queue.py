@@ -195,6 +195,34 @@ def test_release_counts_no_delivery(new_queue: NewQueue, client: redis.Redis) ->
     assert client.exists(DEAD) == 0
 
 
+def test_an_item_put_back_is_the_last_of_the_list_as_if_never_claimed(new_queue: NewQueue, client: redis.Redis) -> None:
+    client.rpush(LIST, b"\xffa", "b", "c")
+    queue = new_queue(max_deliveries=1)
+    first, second = take(queue, 2, "p")
+
+    assert new_queue().put_back([first.id]) == []
+    assert queue.put_back([first.id, "none"]) == [first.id]
+    assert queue.put_back([first.id]) == []
+
+    assert client.lrange(LIST, 0, -1) == [b"c", b"\xffa"]
+    assert client.hgetall(PAYLOAD) == {second.id.encode(): b"b"}
+    assert client.hlen(TRIES) == client.hlen(OWNER) == client.zcard(LEASES) == 1
+    assert claim(queue) == [b"c", b"\xffa"]
+
+
+def test_an_item_that_was_delivered_before_is_not_put_back(new_queue: NewQueue, client: redis.Redis) -> None:
+    client.rpush(LIST, "a")
+    queue = new_queue()
+    take(queue, 1, "p")
+    expire(client)
+    [again] = take(queue, 1, "q")
+
+    assert queue.put_back([again.id]) == []
+
+    assert client.hgetall(TRIES) == {b"q:1": b"2"}
+    assert client.exists(LIST) == 0
+
+
 def test_an_item_over_the_limit_is_dead_with_its_exact_bytes(new_queue: NewQueue, client: redis.Redis) -> None:
     client.rpush(LIST, b"\xffpoison", "good")
     queue = new_queue(max_deliveries=2)

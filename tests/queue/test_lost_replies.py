@@ -36,6 +36,7 @@ def queue(proxy: LossyProxy) -> Iterator[ItemQueue]:
     for call in (queue.ack, queue.renew):
         call([])
     queue.release([])
+    queue.put_back([])
     queue.fail("none", [])
     yield queue
     queue.close()
@@ -107,6 +108,18 @@ def test_of_giving_back(queue: ItemQueue, proxy: LossyProxy, client: redis.Redis
     assert proxy.lost.is_set()
     assert client.zrange(DELAYED, 0, -1) == [b"p-marked:1"]
     assert client.hgetall(TRIES) == {b"p-marked:1": b"0" if refund else b"1"}
+
+
+def test_of_putting_back_behind_all_others(queue: ItemQueue, proxy: LossyProxy, client: redis.Redis) -> None:
+    client.rpush(LIST, "a", "b")
+    queue.claim(1, "p-marked")
+    proxy.lose_reply_to(b"p-marked:1")
+
+    queue.put_back(["p-marked:1"])
+
+    assert proxy.lost.is_set()
+    assert client.lrange(LIST, 0, -1) == [b"b", b"a"]
+    assert client.exists(PAYLOAD, TRIES, LEASES) == 0
 
 
 def test_of_putting_back_a_held_item(proxy: LossyProxy, queue: ItemQueue, client: redis.Redis) -> None:

@@ -183,6 +183,15 @@ class QueueModel(RuleBasedStateMachine):
                 delivery.owner, delivery.is_due = None, refund
                 delivery.deliveries -= refund
 
+    @rule(who=st.integers(0, PROCESSES - 1), data=st.data())
+    def put_back_behind_all_others(self, who: int, data: st.DataObject) -> None:
+        process = self.processes[who]
+        for key in self._some(data):
+            goes = self._is_owner(process, key) and self.out[key].deliveries == 1
+            assert process.queue.put_back([key]) == [key] * goes
+            if goes:
+                self.waiting.append(self._end(key))
+
     @rule(who=st.integers(0, PROCESSES - 1), data=st.data(), bury=st.booleans(), records=st.integers(1, 3))
     def set_aside(self, who: int, data: st.DataObject, bury: bool, records: int) -> None:
         process = self.processes[who]
