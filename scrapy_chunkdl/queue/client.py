@@ -27,7 +27,6 @@ CLIENT_DEFAULTS: Mapping[str, Any] = {
     "protocol": 2,  # redis-py 8 opens with RESP3's HELLO, which Redis 5 does not know
     "socket_timeout": 10.0,
     "socket_connect_timeout": 5.0,
-    "health_check_interval": 30,
 }
 
 REDIS_ERRORS: tuple[type[Exception], ...] = (exceptions.RedisError, exceptions.RedisClusterException)
@@ -49,6 +48,7 @@ def make_client(settings: Mapping[Any, Any]) -> Any:
     cls = _class(given.get("redis_cls", redis.Redis))
     if not (isinstance(cls, type) and issubclass(cls, RedisCluster)):  # which has its own way to wait for a failover
         params.setdefault("retry", Retry(NoBackoff(), 1))
+        params.setdefault("retry_on_error", [exceptions.ConnectionError, exceptions.TimeoutError])  # redis-py 5 asks
     if url := settings.get("REDIS_URL") or given.get("url"):
         return cls.from_url(url, **params)
     for name in ("host", "port", "db"):

@@ -1,0 +1,35 @@
+"""The tests on every Python and on the oldest and the newest libraries. ``make test-oldest``, ``make test-all``."""
+
+from __future__ import annotations
+
+import configparser
+from pathlib import Path
+
+import nox
+
+PYTHONS = ["3.10", "3.11", "3.12", "3.13", "3.14"]
+
+nox.options.default_venv_backend = "venv"
+nox.options.error_on_missing_interpreters = False
+nox.options.reuse_existing_virtualenvs = True
+
+
+def oldest() -> list[str]:
+    """Return setup.cfg's requirements, each at the oldest version it allows."""
+    config = configparser.ConfigParser()
+    config.read(Path(__file__).parent / "setup.cfg")
+    return [line.replace(">=", "==") for line in config["options"]["install_requires"].split()]
+
+
+@nox.session(python=PYTHONS)
+def newest(session: nox.Session) -> None:
+    """The newest libraries; arguments go to pytest."""
+    session.install("--upgrade", "--upgrade-strategy", "eager", "--editable", ".[embedded,progress,test]")
+    session.run("python", "-m", "pytest", *session.posargs)
+
+
+@nox.session(python=PYTHONS[0])
+def oldest_supported(session: nox.Session) -> None:
+    """The oldest Python and libraries. aiohttp before 3.12 leaves TLS connections for the collector to close."""
+    session.install("--editable", ".[test]", *oldest())
+    session.run("python", "-m", "pytest", "-W", "ignore::pytest.PytestUnraisableExceptionWarning", *session.posargs)
