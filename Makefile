@@ -5,11 +5,15 @@ VENV = .venv
 BIN = $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint docs settings outcomes chaos clean
+.PHONY: help demo test coverage test-oldest test-all test-wheel lint docs settings outcomes chaos clean
 
 help:
 	@echo "make demo      crawl a local site and download its files, with a bundled server instead of Redis"
 	@echo "make test      run the tests"
+	@echo "make coverage  run the tests and tell which lines and branches they leave out"
+	@echo "make test-oldest  run them with the oldest Python and libraries that are supported"
+	@echo "make test-all  run them with the newest libraries on every Python there is"
+	@echo "make test-wheel  build sdist and wheel, and run the demo from the wheel in an empty environment"
 	@echo "make lint      ruff and mypy"
 	@echo "make docs      write the documentation to docs/_build"
 	@echo "make settings  bring the table of settings in README.md up to date"
@@ -29,6 +33,28 @@ demo: $(VENV)/installed
 
 test: $(VENV)/installed
 	$(BIN)/python -m pytest $(ARGS)
+
+coverage: $(VENV)/installed
+	$(BIN)/python -m coverage erase
+	$(BIN)/python -m coverage run -m pytest $(ARGS)
+	$(BIN)/python -m coverage combine -q
+	$(BIN)/python -m coverage report
+
+# pyenv shows its Pythons under their names only when it is told to.
+PYTHONS = PYENV_VERSION=$$(pyenv versions --bare 2>/dev/null | paste -sd: -)
+
+test-oldest: $(VENV)/installed
+	$(PYTHONS) $(BIN)/python -m nox -s oldest_supported -- $(ARGS)
+
+test-all: $(VENV)/installed
+	$(PYTHONS) $(BIN)/python -m nox -s newest -- $(ARGS)
+
+test-wheel: $(VENV)/installed
+	rm -rf dist $(VENV)-wheel
+	$(BIN)/python -m build -q
+	$(PYTHON) -m venv $(VENV)-wheel
+	$(VENV)-wheel/bin/python -m pip install -qq "$$(ls dist/*.whl)[embedded]"
+	$(VENV)-wheel/bin/python examples/spider_project/demo.py
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .
@@ -52,5 +78,5 @@ chaos: $(VENV)/installed
 	$(BIN)/python tests/chaos/run.py $(ARGS)
 
 clean:
-	rm -rf $(VENV) .cache docs/_build build dist *.egg-info examples/spider_project/.cache examples/spider_project/.scrapy \
+	rm -rf $(VENV) $(VENV)-wheel .nox .coverage* .cache docs/_build build dist *.egg-info examples/spider_project/.cache examples/spider_project/.scrapy \
 	    examples/spider_project/downloads examples/spider_project/items.jsonl

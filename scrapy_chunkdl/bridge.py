@@ -31,8 +31,8 @@ from scrapy_chunkdl.download import (
     Limits,
     Options,
     Progress,
-    without_userinfo,
 )
+from scrapy_chunkdl.masking import printable
 
 logger = logging.getLogger(__name__)
 
@@ -177,6 +177,16 @@ class Bridge:
     def running(self) -> int:
         """Return how many files are being downloaded right now."""
         return len(self._in_lanes)
+
+    def jobs_running(self) -> list[Job]:
+        """Return the files that are being downloaded right now, each once, the first to be wanted first."""
+        with self._lock:
+            return [run.jobs[0] for run in self._runs.values() if run in self._in_lanes and run.jobs]
+
+    def waiting(self) -> int:
+        """Return how many files wait for their turn."""
+        with self._lock:
+            return sum(map(len, self._waiting.values()))
 
     def bytes_fetched(self) -> int:
         """Return the body bytes received so far, those of running files included."""
@@ -357,9 +367,8 @@ class _Lane(threading.Thread):
         elif isinstance(error, RuntimeError) and _program_ends():
             self._finished(run, None, None)
         else:
-            logger.error(
-                "Downloading %s failed by a bug of scrapy-chunkdl", without_userinfo(run.request.url), exc_info=error
-            )
+            url = printable(run.request.url)
+            logger.error("Downloading %s failed by a bug of scrapy-chunkdl", url, exc_info=error)
             text = f"{type(error).__name__}: {error}"
             self._finished(run, None, DownloadError(text, reason="internal_error"))
 

@@ -277,7 +277,9 @@ class Config:
         False, _embedded, "The add-on starts a local server and points `REDIS_URL` at it: `True`, or its data folder."
     )
     progress: str = _setting(
-        "auto", _one_of("auto", "off"), "`auto` logs one line of progress every `LOGSTATS_INTERVAL`; `off` is silent."
+        "auto",
+        _one_of("auto", "line", "off"),
+        "`auto` shows bars on a terminal (extra `progress`), else `line`: one each `LOGSTATS_INTERVAL`; or `off`.",
     )
 
     @classmethod

@@ -163,6 +163,10 @@ class Consumer:
         """Whether this process holds items, or may claim some: the list is empty only once Redis said so."""
         return bool(self._works or self._pushing or (self._claims and not self._found_empty))
 
+    def ask_queued(self, then: Callable[[int], None]) -> None:
+        """Have ``then`` called with the number of items that wait in the list, or come back to it later."""
+        self._courier.call(self._queue.counts, lambda counts: then(counts.waiting + counts.delayed))
+
     def others_may_have_work(self) -> bool:
         """Whether another process held items when the list was looked at last: they may come back."""
         return self._held_by_all > len(self._works)

@@ -31,7 +31,7 @@ from scrapy_chunkdl.config import Config, ConfigError, attributes_of
 from scrapy_chunkdl.consumer import Consumer
 from scrapy_chunkdl.download import Limits, Options, Store
 from scrapy_chunkdl.item_download import ItemDownload
-from scrapy_chunkdl.progress import ProgressLog
+from scrapy_chunkdl.progress import ProgressReport
 from scrapy_chunkdl.queue.client import make_client
 from scrapy_chunkdl.queue.hosts import HostShares
 from scrapy_chunkdl.queue.share_keeper import ShareKeeper
@@ -205,7 +205,8 @@ class ChunkDownloader:
             if engine.is_trial(self._crawler):
                 self._consumer.stop_claiming()
             self._consumer.open()
-        self._progress = ProgressLog(self._crawler, self.config, self._bridge)
+        ask_queued = self._consumer.ask_queued if self._consumer is not None else None
+        self._progress = ProgressReport(self._crawler, self.config, self._bridge, ask_queued)
         self._ticker = engine.every(TICK, self._tick)
         logger.debug("Downloads go to %s", without_password(self.config.store))
 

@@ -20,6 +20,7 @@ from scrapy_chunkdl.attachments import Attachment
 from scrapy_chunkdl.bridge import Job
 from scrapy_chunkdl.config import Config
 from scrapy_chunkdl.download import DownloadError, FileRequest, FileResult, Permanent, Transient, without_userinfo
+from scrapy_chunkdl.masking import masked, printable
 
 logger = logging.getLogger(__name__)
 
@@ -107,7 +108,7 @@ class ItemDownload:
         try:
             folder, name = self._place(attachment)
         except ValueError as error:
-            text = f"{without_userinfo(attachment.url)} has no place: {error}"
+            text = f"{masked(attachment.url)} has no place: {error}"
             self._give_up(same_file, Permanent(text, reason="bad_path"))
             return
         request = FileRequest(
@@ -167,7 +168,7 @@ class ItemDownload:
     def _give_up(self, same_file: Sequence[Attachment], error: DownloadError) -> None:
         self._stats.inc_value("chunkdl/files/failed")
         self._stats.inc_value(f"chunkdl/failures/{error.reason}")
-        logger.warning("Gave up %s: %s", without_userinfo(same_file[0].url) or "an attachment", error)
+        logger.warning("Gave up %s: %s", printable(same_file[0].url) or "an attachment", printable(str(error)))
         outcome = {
             "status": "failed",
             "size": None,

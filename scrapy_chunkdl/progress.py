@@ -1,58 +1,119 @@
-"""One line of progress now and then, and one at the end. Reads the stats and the bridge; changes nothing."""
+"""How far the downloads are: bars on a terminal, else one line now and then, and one line at the end.
+
+Reads the stats, the bridge and the length of the list; changes nothing.
+"""
 
 from __future__ import annotations
 
 import logging
+import sys
 import time
+from collections.abc import Callable
 
 from scrapy.crawler import Crawler
 
 from scrapy_chunkdl.bridge import Bridge
 from scrapy_chunkdl.config import Config
+from scrapy_chunkdl.figures import amount
+from scrapy_chunkdl.masking import printable
+from scrapy_chunkdl.naming import name_from_url
+
+try:
+    from scrapy_chunkdl import bars
+except ModuleNotFoundError:  # without the extra "progress"
+    bars = None  # type: ignore[assignment]
 
 logger = logging.getLogger(__name__)
 
+AskQueued = Callable[[Callable[[int], None]], None]
+"""Calls its argument with the number of items that wait in Redis, soon."""
 
-class ProgressLog:
-    """Logs files, bytes and rate every LOGSTATS_INTERVAL seconds, while something moves."""
+_ASK_EVERY = 1.0
 
-    def __init__(self, crawler: Crawler, config: Config, bridge: Bridge) -> None:
+
+class ProgressReport:
+    """Tells of files, bytes and rate while something moves, and of the whole at the end."""
+
+    def __init__(self, crawler: Crawler, config: Config, bridge: Bridge, ask_queued: AskQueued | None) -> None:
         assert crawler.stats is not None
         self._stats = crawler.stats
         self._bridge = bridge
-        self._interval = crawler.settings.getfloat("LOGSTATS_INTERVAL") if config.progress == "auto" else 0.0
+        self._ask_queued = ask_queued
+        self._interval = crawler.settings.getfloat("LOGSTATS_INTERVAL") if config.progress != "off" else 0.0
         self._began_at = self._said_at = time.monotonic()
         self._said_bytes = 0
+        self._asked_at = 0.0
+        self._queued: int | None = None
+        self._bars = None
+        if config.progress == "auto" and bars is not None and bars.can_be_shown():
+            self._bars = bars.Bars()
+            self._bars.start()
+        elif config.progress == "auto" and bars is None and sys.stderr.isatty():
+            logger.debug("For bars: pip install 'scrapy-chunkdl[progress]'")
 
     def tick(self) -> None:
-        """Log a line if one is due and something happened since the last."""
+        """Draw the bars anew, or log a line if one is due and something happened since the last."""
+        if self._bars is not None:
+            self._draw(self._bars)
+            return
         now = time.monotonic()
         if not self._interval or now - self._said_at < self._interval:
             return
         fetched = self._bridge.bytes_fetched()
         if fetched != self._said_bytes or self._bridge.running():
             rate = (fetched - self._said_bytes) / (now - self._said_at)
-            logger.info("%s; %d running, %s/s", self._so_far(fetched), self._bridge.running(), _amount(rate))
+            logger.info("%s; %d running, %s/s", self._so_far(fetched), self._bridge.running(), amount(rate))
         self._said_at, self._said_bytes = now, fetched
 
     def finish(self) -> None:
-        """Log the summary of the crawl's downloads, if there were any."""
+        """Take the bars away and log the summary of the crawl's downloads, if there were any."""
+        if self._bars is not None:
+            self._bars.stop()
         fetched = self._bridge.bytes_fetched()
-        if self._interval and (fetched or self._files("failed")):
+        if (self._interval or self._bars is not None) and (fetched or self._files("failed")):
             elapsed = time.monotonic() - self._began_at
-            logger.info("Downloads: %s, %s/s over the whole crawl", self._so_far(fetched), _amount(fetched / elapsed))
+            logger.info("Downloads: %s, %s/s over the whole crawl", self._so_far(fetched), amount(fetched / elapsed))
+
+    def _draw(self, shown: bars.Bars) -> None:
+        self._ask_now_and_then()
+        jobs = self._bridge.jobs_running()
+        rows = [
+            bars.Row(
+                key=id(job),
+                name=printable(job.request.name or name_from_url(job.request.url) or job.request.url),
+                done=job.progress.done,
+                size=job.progress.size,
+            )
+            for job in jobs
+        ]
+        totals = bars.Totals(
+            done=self._files("downloaded") + self._files("uptodate"),
+            failed=self._files("failed"),
+            left=len(jobs) + self._bridge.waiting(),
+            fetched=self._bridge.bytes_fetched(),
+            retries=self._retries() + sum(sum(job.progress.retries.values()) for job in jobs),
+            queued=self._queued,
+        )
+        shown.show(totals, rows)
+
+    def _ask_now_and_then(self) -> None:
+        now = time.monotonic()
+        if self._ask_queued is not None and now - self._asked_at >= _ASK_EVERY:
+            self._asked_at = float("inf")  # not again before the answer: Redis may be away
+
+            def answered(queued: int) -> None:
+                self._queued, self._asked_at = queued, time.monotonic()
+
+            self._ask_queued(answered)
 
     def _so_far(self, fetched: int) -> str:
         done = self._files("downloaded") + self._files("uptodate")
-        return f"{done} files done, {self._files('failed')} given up, {_amount(fetched)} fetched"
+        retried = f", {retries} retries" if (retries := self._retries()) else ""
+        return f"{done} files done, {self._files('failed')} given up, {amount(fetched)} fetched{retried}"
 
     def _files(self, status: str) -> int:
         return int(self._stats.get_value(f"chunkdl/files/{status}", 0))
 
-
-def _amount(size: float) -> str:
-    for unit in ("B", "kB", "MB"):
-        if size < 1000:
-            return f"{size:.3g} {unit}"
-        size /= 1000
-    return f"{size:.2f} GB"
+    def _retries(self) -> int:
+        stats = self._stats.get_stats()
+        return sum(int(value) for name, value in stats.items() if name.startswith("chunkdl/retries/"))

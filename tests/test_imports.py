@@ -12,7 +12,8 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "scrapy_chunkdl"
 
 ROOMS = ["commands", "addon", "pipelines", "extension", "consumer", "item_download", "spider_requests", "progress"]
-ROOMS += ["engine", "bridge", "attachments", "config", "queue", "storage", "download", "naming", "masking"]
+ROOMS += ["bars", "engine", "bridge", "attachments", "config", "queue", "storage", "download"]
+ROOMS += ["naming", "masking", "figures"]
 """From the top down: a room may import from those behind it only."""
 
 FOREIGN = {
@@ -21,6 +22,8 @@ FOREIGN = {
     "storage": {"obstore", "botocore", "fsspec"},
     "naming": set(),
     "masking": set(),
+    "figures": set(),
+    "bars": {"rich"},
     "config": set(),
     "bridge": set(),
     "engine": {"scrapy", "twisted", "pydispatch"},

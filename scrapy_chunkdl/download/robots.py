@@ -12,6 +12,7 @@ from typing import Protocol
 from urllib.parse import urlsplit
 
 from scrapy_chunkdl.download.errors import DownloadError, Permanent, Transient
+from scrapy_chunkdl.masking import printable
 
 logger = logging.getLogger(__name__)
 
@@ -72,7 +73,7 @@ class Robots:
             with self._lock:
                 rules = self._parse(body)
         except DownloadError as error:
-            logger.info("No robots.txt to go by: %s", error)
+            logger.info("No robots.txt to go by: %s", printable(str(error)))
             known.set_result(None)
         except BaseException:  # this thread's loop ends, or the parser is broken: whoever waits asks again
             with self._lock:

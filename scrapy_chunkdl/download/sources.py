@@ -22,6 +22,7 @@ from scrapy_chunkdl.download.identity import host_of
 from scrapy_chunkdl.download.limits import Limits
 from scrapy_chunkdl.download.model import FileRequest, Options, Progress
 from scrapy_chunkdl.download.probe import DEAD_LINK, Remote, refusal
+from scrapy_chunkdl.masking import printable
 
 logger = logging.getLogger(__name__)
 
@@ -241,7 +242,8 @@ class Sources:
         if len(self._sources) == 1 or error.reason in _NOT_THE_SOURCES_FAULT:
             return False
         self._sources.remove(source)
-        logger.warning("Left out %s as a source of %s: %s", source.url, self._request.url, error)
+        text = f"Left out {source.url} as a source of {self._request.url}: {error}"
+        logger.warning("%s", printable(text))
         return True
 
     def distrust(self) -> None:

@@ -1,0 +1,149 @@
+"""What a person sees of a running crawl: bars on a terminal, lines elsewhere, and a summary at the end."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import re
+import struct
+import subprocess
+import sys
+import termios
+from collections.abc import Callable
+
+import pytest
+from origin import Origin
+from project import HANG, Project, attachment, item
+
+ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+
+CHATTY = """
+import asyncio
+
+import scrapy
+
+
+class FilesSpider(scrapy.Spider):
+    name = "files"
+
+    async def start(self):
+        for item in ITEMS:
+            yield item
+        for number in range(100):
+            self.logger.info("chatter %03d, %s its end", number, "x" * (2 * number))
+            await asyncio.sleep(0.01)
+"""
+
+
+class Terminal:
+    """A crawl that has a terminal of 100 columns for its output."""
+
+    def __init__(self, project: Project) -> None:
+        project.write()
+        self._ours, theirs = pty.openpty()
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 100, 0, 0))
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "scrapy", "crawl", "files"],
+            cwd=project.folder,
+            env={**os.environ, "PYTHONPATH": str(project.folder), "TERM": "xterm-256color"},
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+        )
+        os.close(theirs)
+        self.raw = ""
+
+    @property
+    def text(self) -> str:
+        """What was printed, without what moves the cursor or changes colours."""
+        return ESCAPES.sub("", self.raw)
+
+    def read_until(self, seen: Callable[[str], bool]) -> None:
+        """Read until ``seen`` holds of the text; fails where the crawl ends before."""
+        while not seen(self.text):
+            assert self._read(), f"the crawl ended before:\n{self.text}"
+
+    def read_to_its_end(self) -> None:
+        while self._read():
+            pass
+        os.close(self._ours)
+        assert self.process.wait(HANG) == 0, self.text
+
+    def _read(self) -> bool:
+        try:
+            data = os.read(self._ours, 1 << 16)
+        except OSError:  # how Linux tells that nobody has the other end open
+            return False
+        self.raw += data.decode(errors="replace")
+        return bool(data)
+
+
+def test_a_terminal_shows_each_file_and_all_of_them_and_is_left_as_it_was(project: Project, origin: Origin) -> None:
+    url = origin.url("big", 3_000_000, "hold:gate:1000000@get")
+    project.items = [item(attachment(url, "report \x1b[31m.pdf")), item(attachment(origin.url("b", 10), "b.pdf"))]
+
+    terminal = Terminal(project)
+    terminal.read_until(lambda text: re.search(r"of 3 MB", text) is not None and "1 files done, 1 to do" in text)
+    shown = terminal.raw
+    origin.release("gate")
+    terminal.read_to_its_end()
+
+    assert "report" in terminal.text
+    assert "\x1b[31m.pdf" not in terminal.raw
+    assert "items queued" in terminal.text
+    assert re.search(r"[\d.]+ [kM]?B/s", terminal.text)
+    assert "\x1b[?25l" in shown
+    assert terminal.raw.rindex("\x1b[?25h") > terminal.raw.rindex("\x1b[?25l")  # the cursor is back
+    assert "Downloads: 2 files done, 0 given up, 3 MB fetched" in terminal.text
+
+
+def test_log_lines_and_bars_do_not_tear_each_other(project: Project, origin: Origin) -> None:
+    project.spider = CHATTY
+    project.items = [item(attachment(origin.url("big", 3_000_000, "rate:2000000@get"), "big.pdf"))]
+
+    terminal = Terminal(project)
+    terminal.read_to_its_end()
+
+    assert "3 MB of 3 MB" in terminal.text or "of 3 MB" in terminal.text
+    lines = [line.rpartition("\r")[2] for line in terminal.text.replace("\r\n", "\n").split("\n")]
+    chatter = [line.partition("INFO: ")[2] for line in lines if "chatter" in line]
+    assert chatter == [f"chatter {number:03}, {'x' * (2 * number)} its end" for number in range(100)]
+
+
+def test_without_a_terminal_there_is_a_line_now_and_then(project: Project, origin: Origin) -> None:
+    project.settings["LOGSTATS_INTERVAL"] = 0.3
+    project.items = [item(attachment(origin.url("big", 3_000_000, "hold:gate:1000000@get")))]
+
+    process = project.start()
+    assert process.stdout is not None
+    assert any(re.search(r"0 files done, 0 given up, .* fetched; 1 running, ", line) for line in process.stdout)
+    origin.release("gate")
+    crawl = project.finish(process)
+
+    assert "\x1b[" not in crawl.log
+    assert "Downloads: 1 files done, 0 given up, 3 MB fetched" in crawl.log
+
+
+@pytest.mark.parametrize("choice", ["line", "off"])
+def test_bars_can_be_switched_off(project: Project, origin: Origin, choice: str) -> None:
+    project.settings["CHUNKDL_PROGRESS"] = choice
+    project.items = [item(attachment(origin.url("a", 10)))]
+
+    terminal = Terminal(project)
+    terminal.read_to_its_end()
+
+    assert "\x1b[" not in terminal.raw
+    assert ("Downloads: 1 files done" in terminal.text) is (choice == "line")
+
+
+def test_without_rich_there_is_the_line(project: Project, origin: Origin) -> None:
+    project.items = [item(attachment(origin.url("a", 10)))]
+    (project.folder / "rich").mkdir(parents=True)
+    (project.folder / "rich" / "__init__.py").write_text("raise ModuleNotFoundError('rich')")
+
+    terminal = Terminal(project)
+    terminal.read_to_its_end()
+
+    assert "\x1b[" not in terminal.raw
+    assert "Downloads: 1 files done" in terminal.text
