@@ -58,6 +58,9 @@ STUCK = 60.0
 TO_STOP = 30.0
 """Seconds a worker may take to end when asked; the grace is 1 s, the rest is for a busy machine and a Redis away."""
 
+MOST_FAILURES = 5
+"""Workers that may end with an error of their own: there is more to see in one such run than in many."""
+
 SPIDER = """
 import scrapy
 
@@ -163,6 +166,7 @@ class Chaos:
         self._project = Project(folder / "project", {**SETTINGS, "REDIS_URL": server.url}, spider=SPIDER)
         self._queue = ItemQueue(server.client(), KEY, token=FEEDER)
         self._pushes = 0
+        self._failures = 0
         self._counts = Counts(0, 0, 0, 0, 0)
 
     # --- the course of a run
@@ -171,7 +175,8 @@ class Chaos:
         """Let chaos reign, then work off what is left."""
         self._project.write()
         (self.folder / "logs").mkdir()
-        (self.folder / "more").touch()
+        for name in ("more", "evidence.jsonl"):
+            (self.folder / name).touch()
         try:
             self._reign()
             (self.folder / "calm").touch()
@@ -278,6 +283,10 @@ class Chaos:
         for worker in self.workers:
             if worker.ended is None and worker.process.poll() is not None:
                 worker.ended = time.time()
+                if worker.process.returncode > 0 and not worker.signals:
+                    self._failures += 1
+                    if self._failures == MOST_FAILURES:
+                        sys.exit(f"Workers fail by themselves:\n{worker.log.read_text(errors='replace')[-2000:]}")
             asked = [at for at, number in worker.signals if number != signal.SIGKILL]
             if worker.ended is None and worker.thaw_at is None and asked and time.time() - asked[0] > TO_STOP:
                 self.hung.append(f"worker {worker.pid} did not end when asked: see {worker.log.name}")
