@@ -11,6 +11,7 @@ import pytest
 import redis
 from origin import Origin
 from project import Project
+from s3_server import S3
 from servers import Server, any_binary
 
 # The same examples in each run, and none that fails because the machine is busy.
@@ -65,3 +66,16 @@ def project(tmp_path: Path, redis_url: str) -> Project:
     """A project that uses the Valkey server."""
     settings: dict[str, Any] = {"REDIS_URL": redis_url}
     return Project(tmp_path / "project", settings)
+
+
+@pytest.fixture(scope="session")
+def _s3() -> Iterator[S3]:
+    with S3() as server:
+        yield server
+
+
+@pytest.fixture
+def s3(_s3: S3) -> S3:
+    """An S3 server with one empty bucket."""
+    _s3.reset()
+    return _s3

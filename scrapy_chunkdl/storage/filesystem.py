@@ -120,7 +120,7 @@ def _time_of(system: Any, path: str, info: Mapping[str, Any]) -> str | None:
     try:
         time = system.modified(path)
     except (NotImplementedError, KeyError, TypeError):
-        time = None
+        time = info.get("mtime")  # SFTP, before fsspec knew
         if "modify" in info:  # FTP, by MLSD (RFC 3659 §7.5.3)
             time = datetime.strptime(info["modify"].partition(".")[0], "%Y%m%d%H%M%S")
     if not isinstance(time, datetime):

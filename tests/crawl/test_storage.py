@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,13 @@ from origin import Origin
 from origin_content import content
 from project import Project, attachment, item, paths
 from s3_server import BUCKET, S3
+from scrapy import Spider
+from scrapy.exceptions import NotConfigured
+from scrapy.utils.test import get_crawler
 
-from scrapy_chunkdl import naming
+from scrapy_chunkdl import naming, storage
+from scrapy_chunkdl.config import ConfigError
+from scrapy_chunkdl.extension import ChunkDownloader
 
 MB = 1_000_000
 BIG = 20 * MB
@@ -134,22 +140,31 @@ def test_a_bucket_that_does_not_exist_closes_the_crawl_before_the_first_item(
     assert client.llen("files:items") == 1
 
 
-def test_an_acl_that_cannot_be_set_is_refused(cloud: Project) -> None:
-    cloud.settings["FILES_STORE_S3_ACL"] = "public-read"
-
-    crawl = cloud.crawl()
-
-    assert crawl.returncode != 0
-    assert "ConfigError: CHUNKDL_STORE: FILES_STORE_S3_ACL = 'public-read'" in crawl.log
+def extension(**settings: object) -> ChunkDownloader:
+    crawler = get_crawler(Spider, {"CHUNKDL_MODE": "inline", **settings})
+    crawler.spider = Spider("files")
+    return ChunkDownloader.from_crawler(crawler)
 
 
-def test_a_missing_library_is_named_with_the_line_that_installs_it(project: Project) -> None:
-    project.settings["CHUNKDL_STORE"] = "s3://bucket"
-    project.spider = 'import sys\nsys.modules["obstore"] = None\n' + project.spider
+def test_an_acl_that_cannot_be_set_is_refused_before_the_crawl_begins() -> None:
+    with pytest.raises(ConfigError, match="CHUNKDL_STORE: FILES_STORE_S3_ACL = 'public-read'"):
+        extension(CHUNKDL_STORE="s3://bucket", FILES_STORE_S3_ACL="public-read")
 
-    crawl = project.crawl()
 
-    assert "pip install 'scrapy-chunkdl[s3]'" in crawl.log
+@pytest.mark.parametrize(
+    ("store", "library", "extra"),
+    [("s3://b", "obstore", "s3"), ("gs://b", "obstore", "cloud"), ("ftp://h", "fsspec", "fsspec")],
+)
+def test_a_missing_library_is_named_with_the_line_that_installs_it(
+    monkeypatch: pytest.MonkeyPatch, store: str, library: str, extra: str
+) -> None:
+    monkeypatch.setitem(sys.modules, library, None)
+    for module in ("cloud", "filesystem"):
+        monkeypatch.delitem(sys.modules, f"scrapy_chunkdl.storage.{module}", raising=False)
+        monkeypatch.delattr(storage, module, raising=False)
+
+    with pytest.raises(NotConfigured, match=rf"CHUNKDL_STORE: .*{library}: pip install 'scrapy-chunkdl\[{extra}\]'"):
+        extension(CHUNKDL_STORE=store)
 
 
 def test_a_store_of_ones_own_is_named_by_its_scheme(project: Project, origin: Origin) -> None:
