@@ -226,8 +226,8 @@ class ChunkDownloader:
             self._bridge.stop()
         if self._keeper is not None:
             self._keeper.stop()
-            if self._store is not None:
-                _remove_empty_folders(self._root)
+        if self._store is not None:
+            _remove_empty_folders(self._root)
 
     def _tick(self) -> None:
         assert self._hold is not None
