@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 import redis
-from servers import Server, binary_of, free_port
+from servers import Server, binary_of, free_port, wait_for
 
 from scrapy_chunkdl.queue.client import REDIS_ERRORS, check_policy, describe, explain, make_client
 
@@ -141,6 +143,29 @@ def test_a_server_too_old_for_protocol_3_is_explained(own_server: Server) -> Non
     client = redis.Redis.from_url(own_server.url, protocol=3)
 
     assert "set protocol 2" in refusal(client.ping)
+
+
+@pytest.mark.parametrize("kind", ["valkey", "redis7"])
+def test_a_server_that_still_loads_is_explained(kind: str) -> None:
+    slow = ("--key-load-delay", "20000", "--loading-process-events-interval-bytes", "1024")
+    with Server(binary_of(kind), *slow) as server:
+        with server.client() as client:
+            for n in range(50):
+                client.set(str(n), os.urandom(2048))
+            client.bgrewriteaof()
+            wait_for(lambda: not client.info("persistence")["aof_rewrite_in_progress"], "the rewrite does not end")
+        server.kill()
+        starting = threading.Thread(target=server.start)
+        starting.start()
+        said = set()
+        while "Redis is still loading its data." not in said:
+            assert starting.is_alive(), said
+            try:
+                with make_client({"REDIS_URL": server.url}) as client:
+                    client.ping()
+            except REDIS_ERRORS as error:
+                said.add(explain(error))
+        starting.join()
 
 
 def test_a_policy_that_may_drop_items_is_told(own_server: Server) -> None:

@@ -276,6 +276,40 @@ def test_a_buried_item_is_kept_byte_for_byte_with_the_reason(new_queue: NewQueue
     assert keys(client) == {DEAD, FAILED}
 
 
+@pytest.mark.parametrize(
+    ("ending", "left"),
+    [
+        (lambda queue, _: queue.ack([("p:1", None)]), set()),
+        (lambda queue, _: queue.hold("p:1", [{"url": "u"}]), {FAILED}),
+        (lambda queue, _: queue.bury("p:1", {"reason": "x"}), {DEAD, FAILED}),
+        (lambda queue, _: (queue.fail("p:1", [{"url": "u"}]), queue.ack([("p:1", None)])), {FAILED}),
+        (lambda queue, _: (queue.retry("p:1", 0), queue.claim(1, "q"), queue.ack([("q:1", None)])), set()),
+        (lambda queue, _: (queue.release(["p:1"]), queue.claim(1, "q"), queue.ack([("q:1", None)])), set()),
+        (lambda queue, _: (queue.put_back(["p:1"]), queue.claim(1, "q"), queue.ack([("q:1", None)])), set()),
+        (lambda queue, other: (other.claim(1, "q"), queue.ack([("p:1", None)]), other.ack([("q:1", None)])), set()),
+        (lambda queue, other: [other.claim(1, prefix) for prefix in "qrs"], {DEAD}),
+    ],
+    ids=["ack", "hold", "bury", "fail", "retry", "release", "put back", "lost lease", "never acknowledged"],
+)
+def test_no_derived_key_is_left_when_the_work_is_done(
+    new_queue: NewQueue, client: redis.Redis, ending: Callable[[ItemQueue, ItemQueue], object], left: set[str]
+) -> None:
+    client.rpush(LIST, "1")
+    queue, other = new_queue(lease=0.001, max_deliveries=3), new_queue(lease=0.001, max_deliveries=3)
+    take(queue, 1, "p")
+    ends = client.zscore(LEASES, "p:1") or 0
+    while client.time()[0] * 1000 + client.time()[1] / 1000 <= ends + 1:
+        pass
+
+    ending(queue, other)
+    while client.zcard(LEASES):  # what was claimed last runs out as well
+        other.claim(1, uuid.uuid4().hex)
+    queue.forget()
+    other.forget()
+
+    assert {key.decode() for key in client.keys("*")} == left
+
+
 def test_a_push_sent_again_is_made_once(new_queue: NewQueue, client: redis.Redis) -> None:
     queue, other = new_queue(), new_queue()
 
@@ -348,12 +382,20 @@ def test_the_clock_of_the_claimer_does_not_matter(
     client.rpush(LIST, "a")
     for clock in ("time", "monotonic"):
         monkeypatch.setattr(time, clock, lambda: 4e9)
+    queue = new_queue(lease=60)
 
-    [claimed] = take(new_queue(lease=60), 1, "p")
+    def ends_in(key: str) -> float:
+        return (client.zscore(key, "p:1") or 0) / 1000 - client.time()[0]
 
-    ends = client.zscore(LEASES, claimed.id)
-    assert ends is not None
-    assert ends / 1000 - client.time()[0] <= 61
+    take(queue, 1, "p")
+    assert 58 < ends_in(LEASES) <= 61
+    expire(client)
+    assert queue.renew(["p:1"]) == []
+    assert 58 < ends_in(LEASES) <= 61
+    [lease] = queue.snapshot().leases
+    assert 58 < lease.runs_out_in <= 60
+    assert queue.retry("p:1", 600)
+    assert 598 < ends_in(DELAYED) <= 601
 
 
 def test_leases_tell_who_holds_what_since_when(new_queue: NewQueue, client: redis.Redis) -> None:
