@@ -87,7 +87,8 @@ def run(process: Any, spider: str, arguments: dict[str, Any], *, until_empty: bo
     crawler.signals.connect(spider_closed, signals.spider_closed)
     process.crawl(crawler, **arguments)
     process.start()
-    return int(process.bootstrap_failed or any(reason.startswith("chunkdl_") for reason in reasons))
+    failed = not reasons or any(reason.startswith("chunkdl_") for reason in reasons)  # none: it was never opened
+    return int(process.bootstrap_failed or failed)
 
 
 def _refuse_if_nothing_waits(crawler: Crawler, arguments: Mapping[str, Any]) -> None:
