@@ -1,14 +1,15 @@
-"""A Redis that does not serve us at start: each state has its own sentence, and the crawl closes and loses nothing."""
+"""A Redis that refuses, or fails over to another: each state has its own sentence, and nothing is lost."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 import redis
 from origin import Origin
 from project import Project, attachment, item
-from servers import Server, any_binary, free_port
+from servers import Server, Watched, any_binary, free_port
 
 
 @pytest.fixture
@@ -74,3 +75,31 @@ def test_out_of_memory_is_waited_for(project: Project, own_server: Server, origi
 
         assert crawl.stats["chunkdl/items/finished"] == len(project.scraped()) == 1
         assert client.keys("*") == []
+
+
+def test_a_crawl_goes_on_with_the_new_primary_after_a_failover(tmp_path: Path, origin: Origin) -> None:
+    with Watched() as watched:
+        params = {
+            "redis_cls": "scrapy_chunkdl.queue.client.sentinel_primary",
+            "sentinels": [("127.0.0.1", watched.sentinel.port)],
+            "service_name": watched.NAME,
+        }
+        project = Project(tmp_path / "project", {"REDIS_PARAMS": params})
+        project.items = [item(attachment(origin.url(f"{n}", 5000, "hold:gate:1000@get")), n=n) for n in range(3)]
+        begun = [origin.when(f"{n}", lambda stats: stats.sent >= 1000) for n in range(3)]
+
+        process = project.start()
+        for future in begun:
+            future.result(60)
+        with watched.primary.client() as client:
+            assert client.wait(1, 5000) == 1
+        watched.primary.kill()
+        origin.release("gate")
+        crawl = project.finish(process)
+
+        assert sorted(found["n"] for found in project.scraped()) == [0, 1, 2]
+        assert crawl.stats["chunkdl/items/finished"] == 3
+        assert crawl.log.count("Waiting for it") == crawl.log.count("Redis is back") == 1
+        with watched.replica.client() as look:
+            assert look.info("replication")["role"] == "master"
+            assert look.keys("*") == []
