@@ -5,6 +5,7 @@ import scrapy_chunkdl
 project = "scrapy-chunkdl"
 version = release = scrapy_chunkdl.__version__
 extensions = ["myst_parser"]
+myst_enable_extensions = ["deflist"]
 html_theme = "furo"
 html_title = f"scrapy-chunkdl {release}"
 exclude_patterns = ["_build"]
