@@ -1,0 +1,1 @@
+"""Speed and memory side by side with aria2, curl and Scrapy's own FilesPipeline. ``python -m bench`` runs it."""

@@ -1,0 +1,371 @@
+"""What is measured: for each case its contestants, and the figures to reach. A run with wrong bytes does not count."""
+
+from __future__ import annotations
+
+import filecmp
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bench import projects
+from bench.run import Run, Wrong, python, run
+from bench.servers import Hit, Nginx, shaped
+
+GIB, MIB, KIB = 1 << 30, 1 << 20, 1 << 10
+FETCH = Path(__file__).parent / "fetch.py"
+
+
+@dataclass(frozen=True)
+class Goal:
+    """``metric`` of ``contestant``, divided by that of ``peer`` (or by ``ideal``), is to be at most ``limit``.
+
+    Where there is neither, the metric itself is. ``least``: at least.
+    """
+
+    contestant: str
+    metric: str
+    limit: float
+    peer: str = ""
+    ideal: float = 0.0
+    least: bool = False
+
+
+@dataclass
+class Case:
+    """Contestants by name, each called once for each pair, in turn. ``pairs`` 0: as many as asked for."""
+
+    number: int
+    title: str
+    contestants: dict[str, Callable[[int], Run]]
+    goals: list[Goal]
+    pairs: int = 0
+    needs: tuple[str, ...] = ()
+    note: str = ""
+
+
+@dataclass
+class Place:
+    """Where the runs happen: a folder in memory, one on disk, and the servers."""
+
+    memory: Path
+    disk: Path
+    nginx: Nginx
+    origin: str
+    redis: str
+    small: list[str] = field(default_factory=list)
+
+    def empty(self, name: str, *, on_disk: bool = False) -> Path:
+        """Return an empty folder."""
+        folder = (self.disk if on_disk else self.memory) / name
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        return folder
+
+
+def _same(path: Path, source: Path) -> None:
+    if not path.exists() or not filecmp.cmp(path, source, shallow=False):
+        raise Wrong(f"{path.name} is not what the server has")
+
+
+def _all_same(store: Path, sources: dict[str, Path]) -> None:
+    found = {path.name: path for path in store.rglob("*") if path.is_file()}
+    for name, source in sources.items():
+        if name not in found:
+            raise Wrong(f"{name} is missing")
+        _same(found[name], source)
+
+
+def _fetch(place: Place, url: str, *more: str) -> tuple[Run, Path]:
+    folder = place.empty("out")
+    done = run(python(FETCH, "--url", url, "--folder", folder, *more))
+    done.more |= json.loads(done.output.splitlines()[-1])
+    return done, folder / url.partition("?")[0].rpartition("/")[2]
+
+
+def _aria2(place: Place, url: str, *more: str) -> tuple[Run, Path]:
+    folder = place.empty("out")
+    command = ["aria2c", "-q", "-x16", "-s16", "-k1M", *more, "-d", folder, "-o", "file", url]
+    return run(command), folder / "file"
+
+
+def _curl(place: Place, url: str, *more: str) -> tuple[Run, Path]:
+    folder = place.empty("out")
+    return run(["curl", "-s", *more, "-o", folder / "file", url]), folder / "file"
+
+
+def one_big_file(place: Place, *, tls: bool, size: int) -> Case:
+    """1 and 2."""
+    source = place.nginx.root / "big.bin"
+    if not source.exists():
+        place.nginx.file("big.bin", size)
+    url = place.nginx.url("big.bin", tls=tls)
+    ca = str(place.nginx.ca)
+
+    def checked(outcome: tuple[Run, Path]) -> Run:
+        done, path = outcome
+        _same(path, source)
+        return done
+
+    goals = [("wall", 1.0 if tls else 0.75), ("cpu", 1.2 if tls else 0.8)]
+    return Case(
+        2 if tls else 1,
+        f"one file of {size / GIB:g} GiB {'over TLS ' if tls else ''}from nginx to memory, 16 connections",
+        {
+            "ours": lambda _: checked(_fetch(place, url, *(("--ca", ca) if tls else ()))),
+            "aria2": lambda _: checked(_aria2(place, url, *((f"--ca-certificate={ca}",) if tls else ()))),
+            "curl (1 connection)": lambda _: checked(_curl(place, url, *(("--cacert", ca) if tls else ()))),
+        },
+        [Goal("ours", metric, limit, peer="aria2") for metric, limit in goals],
+        needs=("nginx", "aria2c"),
+    )
+
+
+def memory(place: Place, *, big: int) -> Case:
+    """3."""
+    place.nginx.file("one.bin", GIB, random=False)
+    place.nginx.file("more.bin", big, random=False)
+
+    def crawl(name: str, contestant: Callable[[Path, list[object], Path], Run]) -> Run:
+        store = place.empty("store", on_disk=True)
+        done = contestant(place.empty("project"), [projects.item([place.nginx.url(name)])], store)
+        sizes = [path.stat().st_size for path in store.rglob("*") if path.is_file()]
+        if sizes != [(place.nginx.root / name).stat().st_size]:
+            raise Wrong(f"files of {sizes} bytes")
+        shutil.rmtree(store)
+        return done
+
+    def ours(project: Path, items: list[object], store: Path) -> Run:
+        return projects.ours(project, place.redis, items, store)
+
+    return Case(
+        3,
+        f"peak memory of a whole crawl, 1 GiB and {big / GIB:g} GiB",
+        {
+            "ours, 1 GiB": lambda _: crawl("one.bin", ours),
+            "ours, more": lambda _: crawl("more.bin", ours),
+            "FilesPipeline, 1 GiB": lambda _: crawl("one.bin", projects.files_pipeline),
+        },
+        [
+            Goal("ours, 1 GiB", "memory", 150e6),
+            Goal("ours, more", "memory", 150e6),
+            Goal("ours, more", "memory", 1.1, peer="ours, 1 GiB"),
+        ],
+        pairs=1,
+        needs=("nginx",),
+    )
+
+
+def _phase(hits: list[Hit]) -> float:
+    """Seconds from the first request to the end of the last."""
+    return max(hit.ended for hit in hits) - min(hit.began for hit in hits)
+
+
+def small_files(place: Place, *, number: int) -> Case:
+    """4."""
+    sources = {f"s{n}.bin": place.nginx.file(f"small/s{n}.bin", 64 * KIB) for n in range(number)}
+    urls = [place.nginx.url(f"small/{name}") for name in sources]
+    items = [projects.item([url]) for url in urls]
+
+    def measured(contestant: Callable[[Path, Path], Run], *, by_name: bool = True) -> Run:
+        store = place.empty("store")
+        place.nginx.hits()
+        done = contestant(place.empty("project"), store)
+        phase = _phase(place.nginx.hits())
+        if by_name:
+            _all_same(store, sources)
+        elif sum(1 for path in store.rglob("*") if path.is_file()) != number:
+            raise Wrong("files are missing")
+        done.more |= {"phase": phase, "rate": number / phase, "cpu per file": done.cpu / number}
+        return done
+
+    def ours(probe: str) -> Callable[[int], Run]:
+        settings = {"CHUNKDL_PROBE": probe, "CHUNKDL_CONCURRENT_CHUNKS_PER_HOST": 32}
+        return lambda _: measured(lambda project, store: projects.ours(project, place.redis, items, store, **settings))
+
+    def aria2(project: Path, store: Path) -> Run:
+        (project / "urls").write_text("\n".join(urls))
+        return run(["aria2c", "-q", "-j32", "-i", project / "urls", "-d", store])
+
+    return Case(
+        4,
+        f"{number} files of 64 KiB through the queue, a whole crawl",
+        {
+            "ours, HEAD": ours("head"),
+            "ours, range": ours("range"),
+            "FilesPipeline": lambda _: measured(
+                lambda project, store: projects.files_pipeline(project, items, store), by_name=False
+            ),
+            "aria2": lambda _: measured(aria2),
+        },
+        [
+            Goal("ours, HEAD", "rate", 3, peer="FilesPipeline", least=True),
+            Goal("ours, range", "rate", 5, peer="FilesPipeline", least=True),
+            Goal("ours, HEAD", "cpu per file", 0.4, peer="FilesPipeline"),
+            Goal("ours, range", "cpu per file", 0.4, peer="FilesPipeline"),
+            Goal("ours, range", "phase", 2, peer="aria2"),
+        ],
+        needs=("nginx", "aria2c"),
+        note="phase: seconds from the first request to the end of the last, rate: files per second in it",
+    )
+
+
+def shaped_file(place: Place, number: int, title: str, faults: str, limit: float) -> Case:
+    """5 and 6."""
+    size, rate = 64 * MIB, 2_000_000
+    ideal = size / 16 / rate
+
+    def checked(outcome: tuple[Run, Path]) -> Run:
+        done, path = outcome
+        if path.stat().st_size != size:
+            raise Wrong(f"{path.stat().st_size} bytes")
+        return done
+
+    def url(seed: int) -> str:
+        return shaped(place.origin, f"{number}-{seed}.bin", size, f"delay:0.05;{faults}rate:{rate}", seed)
+
+    return Case(
+        number,
+        title,
+        {
+            "ours": lambda seed: checked(_fetch(place, url(seed))),
+            "aria2": lambda seed: checked(_aria2(place, url(seed))),
+        },
+        [Goal("ours", "fetch", limit, ideal=ideal), Goal("ours", "twice", 0.05)],
+        needs=("aria2c",),
+        note=f"ideal: {ideal:.2f} s; fetch: seconds without the start of the interpreter, HEAD included",
+    )
+
+
+def many_hosts(place: Place) -> Case:
+    """7."""
+    fast = [(f"127.0.0.{n}", k) for n in range(2, 47) for k in range(8)]
+    slow = [(f"127.0.1.{n}", k) for n in range(2, 7) for k in range(8)]
+    sources = [place.nginx.file(f"hosts/h{k}.bin", MIB) for k in range(8)]
+
+    def crawl(hosts: list[tuple[str, int]]) -> Run:
+        items = [projects.item([place.nginx.url(f"hosts/{sources[k].name}", host=host)]) for host, k in hosts]
+        place.nginx.hits()
+        done = projects.ours(place.empty("project"), place.redis, items, place.empty("store"))
+        of_fast = [hit for hit in place.nginx.hits() if hit.host.startswith("127.0.0.")]
+        done.more["fast hosts"] = _phase(of_fast)
+        return done
+
+    together = [entry for n in range(8) for entry in (*fast[n::8], *slow[n::8])]
+    return Case(
+        7,
+        "50 hosts, 5 of them 100 times slower",
+        {"with the slow ones": lambda _: crawl(together), "without": lambda _: crawl(fast)},
+        [Goal("with the slow ones", "fast hosts", 1.1, peer="without")],
+        needs=("nginx",),
+        note="fast hosts: seconds from the first request to them to the end of the last",
+    )
+
+
+def connections(place: Place, *, number: int) -> Case:
+    """8."""
+    sources = {f"s{n}.bin": place.nginx.root / "small" / f"s{n}.bin" for n in range(number)}
+    for name, path in sources.items():
+        if not path.exists():
+            place.nginx.file(f"small/{name}", 64 * KIB)
+
+    def fetch(tls: bool) -> Run:
+        project = place.empty("project")
+        (project / "urls").write_text("\n".join(place.nginx.url(f"small/{name}", tls=tls) for name in sources))
+        store = place.empty("store")
+        place.nginx.hits()
+        more = ("--ca", str(place.nginx.ca)) if tls else ()
+        done = run(python(FETCH, "--urls", project / "urls", "--folder", store, "--files", "32", *more))
+        hits = place.nginx.hits()
+        _all_same(store, sources)
+        opened = {hit.connection: hit.resumed for hit in reversed(hits)}
+        done.more |= json.loads(done.output.splitlines()[-1])
+        done.more["reused"] = 1 - len(opened) / len(hits)
+        done.more["resumed"] = sum(opened.values()) / max(1, len(opened) - 1)
+        return done
+
+    return Case(
+        8,
+        f"connections, {number} files of 64 KiB",
+        {"plain": lambda _: fetch(False), "TLS": lambda _: fetch(True)},
+        [
+            Goal("plain", "reused", 0.95, least=True),
+            Goal("TLS", "reused", 0.95, least=True),
+            Goal("TLS", "resolved", 1),
+        ],
+        pairs=1,
+        needs=("nginx",),
+        note="reused: share of requests on a connection that was open; resolved: questions for the host's address; "
+        "resumed: share of TLS sessions resumed, of those after the first",
+    )
+
+
+def scheduling_delay(place: Place) -> Case:
+    """9."""
+    for n in range(16):
+        place.nginx.file(f"medium/m{n}.bin", 64 * MIB)
+    items = [projects.item([place.nginx.url(f"medium/m{n}.bin")]) for n in range(16)]
+    late = {"EXTENSIONS": {"probe.delay.SchedulingDelay": 1}}
+
+    def ours(_: int) -> Run:
+        return projects.ours(place.empty("project"), place.redis, items, place.empty("store"), **late)
+
+    def inline(_: int) -> Run:
+        project = place.empty("project")
+        done = projects.in_the_reactors_loop(project, items, **late)
+        shutil.rmtree(project / "store")
+        return done
+
+    return Case(
+        9,
+        "how late the reactor's loop comes while 1 GiB is downloaded, in ms",
+        {"ours": ours, "in the reactor's loop": inline},
+        [Goal("ours", "p99", 50)],
+        needs=("nginx",),
+        note="a timer every 10 ms; p50, p99 and longest delay in ms",
+    )
+
+
+def threads(place: Place) -> Case:
+    """10."""
+    for n in range(16):
+        if not (place.nginx.root / f"medium/m{n}.bin").exists():
+            place.nginx.file(f"medium/m{n}.bin", 64 * MIB)
+    items = [projects.item([place.nginx.url(f"medium/m{n}.bin")]) for n in range(16)]
+
+    def ours(number: int) -> Callable[[int], Run]:
+        def crawl(_: int) -> Run:
+            place.nginx.hits()
+            settings = {"CHUNKDL_THREADS": number, "CHUNKDL_CONCURRENT_CHUNKS_PER_HOST": 32}
+            done = projects.ours(place.empty("project"), place.redis, items, place.empty("store"), **settings)
+            done.more["MB/s"] = GIB / 1e6 / _phase(place.nginx.hits())
+            return done
+
+        return crawl
+
+    return Case(
+        10,
+        "CHUNKDL_THREADS, 16 files of 64 MiB",
+        {f"{number} thread{'s' * (number > 1)}": ours(number) for number in (1, 2, 4)},
+        [],
+        needs=("nginx",),
+    )
+
+
+def all_cases(place: Place, *, quick: bool) -> Iterator[tuple[int, Callable[[], Case]]]:
+    """Yield the number of each case and what makes it; making one makes its files."""
+    small = 200 if quick else 2000
+    big = GIB // 8 if quick else GIB
+    slow, stall = "rate:60000@get@5%;", "stall:0.3@get@3%;"
+    yield 1, lambda: one_big_file(place, tls=False, size=big)
+    yield 2, lambda: one_big_file(place, tls=True, size=big)
+    yield 3, lambda: memory(place, big=(2 if quick else 10) * GIB)
+    yield 4, lambda: small_files(place, number=small)
+    yield 5, lambda: shaped_file(place, 5, "64 MiB at 2 MB/s per connection, 50 ms to the first byte", "", 1.08)
+    yield 6, lambda: shaped_file(place, 6, "the same, 5 % of responses at 60 KB/s", slow, 1.3)
+    yield 6, lambda: shaped_file(place, 6, "the same, 3 % of responses stall for ever", stall, 1.5)
+    yield 7, lambda: many_hosts(place)
+    yield 8, lambda: connections(place, number=small)
+    yield 9, lambda: scheduling_delay(place)
+    yield 10, lambda: threads(place)
