@@ -5,7 +5,7 @@ VENV = .venv
 BIN = $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test coverage test-oldest test-all test-wheel lint docs settings outcomes chaos clean
+.PHONY: help demo test coverage test-oldest test-all test-wheel lint docs settings bench outcomes chaos clean
 
 help:
 	@echo "make demo      crawl a local site and download its files, with a bundled server instead of Redis"
@@ -17,6 +17,7 @@ help:
 	@echo "make lint      ruff and mypy"
 	@echo "make docs      write the documentation to docs/_build"
 	@echo "make settings  bring the table of settings in README.md up to date"
+	@echo "make bench     measure speed and memory side by side with aria2, curl and FilesPipeline"
 	@echo "make outcomes  run the same troubles against aria2 and curl, side by side"
 	@echo "make chaos     hurt workers, server and Redis for some minutes, then see that nothing is lost or wrong"
 	@echo "make clean     remove what the others made"
@@ -70,6 +71,13 @@ docs: $(VENV)/docs-installed
 
 settings: $(VENV)/installed
 	$(BIN)/python docs/settings_table.py
+
+$(VENV)/bench-installed: $(VENV)/installed
+	$(BIN)/python -m pip install -qq --editable '.[bench]'
+	@touch $@
+
+bench: $(VENV)/bench-installed
+	cd benchmarks && ../$(BIN)/python -m bench --keep $(ARGS)
 
 outcomes: $(VENV)/installed
 	$(BIN)/python benchmarks/outcomes.py
