@@ -13,6 +13,9 @@ from itemadapter import ItemAdapter
 
 from scrapy_chunkdl.config import Config
 
+_Place = tuple[Any, Any]
+"""Where a bare URL stands: a list and an index, or the fields of an item and the name of one."""
+
 
 @dataclass(slots=True)
 class Attachment:
@@ -30,28 +33,33 @@ class Attachment:
     cookiejar: Hashable = None
     problem: str | None = None
     _fields: ItemAdapter | None = None
-    _bare_url_at: tuple[MutableSequence[Any], int] | None = None
+    _bare_url_at: _Place | None = None
 
     def write_back(self, config: Config, path: str, result: Mapping[str, Any]) -> None:
         """Fill in the path (empty for a file given up) and, where a field is set for it, the result.
 
-        An attachment that is only a URL becomes a dict of URL and path. Raises ValueError for an item whose type has no
-        such field, or does not let it be set.
+        An attachment that is only a URL becomes a dict of URL and path, unless CHUNKDL_FILES_FIELD says where results
+        go. Raises ValueError for an item whose type has no such field, or does not let it be set.
         """
-        if self._bare_url_at is not None:
+        if self._bare_url_at is not None and config.files_field is None:
             place, index = self._bare_url_at
-            place[index] = {config.url_field: self.url}
-            self._fields = ItemAdapter(place[index])
+            fields = {config.url_field: place[index]}
+            _set(place, index, fields, "the place of a URL")
+            self._fields = ItemAdapter(fields)
             self._bare_url_at = None
         if self._fields is None:
             return
         written = {config.path_field: path, **({config.result_field: dict(result)} if config.result_field else {})}
         for name, value in written.items():
-            try:
-                self._fields[name] = value
-            except (KeyError, AttributeError, TypeError, ValueError) as error:  # each item type has its own
-                kind = type(self._fields.item).__qualname__
-                raise ValueError(f"{name} cannot be written into an attachment of type {kind}: {error}") from error
+            _set(self._fields, name, value)
+
+
+def _set(place: Any, name: Any, value: object, what: str = "an attachment") -> None:
+    try:
+        place[name] = value
+    except (KeyError, AttributeError, TypeError, ValueError) as error:  # each item type has its own
+        kind = type(place.item if isinstance(place, ItemAdapter) else place).__qualname__
+        raise ValueError(f"{name} cannot be written into {what} of type {kind}: {error}") from error
 
 
 def is_item(item: object) -> bool:
@@ -66,15 +74,20 @@ def find(item: object, config: Config) -> list[Attachment]:
     ]
 
 
-def _walk(
-    node: Any, path: list[str], config: Config, place: tuple[MutableSequence[Any], int] | None
-) -> Iterator[Attachment]:
-    if isinstance(node, MutableSequence):
+def write_files(item: object, config: Config, files: list[dict[str, Any]]) -> None:
+    """Fill CHUNKDL_FILES_FIELD of an item. Raises ValueError for an item whose type has no such field."""
+    if config.files_field is not None:
+        _set(ItemAdapter(item), config.files_field, files, "an item")
+
+
+def _walk(node: Any, path: list[str], config: Config, place: _Place | None) -> Iterator[Attachment]:
+    if isinstance(node, (MutableSequence, tuple)):
         for index, child in enumerate(node):
             yield from _walk(child, path, config, (node, index))
     elif path:
         if ItemAdapter.is_item(node):
-            yield from _walk(ItemAdapter(node).get(path[0]), path[1:], config, None)
+            fields = ItemAdapter(node)
+            yield from _walk(fields.get(path[0]), path[1:], config, (fields, path[0]))
     elif isinstance(node, str) and place is not None:
         yield _checked(Attachment(url=node, _bare_url_at=place), config)
     elif ItemAdapter.is_item(node):

@@ -135,6 +135,13 @@ def _paths(value: Any) -> tuple[str, ...]:
     return tuple(paths)
 
 
+def _classes(value: Any) -> tuple[Any, ...]:
+    classes = _list(value or [])
+    if not all(isinstance(entry, (type, str)) for entry in classes):
+        raise ValueError('a list of classes, or of their dotted paths such as "project.items.Report"')
+    return tuple(classes)
+
+
 def _certificate(value: Any) -> tuple[str, ...]:
     paths = _list(value or [])
     if len(paths) > 2 or not all(isinstance(path, str) for path in paths):
@@ -260,6 +267,12 @@ class Config:
     filename_field: str = _setting("filename", _text, "Field that holds the name the file should get.")
     result_field: str | None = _setting(
         None, _optional_text, "If set, a field for a dict of status, size, checksum, etag, elapsed and error."
+    )
+    files_field: str | None = _setting(
+        None, _optional_text, "If set, a field of the item for what FilesPipeline puts into `files`."
+    )
+    item_classes: tuple[Any, ...] = _setting(
+        (), _classes, "Item classes that come out of Redis as such, besides those the spider's module imports."
     )
     lease: float = _setting(60.0, _seconds, "Seconds until a claimed item of a silent process is claimed by another.")
     max_deliveries: int = _setting(5, _integer(1), "Claims without an ack after which an item goes to `:dead`.")

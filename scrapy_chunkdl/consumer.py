@@ -9,7 +9,6 @@ in between ends it where it is: another process has the item now.
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import socket
@@ -21,13 +20,14 @@ from typing import Any
 
 from scrapy import signals
 from scrapy.crawler import Crawler
-from scrapy.utils.serialize import ScrapyJSONEncoder
 from twisted.internet.defer import Deferred, succeed
 
 from scrapy_chunkdl import __version__, attachments, engine
+from scrapy_chunkdl import signals as our_signals
 from scrapy_chunkdl.bridge import Bridge, Deliver
 from scrapy_chunkdl.config import Config
 from scrapy_chunkdl.item_download import ItemDownload
+from scrapy_chunkdl.item_types import ItemTypes, plain_json
 from scrapy_chunkdl.queue.client import check_policy, make_client
 from scrapy_chunkdl.queue.courier import Courier
 from scrapy_chunkdl.queue.heartbeat import Heartbeat
@@ -44,9 +44,6 @@ LOOK_EVERY = 1.0
 def _warn(text: str | None) -> None:
     if text is not None:
         logger.warning("%s", text)
-
-
-_encode = ScrapyJSONEncoder(ensure_ascii=False).encode
 
 
 @dataclass(slots=True, eq=False)
@@ -80,6 +77,8 @@ class Consumer:
         bridge: Bridge,
         deliver: Deliver,
         *,
+        item_types: ItemTypes,
+        announce: Callable[..., None],
         new_download: Callable[..., ItemDownload],
         wake: Callable[[], None],
     ) -> None:
@@ -89,6 +88,8 @@ class Consumer:
         self._key = items_key
         self._bridge = bridge
         self._deliver = deliver
+        self._item_types = item_types
+        self._announce = announce
         self._new_download = new_download
         self._wake = wake
         self._stats = crawler.stats
@@ -135,7 +136,7 @@ class Consumer:
         """Append a scraped item to the list. Fires when Redis has it; fails with ValueError if it is no JSON."""
         fired: Deferred[None] = Deferred()
         try:
-            payload = _encode(item).encode()
+            payload = self._item_types.write(item)
         except (TypeError, ValueError) as error:
             raise ValueError(f"The item cannot wait in Redis, it cannot be written as JSON: {error}") from error
 
@@ -305,21 +306,24 @@ class Consumer:
                 self._wake()
 
     def _begin(self, work: _Work) -> bool:
-        """Read the item and plan its files; False if it makes no sense and was buried."""
+        """Read the item and plan its files; False if it makes no sense and was buried, or a hook failed."""
         try:
-            work.item = json.loads(work.claimed.payload)
+            work.item = self._item_types.read(work.claimed.payload)
         except ValueError as error:
             self._bury(work, f"not JSON: {error}")
             return False
-        if not isinstance(work.item, dict):
+        if not attachments.is_item(work.item):
             self._bury(work, f"not a JSON object but {type(work.item).__name__}")
             return False
-        work.download = self._new_download(
-            work.item,
-            attachments.find(work.item, self._config),
-            on_done=lambda download: self._downloaded(work, download),
-            may_publish=work.is_ours,
-        )
+        self._announce(our_signals.item_claimed, item=work.item)
+        try:
+            work.download = self._new_download(
+                work.item, on_done=lambda download: self._downloaded(work, download), may_publish=work.is_ours
+            )
+        except Exception as error:  # of get_media_requests, which is the project's
+            logger.error("The files of an item of %s cannot be asked for: %r", self._key, error, exc_info=error)
+            self._retry(work, "before its downloads")
+            return False
         return True
 
     # --- the way of one item
@@ -330,6 +334,8 @@ class Consumer:
             self._drop_lost(work)
         elif download.cancelled or not work.is_ours():
             self._release(work)
+        elif download.unwritable is not None:
+            self._bury(work, f"an item that cannot take its results: {download.unwritable}")
         elif download.given_up and self._config.on_failure == "hold":
             self._stats.inc_value("chunkdl/items/held")
             records = self._records(work, download)
@@ -338,11 +344,12 @@ class Consumer:
             if download.given_up:
                 records = self._records(work, download)
                 self._courier.call(lambda: self._queue.fail(work.claimed.id, records), lambda _: None)
-            self._hand_on(work)
+            self._hand_on(work, download)
 
-    def _hand_on(self, work: _Work) -> None:
+    def _hand_on(self, work: _Work, download: ItemDownload) -> None:
         response = engine.ItemResponse(engine.PLACEHOLDER_URL)
-        handed = self._pipelines.send(work.item, response, lambda: self._may_emit(work))
+        handed_on = engine.HandedOn(download.results(), lambda: self._may_emit(work))
+        handed = self._pipelines.send(work.item, response, handed_on)
         handed.addBoth(lambda _: self._handed_on(work, response))
 
     def _may_emit(self, work: _Work) -> Deferred[bool]:
@@ -367,26 +374,32 @@ class Consumer:
             self._drop_lost(work)
             return
         if response.outcome == "error" or response.outcome is None:
-            self._stats.inc_value("chunkdl/items/retried")
-            logger.warning(
-                "An item of %s failed in a later pipeline (delivery %d of %d); it comes back in %g s.",
-                self._key,
-                work.claimed.deliveries,
-                self._config.max_deliveries,
-                self._config.retry_delay,
-            )
-            item_id, delay = work.claimed.id, self._config.retry_delay
-            self._courier.call(lambda: self._queue.retry(item_id, delay), lambda _: self._settled(work))
+            self._retry(work, "in a later pipeline")
             return
         finished = None
         if response.outcome == "scraped" and self._config.done_key:
-            finished = _encode(response.item).encode()
-        self._courier.ack(work.claimed.id, finished, lambda kept: self._acked(work, kept))
+            finished = plain_json(response.item)
+        item = response.item if response.outcome == "scraped" else work.item
+        self._courier.ack(work.claimed.id, finished, lambda kept: self._acked(work, item, kept))
 
-    def _acked(self, work: _Work, kept: bool) -> None:
+    def _retry(self, work: _Work, where: str) -> None:
+        self._stats.inc_value("chunkdl/items/retried")
+        logger.warning(
+            "An item of %s failed %s (delivery %d of %d); it comes back in %g s.",
+            self._key,
+            where,
+            work.claimed.deliveries,
+            self._config.max_deliveries,
+            self._config.retry_delay,
+        )
+        item_id, delay = work.claimed.id, self._config.retry_delay
+        self._courier.call(lambda: self._queue.retry(item_id, delay), lambda _: self._settled(work))
+
+    def _acked(self, work: _Work, item: object, kept: bool) -> None:
         if kept:
             self._finished += 1
             self._stats.inc_value("chunkdl/items/finished")
+            self._announce(our_signals.item_finished, item=item)
         else:
             self._stats.inc_value("chunkdl/items/lease_lost")
             logger.warning(

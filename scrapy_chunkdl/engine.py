@@ -7,10 +7,13 @@ thread, after the spider was opened.
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from contextlib import suppress
 from contextvars import ContextVar, copy_context
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
 
 from pydispatch import dispatcher
 from scrapy import Request, signals
@@ -31,12 +34,26 @@ PLACEHOLDER_URL = "data:,chunkdl"
 
 MayEmit = Callable[[], "Deferred[bool]"]
 
-_handed_on: ContextVar[MayEmit | None] = ContextVar("chunkdl_handed_on", default=None)
+T = TypeVar("T")
 
 
-def is_handed_on() -> bool:
-    """Tell whether the pipelines are running for an item that :class:`Pipelines` sent. Holds for copies of it, too."""
-    return _handed_on.get() is not None
+@dataclass(frozen=True, slots=True)
+class HandedOn:
+    """An item that :class:`Pipelines` sent, while the pipelines run for it.
+
+    ``results`` are for the first of them, ``may_emit`` is asked when the last is through.
+    """
+
+    results: Sequence[Any]
+    may_emit: MayEmit
+
+
+_handed_on: ContextVar[HandedOn | None] = ContextVar("chunkdl_handed_on", default=None)
+
+
+def handed_on() -> HandedOn | None:
+    """Return what :class:`Pipelines` sent, None in pipelines that run for a scraped item. Holds for copies, too."""
+    return _handed_on.get()
 
 
 class LeaseLost(DropItem):
@@ -107,6 +124,51 @@ def make_no_requests(crawler: Crawler) -> None:
     for handler in list(dispatcher.liveReceivers(dispatcher.getReceivers(crawler, signals.spider_idle))):
         if getattr(handler, "__self__", None) is crawler.spider:
             crawler.signals.disconnect(handler, signals.spider_idle)
+
+
+class Announcer:
+    """Sends signals. Receivers that take their time are waited for by nobody but the closing spider."""
+
+    def __init__(self, crawler: Crawler) -> None:
+        self._crawler = crawler
+        self.pending = 0
+
+    def __call__(self, signal: object, **arguments: Any) -> None:
+        """Send ``signal`` with ``spider`` and these arguments. What a receiver raises is logged."""
+        manager = self._crawler.signals
+        if not any(True for _ in dispatcher.liveReceivers(dispatcher.getAllReceivers(self._crawler, signal))):
+            return
+        arguments["spider"] = self._crawler.spider
+        if hasattr(manager, "send_catch_log_async"):
+            sent: Deferred[Any] = deferred_from_coro(manager.send_catch_log_async(signal, **arguments))
+        else:  # Scrapy 2.13
+            sent = manager.send_catch_log_deferred(signal, **arguments)
+        self.pending += 1
+        sent.addBoth(self._sent)
+
+    def _sent(self, outcome: object) -> None:
+        self.pending -= 1
+
+
+def from_other_threads(
+    call: Callable[[Callable[[], object]], object], function: Callable[[], Coroutine[Any, Any, T]]
+) -> Callable[[], Awaitable[T]]:
+    """Return what, awaited in another thread's loop, runs ``function`` on Scrapy's; ``call`` brings it there."""
+
+    async def awaited() -> T:
+        outcome: concurrent.futures.Future[T] = concurrent.futures.Future()
+
+        def settle(result: T | Failure) -> None:
+            with suppress(concurrent.futures.InvalidStateError):  # nobody waits any more
+                if isinstance(result, Failure):
+                    outcome.set_exception(result.value)
+                else:
+                    outcome.set_result(result)
+
+        call(lambda: deferred_from_coro(function()).addBoth(settle))
+        return await asyncio.wrap_future(outcome)
+
+    return awaited
 
 
 class ClosingHold:
@@ -180,17 +242,17 @@ class Pipelines:
         assert crawler.engine is not None
         self._scraper: Any = crawler.engine.scraper
         self._most = crawler.settings.getint("CONCURRENT_ITEMS")
-        self._waiting: deque[tuple[object, ItemResponse, MayEmit, Deferred[None]]] = deque()
+        self._waiting: deque[tuple[object, ItemResponse, HandedOn, Deferred[None]]] = deque()
         self._running = 0
         self._empty: Deferred[None] | None = None
         self._request: Request | None = None
         self._context = copy_context()
         self._ask_before_emission()
 
-    def send(self, item: object, response: ItemResponse, may_emit: MayEmit) -> Deferred[None]:
+    def send(self, item: object, response: ItemResponse, handed_on: HandedOn) -> Deferred[None]:
         """Send ``item`` on its way; fires after its signal was sent."""
         sent: Deferred[None] = Deferred()
-        self._waiting.append((item, response, may_emit, sent))
+        self._waiting.append((item, response, handed_on, sent))
         if self._empty is None:
             self._empty = self._open_callback()
         response.request = self._request
@@ -202,10 +264,10 @@ class Pipelines:
         name = "process_item_async" if hasattr(pipelines, "process_item_async") else "process_item"  # Scrapy 2.13
         process = getattr(pipelines, name)
 
-        async def asked(item: object, may_emit: MayEmit | None, arguments: Sequence[object]) -> object:
+        async def asked(item: object, handed_on: HandedOn | None, arguments: Sequence[object]) -> object:
             processed = process(item, *arguments)
             output = await (maybe_deferred_to_future(processed) if isinstance(processed, Deferred) else processed)
-            if may_emit is not None and not await maybe_deferred_to_future(may_emit()):
+            if handed_on is not None and not await maybe_deferred_to_future(handed_on.may_emit()):
                 raise LeaseLost
             return output
 
@@ -227,13 +289,13 @@ class Pipelines:
 
     def _start_waiting(self) -> None:
         while self._waiting and self._running < self._most:
-            item, response, may_emit, sent = self._waiting.popleft()
+            item, response, handed_on, sent = self._waiting.popleft()
             self._running += 1
-            processed = self._context.copy().run(self._process, item, response, may_emit)
+            processed = self._context.copy().run(self._process, item, response, handed_on)
             processed.addBoth(self._processed, sent)
 
-    def _process(self, item: object, response: ItemResponse, may_emit: MayEmit) -> Deferred[None]:
-        _handed_on.set(may_emit)
+    def _process(self, item: object, response: ItemResponse, handed_on: HandedOn) -> Deferred[None]:
+        _handed_on.set(handed_on)
         if hasattr(self._scraper, "start_itemproc_async"):
             return deferred_from_coro(self._scraper.start_itemproc_async(item, response=response))
         processed: Deferred[None] = self._scraper.start_itemproc(item, response=response)  # Scrapy 2.13

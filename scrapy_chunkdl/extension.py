@@ -8,29 +8,31 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
-from http.cookiejar import CookieJar
 from pathlib import Path
+from typing import Any
 
 from scrapy import Request, Spider, signals
 from scrapy.crawler import Crawler
 from scrapy.exceptions import DontCloseSpider, NotConfigured
-from scrapy.utils.misc import build_from_crawler, load_object
+from scrapy.utils.misc import arg_to_iter, build_from_crawler, load_object
 from scrapy.utils.project import data_path
 from scrapy_redis.pipelines import RedisPipeline
 from twisted.internet.defer import Deferred
 
-from scrapy_chunkdl import engine, naming
+from scrapy_chunkdl import attachments, engine, naming
 from scrapy_chunkdl.attachments import Attachment
 from scrapy_chunkdl.bridge import Bridge
 from scrapy_chunkdl.config import Config, ConfigError, attributes_of
 from scrapy_chunkdl.consumer import Consumer
-from scrapy_chunkdl.download import Limits, Options, Store
-from scrapy_chunkdl.item_download import ItemDownload
+from scrapy_chunkdl.download import FileRequest, FileResult, Limits, Options, Store, without_userinfo
+from scrapy_chunkdl.item_download import ItemDownload, Results
+from scrapy_chunkdl.item_types import ItemTypes, item_classes_in
 from scrapy_chunkdl.progress import ProgressReport
 from scrapy_chunkdl.queue.client import make_client
 from scrapy_chunkdl.queue.hosts import HostShares
@@ -46,6 +48,8 @@ PARTS_FOLDER = "chunkdl-parts"
 CHECK_KEY = "chunkdl-check"
 """Asked for once, to see that a store answers; there need not be such a file."""
 
+_ATTACHMENT = "chunkdl_attachment"
+
 _EMPTY_FOR = 60.0
 """Seconds after which an empty folder is removed."""
 
@@ -60,9 +64,13 @@ class ChunkDownloader:
         assert crawler.stats is not None
         self.config = config
         self.file_path: Callable[..., str] | None = None
+        self.get_media_requests: Callable[[Any], Iterable[Request]] | None = None
+        self.renew_url: Callable[..., Coroutine[Any, Any, str | None]] | None = None
         self._crawler = crawler
         self._options = options
         self._stats = crawler.stats
+        self._item_types = _item_types(crawler, config)
+        self._announce = engine.Announcer(crawler)
         self._inline: set[ItemDownload] = set()
         self._may_be_idle = False
         self._consumer: Consumer | None = None
@@ -102,6 +110,12 @@ class ChunkDownloader:
         return crawler.get_extension(cls) or cls.from_crawler(crawler)
 
     @property
+    def spider(self) -> Spider:
+        """The spider whose items these are."""
+        assert self._crawler.spider is not None
+        return self._crawler.spider
+
+    @property
     def items_key(self) -> str:
         """The Redis list items wait in."""
         return _items_key(self._crawler, self.config)
@@ -116,50 +130,86 @@ class ChunkDownloader:
             raise RuntimeError("Downloads could not start, see the error above: the item was not queued.")
         return self._consumer.enqueue(item)
 
+    def wanted(self, item: object) -> list[Attachment]:
+        """Return the files to fetch for an item: its attachments, or what ``get_media_requests`` makes of them."""
+        found = attachments.find(item, self.config)
+        if self.get_media_requests is None:
+            return found
+        requests = arg_to_iter(self.get_media_requests(item))
+        return [*(entry for entry in found if entry.problem), *(as_attachment(request) for request in requests)]
+
     def new_download(
         self,
         item: object,
-        attachments: Sequence[Attachment],
         *,
         on_done: Callable[[ItemDownload], None],
         may_publish: Callable[[], bool] | None = None,
     ) -> ItemDownload:
-        """Plan the files of one item; its jobs are still to be submitted to the bridge."""
+        """Plan the files of one item; its jobs are still to be submitted to the bridge. Raises what hooks raise."""
         return ItemDownload(
-            attachments,
+            self.wanted(item),
             self.config,
             self._stats,
-            place=partial(self._place, item),
+            item=item,
+            new_request=partial(self._new_request, item, may_publish),
+            relative=self._relative,
+            announce=self._announce,
             on_done=on_done,
-            may_publish=may_publish,
-            cookies=self._cookies,
         )
 
-    def _cookies(self, attachment: Attachment) -> CookieJar | None:
-        return session_cookies(self._crawler, attachment.cookiejar) if self.config.cookies else None
-
-    def _place(self, item: object, attachment: Attachment) -> tuple[Path, str | None]:
-        """Return the folder and the name of a file; without a name the server gives one. Raises ValueError."""
+    def _new_request(self, item: object, may_publish: Callable[[], bool] | None, attachment: Attachment) -> FileRequest:
+        """Say how a file is fetched and where it goes; without a name the server gives one. Raises ValueError."""
         if self.file_path is None:
-            return self._root / naming.folder_for(attachment.url), attachment.filename
-        request = Request(attachment.url, headers=attachment.headers, meta={"filename": attachment.filename})
-        path = naming.inside(self._root, self.file_path(request, item=item))
-        return path.parent, path.name
+            folder, name = self._root / naming.folder_for(attachment.url), attachment.filename
+        else:
+            path = naming.inside(self._root, self.file_path(as_request(attachment), item=item))
+            folder, name = path.parent, path.name
+        return FileRequest(
+            url=attachment.url,
+            folder=folder,
+            name=name,
+            headers=attachment.headers,
+            checksum=attachment.checksum,
+            mirrors=attachment.mirrors,
+            may_publish=may_publish,
+            cookies=session_cookies(self._crawler, attachment.cookiejar) if self.config.cookies else None,
+            proxy=attachment.proxy,
+            renew=self._renewal(item, attachment),
+        )
 
-    def download(self, item: object, attachments: Sequence[Attachment]) -> Deferred[None]:
+    def _renewal(self, item: object, attachment: Attachment) -> Callable[[], Awaitable[str | None]] | None:
+        if self.renew_url is None:
+            return None
+        hook = self.renew_url
+
+        async def renew() -> str | None:
+            try:
+                url = await hook(as_request(attachment), item=item)
+            except Exception as error:  # the project's: the file has to do without
+                logger.error("renew_url failed for %s", without_userinfo(attachment.url), exc_info=error)
+                return None
+            self._stats.inc_value("chunkdl/links/renewed" if url else "chunkdl/links/not_renewed")
+            return url
+
+        return engine.from_other_threads(self._deliver, renew)
+
+    def _relative(self, result: FileResult) -> str:
+        return result.path.relative_to(self._root).as_posix()
+
+    def download(self, item: object) -> Deferred[Results]:
         """Download the files of one item without Redis. Fires when each is written back or given up.
 
-        Fails with ValueError when the item's type has no field for the results.
+        Fails with ValueError when the item's type has no field for the results. Raises what hooks raise.
         """
         if self._bridge is None:
             raise RuntimeError("Downloads could not start, see the error above: the item goes no further.")
-        fired: Deferred[None] = Deferred()
+        fired: Deferred[Results] = Deferred()
 
         def settle(download: ItemDownload) -> None:
             if download.unwritable is not None:
                 fired.errback(download.unwritable)
             else:
-                fired.callback(None)
+                fired.callback(download.results())
 
         def done(download: ItemDownload) -> None:
             self._inline.discard(download)
@@ -167,7 +217,7 @@ class ChunkDownloader:
             download.give_up_cancelled()
             settle(download)
 
-        download = self.new_download(item, attachments, on_done=done)
+        download = self.new_download(item, on_done=done)
         if download.is_done:
             settle(download)
         else:
@@ -183,7 +233,7 @@ class ChunkDownloader:
             logger.error("%s", error)
             engine.close_spider(self._crawler, "chunkdl_store_unusable")
             return
-        deliver = engine.thread_caller()
+        self._deliver = deliver = engine.thread_caller()
         self._hold = engine.ClosingHold(self._crawler)
         options = replace(self._options, store=self._store, store_root=self._root)
         self._keeper = _share_keeper(self._crawler, self.config)
@@ -199,6 +249,8 @@ class ChunkDownloader:
                 self.items_key,
                 self._bridge,
                 deliver,
+                item_types=self._item_types,
+                announce=self._announce,
                 new_download=self.new_download,
                 wake=self._hold.wake_idle_check,
             )
@@ -258,8 +310,54 @@ class ChunkDownloader:
             for download in self._inline:  # only then: these items have nowhere to go back to
                 self._bridge.cancel(download.jobs)
         settled = self._consumer is None or self._consumer.is_settled(self._grace_is_over)
+        settled = settled and (self._grace_is_over or not self._announce.pending)
         if settled and self._hold.is_scraper_idle:
             self._hold.release()
+
+
+def as_request(attachment: Attachment) -> Request:
+    """Show an attachment to a hook of the project's. Raises ValueError for what is no URL."""
+    meta = {
+        "filename": attachment.filename,
+        "checksum": attachment.checksum,
+        "mirrors": attachment.mirrors,
+        "proxy": attachment.proxy,
+        "cookiejar": attachment.cookiejar,
+        _ATTACHMENT: attachment,
+    }
+    return Request(attachment.url, headers=attachment.headers, meta={k: v for k, v in meta.items() if v is not None})
+
+
+def as_attachment(request: Request) -> Attachment:
+    """Take from a hook of the project's what is to be fetched, for the attachment it was shown or for none."""
+    meta = request.meta
+    shown: Attachment = meta.get(_ATTACHMENT) or Attachment(url=request.url)
+    unchanged = request.url == Request(shown.url).url  # but for what Scrapy does to any URL
+    return replace(
+        shown,
+        url=shown.url if unchanged else request.url,
+        filename=meta.get("filename"),
+        headers={str(name): str(value) for name, value in request.headers.to_unicode_dict().items()},
+        checksum=meta.get("checksum"),
+        mirrors=tuple(meta.get("mirrors") or ()),
+        proxy=meta.get("proxy"),
+        cookiejar=meta.get("cookiejar"),
+        problem=None if request.method == "GET" else f"it asks for {request.method}, only GET is known",
+    )
+
+
+def _item_types(crawler: Crawler, config: Config) -> ItemTypes:
+    """Know the item classes of the spider's module and those the settings name. Raises ConfigError."""
+    named = []
+    for entry in config.item_classes:
+        try:
+            cls = load_object(entry)
+        except (ImportError, NameError, ValueError) as error:
+            raise ConfigError(f"CHUNKDL_ITEM_CLASSES has {entry!r}, which cannot be imported: {error}") from error
+        named.append(cls)
+    modules = [sys.modules.get(cls.__module__) for cls in type(crawler.spider).__mro__ if cls.__module__ != "scrapy"]
+    visible = [found for module in modules if module is not None for found in item_classes_in(vars(module))]
+    return ItemTypes([*visible, *named])
 
 
 def _items_key(crawler: Crawler, config: Config) -> str:

@@ -10,12 +10,12 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from http.cookiejar import CookieJar
-from pathlib import Path
 from typing import Any
 
 from scrapy.statscollectors import StatsCollector
+from twisted.python.failure import Failure
 
+from scrapy_chunkdl import signals
 from scrapy_chunkdl.attachments import Attachment
 from scrapy_chunkdl.bridge import Job
 from scrapy_chunkdl.config import Config
@@ -23,6 +23,9 @@ from scrapy_chunkdl.download import DownloadError, FileRequest, FileResult, Perm
 from scrapy_chunkdl.masking import masked, printable
 
 logger = logging.getLogger(__name__)
+
+Results = list[tuple[bool, Any]]
+"""What FilesPipeline's ``item_completed`` gets: (True, a dict of url, path, checksum, status) or (False, a Failure)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +56,8 @@ class ItemDownload:
     """All files of one item. ``on_done`` is called once, when the last of them is finished, given up or cancelled.
 
     ``given_up`` then tells of each file that could not be had, ``cancelled`` whether one was cancelled, and
-    ``unwritable`` why the item could not take its results, if so.
+    ``unwritable`` why the item could not take its results, if so. ``new_request`` says how a file is fetched, or raises
+    ValueError; ``relative`` where in the store it is; ``announce`` sends a signal.
     """
 
     def __init__(
@@ -62,10 +66,11 @@ class ItemDownload:
         config: Config,
         stats: StatsCollector,
         *,
-        place: Callable[[Attachment], tuple[Path, str | None]],
+        item: object,
+        new_request: Callable[[Attachment], FileRequest],
+        relative: Callable[[FileResult], str],
+        announce: Callable[..., None],
         on_done: Callable[[ItemDownload], None],
-        may_publish: Callable[[], bool] | None = None,
-        cookies: Callable[[Attachment], CookieJar | None] = lambda _: None,
     ) -> None:
         self.given_up: list[GivenUp] = []
         self.unwritable: ValueError | None = None
@@ -73,10 +78,13 @@ class ItemDownload:
         self.jobs: list[Job] = []
         self._config = config
         self._stats = stats
-        self._place = place
+        self._item = item
+        self._new_request = new_request
+        self._relative = relative
+        self._announce = announce
         self._on_done = on_done
-        self._may_publish = may_publish
-        self._cookies = cookies
+        self._attachments = attachments
+        self._outcomes: dict[int, tuple[bool, Any]] = {}
         self._same_file: dict[Job, Sequence[Attachment]] = {}
         self._left = 0
         files: dict[tuple[str, str | None], list[Attachment]] = {}
@@ -89,6 +97,11 @@ class ItemDownload:
     def is_done(self) -> bool:
         """Whether every file has its outcome; an item without any file to fetch is done at once."""
         return self._left == 0
+
+    def results(self) -> Results:
+        """Return what became of each attachment, in their order, but for those that were cancelled."""
+        outcomes = (self._outcomes.get(id(attachment)) for attachment in self._attachments)
+        return [outcome for outcome in outcomes if outcome is not None]
 
     def give_up_cancelled(self) -> None:
         """Count the files that were cancelled as given up: for an item that goes on without them."""
@@ -106,22 +119,11 @@ class ItemDownload:
             )
             return
         try:
-            folder, name = self._place(attachment)
+            request = self._new_request(attachment)
         except ValueError as error:
             text = f"{masked(attachment.url)} has no place: {error}"
             self._give_up(same_file, Permanent(text, reason="bad_path"))
             return
-        request = FileRequest(
-            url=attachment.url,
-            folder=folder,
-            name=name,
-            headers=attachment.headers,
-            checksum=attachment.checksum,
-            mirrors=attachment.mirrors,
-            may_publish=self._may_publish,
-            cookies=self._cookies(attachment),
-            proxy=attachment.proxy,
-        )
         self._left += 1
         job = Job(request, on_done=self._job_done)
         self._same_file[job] = same_file
@@ -163,7 +165,17 @@ class ItemDownload:
             "retries": sum(result.retries.values()),
             "error": None,
         }
-        self._write_back(same_file, result.uri or str(result.path), outcome)
+        path = result.uri or str(result.path)
+        self._write_back(same_file, path, outcome)
+        file = {
+            "url": same_file[0].url,
+            "path": self._relative(result),
+            "checksum": result.checksum and result.checksum.partition(":")[2],
+            "status": result.status,
+        }
+        self._outcomes.update((id(attachment), (True, dict(file))) for attachment in same_file)
+        url = without_userinfo(same_file[0].url)
+        self._announce(signals.attachment_downloaded, item=self._item, url=url, path=path, result=outcome)
 
     def _give_up(self, same_file: Sequence[Attachment], error: DownloadError) -> None:
         self._stats.inc_value("chunkdl/files/failed")
@@ -180,6 +192,10 @@ class ItemDownload:
         }
         self._write_back(same_file, "", outcome)
         self.given_up.append(GivenUp(same_file[0], error))
+        failure = Failure(error)  # type: ignore[no-untyped-call]
+        self._outcomes.update((id(attachment), (False, failure)) for attachment in same_file)
+        url = without_userinfo(same_file[0].url)
+        self._announce(signals.attachment_failed, item=self._item, url=url, error=error)
 
     def _write_back(self, same_file: Sequence[Attachment], path: str, outcome: dict[str, Any]) -> None:
         try:

@@ -7,18 +7,24 @@ the extension's, which the pipeline creates when EXTENSIONS does not name it.
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 from scrapy import Request, Spider
 from scrapy.crawler import Crawler
 from scrapy.exceptions import DropItem
+from scrapy.pipelines.media import MediaPipeline
 from scrapy.utils.defer import maybe_deferred_to_future
 
 from scrapy_chunkdl import attachments, naming
-from scrapy_chunkdl.engine import is_handed_on
-from scrapy_chunkdl.extension import ChunkDownloader
+from scrapy_chunkdl.engine import handed_on
+from scrapy_chunkdl.extension import ChunkDownloader, as_request
+from scrapy_chunkdl.item_download import Results
 
 logger = logging.getLogger(__name__)
+
+SpiderInfo = MediaPipeline.SpiderInfo
 
 
 class QueuedForDownload(DropItem):
@@ -39,23 +45,69 @@ class ChunkDownloadPipeline:
         self._downloader = downloader
         self._config = downloader.config
         self._unknown_types: set[type] = set()
-        if type(self).file_path is not ChunkDownloadPipeline.file_path:
-            downloader.file_path = self.file_path
+        self._info = MediaPipeline.SpiderInfo(downloader.spider)
+        if self._overrides("file_path"):
+            downloader.file_path = partial(self.file_path, info=self._info)
+        if self._overrides("get_media_requests"):
+            downloader.get_media_requests = lambda item: self.get_media_requests(item, self._info)
+        if self._overrides("renew_url"):
+            downloader.renew_url = partial(self.renew_url, info=self._info)
+
+    def _overrides(self, hook: str) -> bool:
+        return getattr(type(self), hook) is not getattr(ChunkDownloadPipeline, hook)
 
     @classmethod
     def from_crawler(cls, crawler: Crawler) -> ChunkDownloadPipeline:
         """Build the pipeline. Raises ``NotConfigured`` when CHUNKDL_ENABLED is off, ``ConfigError`` on bad settings."""
         return cls(ChunkDownloader.of(crawler))
 
-    def file_path(self, request: Request, response: None = None, info: None = None, *, item: Any = None) -> str:
-        """Return where a file goes, relative to CHUNKDL_STORE. To be overridden; the signature is FilesPipeline's.
+    # --- hooks, with FilesPipeline's names and signatures where it has them
 
-        ``request`` carries the URL and, in ``meta["filename"]``, the name the item wants; ``response`` and ``info`` are
+    def file_path(
+        self, request: Request, response: None = None, info: SpiderInfo | None = None, *, item: Any = None
+    ) -> str:
+        """Return where a file goes, relative to CHUNKDL_STORE. To be overridden.
+
+        ``request`` carries the URL and, in ``meta["filename"]``, the name the item wants; ``response`` is
         always None. A file of another URL that has this path already is not overwritten: this one gets a name of its
         own beside it. Raise ``ValueError`` to give the file up. As it stands here, the folder is made of the URL's hash
         and an attachment without a name gets the server's.
         """
         return naming.file_path(request.url, request.meta.get("filename"))
+
+    def get_media_requests(self, item: Any, info: SpiderInfo) -> Iterable[Request]:
+        """Return what to fetch for an item. To be overridden.
+
+        As it stands here, a request for each attachment, with its ``headers`` and, in ``meta``, ``filename``,
+        ``checksum``, ``mirrors``, ``proxy`` and ``cookiejar``. Leave out those that are not wanted: their attachments
+        stay as they are. Change them with ``request.replace(...)`` or in their ``meta``. A request of your own fills no
+        attachment; its file is in the ``results`` of :meth:`item_completed`. In queue mode this is called twice: when
+        the item is scraped, to see whether it wants files at all, and before they are downloaded.
+        """
+        requests = []
+        for attachment in attachments.find(item, self._config):
+            if attachment.problem is None:
+                requests.append(as_request(attachment))
+        return requests
+
+    def item_completed(self, results: Results, item: Any, info: SpiderInfo) -> Any:
+        """Return the item that goes on to the pipelines behind, or raise DropItem. To be overridden.
+
+        ``results`` has for each file (True, a dict of ``url``, ``path`` relative to CHUNKDL_STORE, ``checksum`` in hex
+        and ``status``) or (False, a Failure whose ``value`` is a ``DownloadError``). As it stands here, it fills
+        CHUNKDL_FILES_FIELD. Called for items without files, too, with no results.
+        """
+        if results:
+            attachments.write_files(item, self._config, [file for ok, file in results if ok])
+        return item
+
+    async def renew_url(self, request: Request, info: SpiderInfo | None = None, *, item: Any = None) -> str | None:
+        """Return a fresh URL for one that has expired (401, 403, 404 or 410), None to give the file up.
+
+        To be overridden. Runs on Scrapy's thread, at most three times for a file; the download waits, and goes on from
+        the byte it reached. The file keeps its name, which is made of the URL the item has.
+        """
+        return None
 
     async def process_item(self, item: Any, spider: Spider | None = None) -> Any:
         """Send the item on its way if it has attachments.
@@ -63,15 +115,14 @@ class ChunkDownloadPipeline:
         Raises :class:`QueuedForDownload` in queue mode once Redis has the item, ``ValueError`` if it cannot be
         written as JSON.
         """
-        if is_handed_on():
-            return item
-        found = attachments.find(item, self._config)
-        if not found:
+        if (sent := handed_on()) is not None:
+            return self.item_completed(list(sent.results), item, self._info)
+        if not self._downloader.wanted(item):
             self._warn_of_unknown_type(item)
-            return item
+            return self.item_completed([], item, self._info)
         if self._config.mode == "inline":
-            await maybe_deferred_to_future(self._downloader.download(item, found))
-            return item
+            results = await maybe_deferred_to_future(self._downloader.download(item))
+            return self.item_completed(results, item, self._info)
         await maybe_deferred_to_future(self._downloader.enqueue(item))
         raise QueuedForDownload(self._downloader.items_key)
 

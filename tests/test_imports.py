@@ -12,7 +12,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "scrapy_chunkdl"
 
 ROOMS = ["commands", "addon", "pipelines", "extension", "consumer", "item_download", "spider_requests", "progress"]
-ROOMS += ["bars", "engine", "bridge", "attachments", "config", "queue", "storage", "download"]
+ROOMS += ["bars", "engine", "bridge", "attachments", "item_types", "config", "signals", "queue", "storage", "download"]
 ROOMS += ["naming", "masking", "figures"]
 """From the top down: a room may import from those behind it only."""
 
@@ -28,6 +28,8 @@ FOREIGN = {
     "bridge": set(),
     "engine": {"scrapy", "twisted", "pydispatch"},
     "attachments": {"itemadapter"},
+    "item_types": {"itemadapter", "scrapy"},
+    "signals": set(),
 }
 """What a room may use besides the standard library; rooms not named may use Scrapy, Twisted and scrapy-redis."""
 

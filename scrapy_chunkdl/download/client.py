@@ -98,6 +98,10 @@ class FileClient:
         self._identity = Identity(request, options)
         self.requests = 0
 
+    def without_login(self, url: str) -> str:
+        """Return a new URL of the file without its ``user:password@``, which goes with requests to its origin."""
+        return self._identity.without_login(url)
+
     async def request(
         self, method: str, url: str, headers: Mapping[str, str], *, timeout: float | None = None
     ) -> aiohttp.ClientResponse:

@@ -39,7 +39,7 @@ class Identity:
     def __init__(self, request: FileRequest, options: Options) -> None:
         self._home = request.url
         self._options = options
-        self._logins = request.logins
+        self._logins = dict(request.logins)
         self._session_cookies = request.cookies
         self._cookies: AbstractCookieJar | None = None
         given = _checked_headers(request.headers)
@@ -52,6 +52,13 @@ class Identity:
     def user_agent(self) -> str:
         """The User-Agent header, empty for none."""
         return self._given.get(hdrs.USER_AGENT, "")
+
+    def without_login(self, url: str) -> str:
+        """Take a ``user:password@`` out of a URL and keep it for that URL's origin."""
+        bare = without_userinfo(url)
+        if login := _login_of(url):
+            self._logins[bare] = login
+        return bare
 
     def headers_for(self, url: str) -> CIMultiDict[str]:
         """Return the headers that a request to ``url`` carries, a hop of a redirect perhaps."""

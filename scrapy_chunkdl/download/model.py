@@ -6,7 +6,7 @@ Plain data; no I/O, no asyncio. Sizes are in bytes, times in seconds.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from http.cookiejar import CookieJar
 from pathlib import Path
@@ -80,7 +80,8 @@ class FileRequest:
     False (a lost lease) the bytes stay in the part file and :class:`Permanent` with reason ``lease_lost`` is raised.
     ``cookies`` are sent where their domains match, ``logins`` (Authorization by URL) to the origins of those URLs;
     a ``user:password@`` in a URL becomes one. ``proxy`` is a proxy's URL, or "direct" for none; None leaves it to
-    :attr:`Options.proxies`.
+    :attr:`Options.proxies`. ``renew`` is awaited in the downloader's loop when ``url`` has expired, and brings a fresh
+    one, or None; the file's name and record keep to ``url``.
     """
 
     url: str
@@ -93,6 +94,7 @@ class FileRequest:
     cookies: CookieJar | None = None
     logins: Mapping[str, str] = field(default_factory=dict, repr=False)
     proxy: str | None = field(default=None, repr=False)
+    renew: Callable[[], Awaitable[str | None]] | None = None
 
 
 @dataclass(slots=True)

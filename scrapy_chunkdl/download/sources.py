@@ -5,6 +5,7 @@ Knows requests and what their answers mean for a source; nothing of what happens
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -33,6 +34,9 @@ _UNSAID_PAUSE = 4
 
 _TOO_MANY = frozenset({429, 503})
 """What servers answer that are asked for too much at once."""
+
+_MOST_RENEWALS = 3
+"""Fresh URLs one file may get. A link that is dead as soon as it is made will not live the fourth time."""
 
 _NOT_THE_SOURCES_FAULT = frozenset(
     {"disk_full", "read_only", "disk_error", "lease_lost", "too_large", "bad_header", "bad_checksum", "remeasured"}
@@ -87,7 +91,9 @@ class Sources:
         self._sources = [Source(url, url) for url in (request.url, *request.mirrors)]
         self._turn = 0
         self._backoff = retry.Backoff(options.backoff_base, options.backoff_max)
-        self.main = self._sources[0]
+        self.main = self._own = self._sources[0]
+        self._renewing = asyncio.Lock()
+        self._renewals = 0
         self.opening: Opening | None = None
         self.hinted = 0
 
@@ -191,6 +197,18 @@ class Sources:
         self, method: str, source: Source, headers: dict[str, str], *, timeout: float | None = None
     ) -> aiohttp.ClientResponse:
         """Send a request to where the source last led. Raises Transient for a link that led there and is dead now."""
+        while True:
+            asked = source.final_url
+            response = await self._ask(method, source, headers, timeout)
+            if response.status not in DEAD_LINK or method == "HEAD" or self._request.renew is None:
+                return response  # a HEAD proves nothing: signatures are for one method
+            response.close()
+            if not await self._renew(source, asked):
+                return response
+
+    async def _ask(
+        self, method: str, source: Source, headers: dict[str, str], timeout: float | None
+    ) -> aiohttp.ClientResponse:
         self._progress.moved_at = asked_at = time.monotonic()
         asked, host = source.final_url, source.host
         try:
@@ -214,6 +232,23 @@ class Sources:
             raise Transient(text, reason="link_expired", status=response.status)
         return response
 
+    async def _renew(self, source: Source, asked: str) -> bool:
+        """Get a fresh URL for the item's own; False if there is none. Of several connections one asks for it."""
+        async with self._renewing:
+            if source.url != asked:
+                return True
+            if source is not self._own or self._renewals >= _MOST_RENEWALS:
+                return False
+            assert self._request.renew is not None
+            self._renewals += 1
+            fresh = await self._request.renew()
+            if not fresh or fresh == asked:
+                self._renewals = _MOST_RENEWALS
+                return False
+            source.url = source.final_url = self._client.without_login(fresh)
+            self._count_retry("link_expired")
+            return True
+
     def refused(self, response: aiohttp.ClientResponse, source: Source) -> DownloadError:
         error = refusal(response, self._options)
         if isinstance(error, Throttled):
@@ -230,8 +265,11 @@ class Sources:
             self._options.retry_times, self._backoff, position=position, enough=enough, on_retry=self._note_retry
         )
 
+    def _count_retry(self, reason: str) -> None:
+        self._progress.retries[reason] = self._progress.retries.get(reason, 0) + 1
+
     def _note_retry(self, error: Transient, pause: float) -> None:
-        self._progress.retries[error.reason] = self._progress.retries.get(error.reason, 0) + 1
+        self._count_retry(error.reason)
         cooling = max(self._limits.cooling(source.host) for source in self._sources)
         self._progress.moved_at = time.monotonic() + max(pause, cooling)  # a pause on purpose is no stall
 
