@@ -40,10 +40,10 @@ PART = 5 << 20
 
 _MOST_PARTS = 10_000
 _BUDGET = 8
-"""Parts in memory at once, over all uploads of the process: 42 MB."""
+"""Parts in memory at once, over all uploads of the process: 42 MB. Larger ones count for several."""
 
 _AT_ONCE = 3
-"""Parts of one file under way at once, while the next one is read."""
+"""Parts of one file under way at once, unless they are larger."""
 
 _RETRIES: RetryConfig = {"max_retries": 2, "retry_timeout": timedelta(seconds=20)}
 """For each request; the file as a whole is retried besides."""
@@ -241,8 +241,12 @@ class CloudStore:
                 obstore.put(self._sending, key, path.read_bytes(), attributes=attributes, use_multipart=False)
             moved(record.size)
             return
-        size = max(PART, -(-record.size // _MOST_PARTS))
-        with self._budget.hold(_AT_ONCE + 1, moved), path.open("rb", buffering=0) as file, _plain_errors():
+        size, at_once = _plan(record.size)
+        with (
+            self._budget.hold(min(_BUDGET, -(-size // PART) * (at_once + 1)), moved),
+            path.open("rb", buffering=0) as file,
+            _plain_errors(),
+        ):
             obstore.put(
                 self._sending,
                 key,
@@ -250,7 +254,7 @@ class CloudStore:
                 attributes=attributes,
                 use_multipart=True,
                 chunk_size=size,
-                max_concurrency=_AT_ONCE,
+                max_concurrency=at_once,
             )
         if self._pending is not None:
             self._pending.abort(f"{self._prefix}/{key}" if self._prefix else key)
@@ -278,6 +282,12 @@ class CloudStore:
                 self._uri,
                 _sentence(denied),
             )
+
+
+def _plan(size: int) -> tuple[int, int]:
+    """Return the bytes of a part for a file of ``size`` bytes, and how many go up at once, while one more is read."""
+    part = max(PART, -(-size // _MOST_PARTS))
+    return part, max(1, min(_AT_ONCE, _BUDGET * PART // part - 1))
 
 
 def _parts(file: Any, size: int, moved: Callable[[int], None]) -> Iterator[bytes]:

@@ -18,7 +18,7 @@ from s3_server import BUCKET, KEYS, S3
 from scrapy_chunkdl import naming
 from scrapy_chunkdl.download import Permanent, Published, Store
 from scrapy_chunkdl.storage import StoreUnusable, open_store
-from scrapy_chunkdl.storage.cloud import PART, _Budget
+from scrapy_chunkdl.storage.cloud import PART, _Budget, _plan
 from scrapy_chunkdl.storage.s3_uploads import Keys, PendingUploads
 
 SIZE = 4 * PART + 12_345
@@ -288,6 +288,7 @@ def test_a_profile_that_does_not_exist_is_refused(monkeypatch: pytest.MonkeyPatc
         ("s3://bucket", {"AWS_ACCESS_KEY_ID": "only this"}, "AWS_SECRET_ACCESS_KEY"),
         ("s3://bucket", {"AWS_USE_SSL": False}, "AWS_ENDPOINT_URL"),
         ("s3://bucket", {"AWS_VERIFY": "/no/such/file.pem"}, "AWS_VERIFY = '/no/such/file.pem'"),
+        ("az://container", {}, "Account must be specified"),
         ("nosuchscheme://x", {}, "nosuchscheme"),
     ],
 )
@@ -302,6 +303,15 @@ def test_an_endpoint_without_a_scheme_goes_by_aws_use_ssl(s3: S3) -> None:
     settings = s3.settings() | {"AWS_ENDPOINT_URL": s3.url.removeprefix("http://"), "AWS_USE_SSL": False}
 
     assert open_store(f"s3://{BUCKET}", settings).find("a.pdf") is None
+
+
+@pytest.mark.parametrize("size", [PART + 1, 10_000 * PART, 10_000 * PART + 1, 10**12, 5 * 2**40])
+def test_a_file_of_any_size_goes_up_in_no_more_parts_than_s3_takes(size: int) -> None:
+    part, at_once = _plan(size)
+
+    assert part * 10_000 >= size
+    assert part == PART or part * 10_000 - size < 10_000
+    assert (at_once + 1) * part <= max(8 * PART, 2 * part)
 
 
 def test_parts_in_memory_are_given_out_in_turn() -> None:
