@@ -16,7 +16,7 @@ import asyncio
 import threading
 import time
 from collections import OrderedDict, deque
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
@@ -134,8 +134,11 @@ class Limits:
 
     # --- hosts that other processes use, too
 
-    def uses(self) -> dict[str, Use]:
-        """Return what was done at hosts since the last call, or is. One that is used no more is named once."""
+    def uses(self, tell: Callable[[Mapping[str, Use]], None] = lambda uses: None) -> dict[str, Use]:
+        """Return what was done at hosts since the last call, or is. One that is used no more is named once.
+
+        ``tell`` is called with the same, and no request begins until it returns: what it does with it stays true.
+        """
         with self._lock:
             peaks, self._peaks = self._peaks, {}
             uses = {}
@@ -144,6 +147,7 @@ class Limits:
                 wanted = max(peaks.get(host, 0), min(state.in_use + len(state.waiters), self._per_host))
                 uses[host] = Use(state.in_use, wanted)
             self._told = {host: use.wanted for host, use in uses.items() if use.wanted}
+            tell(uses)
             return uses
 
     def settled(self, crowded: Mapping[str, int]) -> None:

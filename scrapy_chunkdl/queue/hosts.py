@@ -66,7 +66,8 @@ class HostShares:
     ``limit`` is per host, over all processes; they should agree on it. ``lease`` is in seconds: what is settled holds
     for that long, and settling again makes it last from then on. Methods raise as ItemQueue's do.
 
-    The limit holds as long as each process begins no request while :meth:`slots` or more of them run. A lease that ran
+    The limit holds as long as each process begins no request while :meth:`slots` or more of them run, and none between
+    counting those that run and :meth:`tell`. A lease that ran
     out (Redis was away, the process was frozen) gives no slots at all; requests that still run then go on, and may
     together with those of the process that took the slots over be more than the limit until they end.
     """
@@ -90,6 +91,16 @@ class HostShares:
             known = self._hosts.get(host, _Host())
             self._hosts[host] = replace(known, untold_cool_end=max(known.untold_cool_end, until))
 
+    def tell(self, demands: Mapping[str, Demand]) -> None:
+        """Note what is used and wanted, for the next :meth:`settle`. Until that is answered, no more may be used.
+
+        For from then on Redis may give the rest to others, also where its answer is lost on the way.
+        """
+        with self._lock:
+            for host, demand in demands.items():
+                known = self._hosts.get(host, _Host())
+                self._hosts[host] = replace(known, demand=demand, slots=min(known.slots, demand.in_use))
+
     def settle(self, demands: Mapping[str, Demand]) -> dict[str, Share]:
         """Tell what is used and wanted, and learn what may be used. One call to Redis for 50 hosts.
 
@@ -97,9 +108,8 @@ class HostShares:
         wanted any more must be told once, with ``Demand(0, 0)``.
         """
         with self._settling:  # one at a time: an older answer must not replace a newer one
+            self.tell(demands)
             with self._lock:
-                for host, demand in demands.items():
-                    self._hosts[host] = replace(self._hosts.get(host, _Host()), demand=demand)
                 hosts = list(self._hosts.items())
             shares: dict[str, Share] = {}
             for some in _by(HOSTS_AT_ONCE, hosts):

@@ -10,10 +10,13 @@ import logging
 import threading
 from collections.abc import Callable, Mapping
 
-from scrapy_chunkdl.queue.client import REDIS_ERRORS
+from scrapy_chunkdl.queue.client import REDIS_ERRORS, explain
 from scrapy_chunkdl.queue.hosts import Demand, HostShares
 
 logger = logging.getLogger(__name__)
+
+Uses = Mapping[str, tuple[int, int]]
+"""Requests that run, and those there would be if none had to wait, by host."""
 
 TICK = 0.25
 """Seconds between settlings while anything is used or wanted. What is first wanted does not wait for it."""
@@ -22,8 +25,8 @@ TICK = 0.25
 class ShareKeeper(threading.Thread):
     """Settles ``shares`` every :data:`TICK` while there is something to settle, and at once when asked.
 
-    A Redis that does not answer is asked again a tick later; what was settled holds until its lease runs out, and then
-    nothing new may begin until Redis is back. The courier, which meets the same trouble, is the one that reports it.
+    A Redis that does not answer is asked again a tick later. Until it does, no more may run than did when it was asked,
+    and once the lease runs out nothing new may begin.
     """
 
     def __init__(self, shares: HostShares) -> None:
@@ -31,13 +34,16 @@ class ShareKeeper(threading.Thread):
         self._shares = shares
         self._asked = threading.Event()
         self._stopped = False
+        self._in_trouble = False
+        self._is_wanted = False
 
     def keep(
-        self, uses: Callable[[], Mapping[str, tuple[int, int]]], settled: Callable[[Mapping[str, int]], None]
+        self, uses: Callable[[Callable[[Uses], None]], object], settled: Callable[[Mapping[str, int]], None]
     ) -> None:
-        """Start. ``uses`` tells the requests that run and those wanted, by host; ``settled`` gets the outcome.
+        """Start. ``uses`` tells the requests that run and those wanted, by host, to the function it is given.
 
-        That is, for hosts where others wait, how many requests may go on there. Both are called on this thread.
+        None may begin until that returns. ``settled`` gets the outcome, that is, for hosts where others wait, how many
+        requests may go on there. Both are called on this thread.
         """
         self._uses = uses
         self._settled = settled
@@ -61,19 +67,35 @@ class ShareKeeper(threading.Thread):
         self._asked.set()
 
     def run(self) -> None:
-        is_wanted = False
         while not self._stopped:
-            self._asked.wait(TICK if is_wanted else None)
+            self._asked.wait(TICK if self._is_wanted or self._in_trouble else None)
             self._asked.clear()
-            uses = self._uses()
-            is_wanted = any(wanted for _, wanted in uses.values())
             try:
-                shares = self._shares.settle({host: Demand(*use) for host, use in uses.items()})
+                self.settle()
             except REDIS_ERRORS as error:
-                logger.debug("Shares not settled: %s", error)
-                is_wanted = True  # to be told that it is not, if so
-                continue
-            self._settled({host: share.slots for host, share in shares.items() if share.others_want})
+                if not self._in_trouble:
+                    logger.warning(
+                        "Connections per host cannot be settled with the other processes "
+                        "(CHUNKDL_CLUSTER_CONCURRENT_CHUNKS_PER_HOST): until they can, no more are made than there "
+                        "are. %s",
+                        explain(error),
+                    )
+                self._in_trouble = True
+            except Exception as error:  # without this thread every download would wait for ever, unsaid
+                logger.error("Connections per host could not be settled by a bug", exc_info=error)
+                self._in_trouble = True
+            else:
+                self._in_trouble = False
+
+    def settle(self) -> None:
+        """Settle once, now. Raises as :meth:`HostShares.settle` does."""
+        self._uses(self._tell)
+        shares = self._shares.settle({})
+        self._settled({host: share.slots for host, share in shares.items() if share.others_want})
+
+    def _tell(self, uses: Uses) -> None:
+        self._is_wanted = any(wanted for _, wanted in uses.values())
+        self._shares.tell({host: Demand(*use) for host, use in uses.items()})
 
     def stop(self) -> None:
         """Let go of all shares and stop. Called when no request runs any more."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 
 import pytest
@@ -177,6 +178,29 @@ async def test_shares_are_asked_for_once_and_not_for_each_request() -> None:
     assert limits.uses() == {"h": Use(0, 4)}
     assert limits.uses() == {"h": Use(0, 0)}, "told once that it is used no more"
     assert limits.uses() == {}
+
+
+async def test_no_request_begins_between_the_count_of_those_that_run_and_its_telling() -> None:
+    shares = Agreed(h=1)
+    limits = Limits(Options(), shares)
+    begun = threading.Event()
+
+    async def begin() -> None:
+        async with limits.slot("h"):
+            begun.set()
+
+    def tell(uses: Mapping[str, Use]) -> None:
+        other.start()
+        assert not begun.wait(0.1)
+        shares.table["h"] = 0
+
+    other = threading.Thread(target=lambda: asyncio.run(begin()))
+    limits.uses(tell)
+    assert not begun.wait(0.1), "there is no share for it any more"
+    shares.table["h"] = 1
+    limits.settled({})
+    assert begun.wait(20)
+    other.join()
 
 
 async def test_where_others_wait_requests_give_way_down_to_the_share() -> None:

@@ -72,6 +72,18 @@ def test_nothing_may_be_begun_before_it_is_settled_or_after_the_lease(
     assert shares.slots(HOST) == 0
 
 
+def test_until_an_answer_comes_no_more_may_be_used_than_redis_was_told_of(new_shares: NewShares) -> None:
+    first, second = new_shares(), new_shares()
+    want(first, 8)
+
+    first.tell({HOST: Demand(in_use=2, wanted=2)})
+
+    assert first.slots(HOST) == 2, "Redis may have it already, and give the other six away"
+    first.settle({})
+    assert want(second, 8) == 6
+    assert first.slots(HOST) == 2
+
+
 def test_what_one_holds_another_does_not_get_until_it_lets_go(new_shares: NewShares) -> None:
     first, second = new_shares(), new_shares()
     want(first, 8)
