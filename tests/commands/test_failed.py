@@ -58,6 +58,7 @@ def test_a_file_that_was_given_up_is_listed_put_back_and_fetched(
 
 def test_the_files_of_an_item_are_listed_together(project: Project, client: redis.Redis) -> None:
     client.rpush(FAILED, record(1, url="http://h/a"), record(1, url="http://h/b", message=""), record(2))
+    client.rpush(FAILED, json.dumps({"reason": "bad_item", "message": "not JSON", "delivery": "d:3"}))
 
     text = failed(project).splitlines()
 
@@ -67,9 +68,11 @@ def test_the_files_of_an_item_are_listed_together(project: Project, client: redi
         "  2026-01-01T00:00:00+00:00  http_404  http://h/b",
         "- 2026-01-01T00:00:00+00:00  http_404  http://h/2",
         "      404 Not Found",
-        "2 items, 3 files.",
+        "- bad_item",
+        "      not JSON",
+        "      The item is in :dead, see --dead.",
+        "3 items, 4 files.",
     ]
-    assert [len(json.loads(line)["files"]) for line in failed(project, "--json").splitlines()] == [2, 1]
 
 
 def test_what_matches_is_dropped_and_the_rest_stays(project: Project, client: redis.Redis) -> None:
@@ -86,10 +89,8 @@ def test_what_matches_is_dropped_and_the_rest_stays(project: Project, client: re
 def test_the_dead_are_seen_put_back_and_dropped(project: Project, client: redis.Redis) -> None:
     readable = json.dumps(item(attachment("http://u:pw@h/1?token=t", headers={"Authorization": "Bearer t"}))).encode()
     client.rpush(DEAD, readable, b"\xff no JSON, http://u:pw@h/", b"drop me")
-    client.rpush(FAILED, json.dumps({"reason": "bad_item", "message": "not JSON", "delivery": "d"}))
 
     text = failed(project, "--dead")
-    listed = [json.loads(line) for line in failed(project, "--dead", "--json").splitlines()]
     failed(project, "drop", "--dead", "--match", "drop me")
     failed(project, "retry", "--dead", "--all")
 
@@ -99,10 +100,8 @@ def test_the_dead_are_seen_put_back_and_dropped(project: Project, client: redis.
         "- drop me",
         "3 items, 1 file.",
     ]
-    assert listed[0] == {"files": [{"url": "http://u:***@h/1?token=***"}], "dead": True}
     assert client.lrange(WAITING, 0, -1) == [readable, b"\xff no JSON, http://u:pw@h/"]
     assert client.exists(DEAD) == 0
-    assert "The item is in :dead" in failed(project)
 
 
 def test_secrets_and_terminal_codes_are_not_shown_and_the_record_stays_exact(

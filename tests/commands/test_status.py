@@ -174,11 +174,10 @@ def test_on_a_terminal_the_picture_is_drawn_over_the_last(project: Project) -> N
     [
         (["nobody"], {}, "no spider 'nobody' in this project; it has: files."),
         (["files"], {"CHUNKDL_MODE": "inline"}, "nothing of it waits in Redis"),
-        (["files"], {"CHUNKDL_LEESE": 1}, "Did you mean CHUNKDL_LEASE?"),
         ([], {"REDIS_URL": "unix:///nowhere/s"}, "Redis cannot be reached"),
         ([], {"REDIS_URL": "http://host"}, "Redis cannot be reached: Redis URL must specify"),
     ],
-    ids=["no-spider", "inline", "wrong-setting", "no-redis", "wrong-url"],
+    ids=["no-spider", "inline", "no-redis", "wrong-url"],
 )
 def test_what_cannot_be_told_is_one_line_and_exit_code_1(
     project: Project, words: list[str], settings: dict[str, object], says: str
