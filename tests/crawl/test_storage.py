@@ -159,6 +159,7 @@ def test_a_missing_library_is_named_with_the_line_that_installs_it(
     monkeypatch: pytest.MonkeyPatch, store: str, library: str, extra: str
 ) -> None:
     monkeypatch.setitem(sys.modules, library, None)
+    monkeypatch.setitem(sys.modules, f"{library}.core", None)  # else found there, if another test has imported it
     for module in ("cloud", "filesystem"):
         monkeypatch.delitem(sys.modules, f"scrapy_chunkdl.storage.{module}", raising=False)
         monkeypatch.delattr(storage, module, raising=False)
