@@ -363,3 +363,25 @@ def test_ctrl_c_while_redis_is_away_ends_the_crawl_and_the_lease_keeps_the_item(
         with server.client() as look:
             assert look.zcard(LEASES) == 1
             assert [json.loads(payload) for payload in look.hvals("{files:items}:payload")] == project.items
+
+
+def test_after_a_long_outage_a_process_does_not_claim_what_it_still_downloads(project: Project, origin: Origin) -> None:
+    with Server(any_binary()) as server:
+        project.settings |= {"REDIS_URL": server.url, "CHUNKDL_LEASE": 2}
+        project.items = [item(attachment(origin.url("a.bin", 500_000, "hold:gate:1000@get"), "a.bin"))]
+        begun = origin.when("a.bin", lambda stats: stats.sent >= 1000)
+
+        process = project.start()
+        begun.result(60)
+        with server.client() as look:
+            [(_, end)] = look.zrange(LEASES, 0, -1, withscores=True)
+        server.kill()
+        until(lambda: time.time() * 1000 > end + 2000)
+        server.start()
+        read_until(process, "Redis is back")
+        origin.release("gate")
+        crawl = project.finish(process)
+
+        assert len(project.scraped()) == 1
+        assert crawl.stats["chunkdl/items/claimed"] == crawl.stats["chunkdl/items/finished"] == 1
+        assert "chunkdl/items/lease_lost" not in crawl.stats
