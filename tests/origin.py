@@ -208,13 +208,17 @@ class Request:
 
 @dataclass(slots=True)
 class Seen:
-    """One request as the origin saw it and answered it; ``at`` is monotonic seconds, ``peer`` an address."""
+    """One request as the origin saw it and answered it; ``at`` is monotonic seconds, ``peer`` an address.
+
+    ``resumed``: over a connection whose TLS session had been another's.
+    """
 
     method: str
     headers: dict[str, str]
     connection: int
     at: float
     peer: str = ""
+    resumed: bool = False
     status: int = 0
     sent: int = 0
 
@@ -406,6 +410,8 @@ class _Connection:
         self.reader = reader
         self.writer = writer
         self.peer: str = writer.get_extra_info("peername")[0]
+        tls = writer.get_extra_info("ssl_object")
+        self.resumed = bool(tls and tls.session_reused)
         writer.transport.set_write_buffer_limits(high=PIECE)
 
     async def read_request(self) -> Request | None:
@@ -719,7 +725,8 @@ class Origin:
 
     @contextlib.contextmanager
     def _counted(self, connection: _Connection, request: Request) -> Iterator[tuple[_Path, Seen]]:
-        seen = Seen(request.method, request.headers, connection.number, time.monotonic(), connection.peer)
+        at = time.monotonic()
+        seen = Seen(request.method, request.headers, connection.number, at, connection.peer, connection.resumed)
         with self._lock:
             self.requests += 1
             self.running += 1

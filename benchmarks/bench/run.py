@@ -46,7 +46,7 @@ def run(command: Sequence[str | Path], *, cwd: Path | None = None, env: Mapping[
         wall = time.monotonic() - began
         process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
-        raise Wrong(f"{command[0]} ended with {process.returncode}: {output[-1500:]}")
+        raise Wrong(f"{command[0]} ended with {process.returncode}: {output[-2500:]}")
     return Run(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024, output)
 
 

@@ -1,6 +1,5 @@
 """The downloader: asyncio and aiohttp only. Knows nothing of Scrapy, Twisted or Redis, and can be used alone."""
 
-from scrapy_chunkdl.download.client import tls_context
 from scrapy_chunkdl.download.downloader import Downloader
 from scrapy_chunkdl.download.errors import (
     DownloadError,
@@ -18,6 +17,7 @@ from scrapy_chunkdl.download.partfile import Published
 from scrapy_chunkdl.download.proxies import of_environment as proxies_of_environment
 from scrapy_chunkdl.download.robots import Robots
 from scrapy_chunkdl.download.store import Store
+from scrapy_chunkdl.download.tls import tls_context
 
 __all__ = [
     "DownloadError",

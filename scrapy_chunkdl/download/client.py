@@ -28,6 +28,7 @@ from scrapy_chunkdl.download.errors import DownloadError, Permanent, Transient
 from scrapy_chunkdl.download.identity import Identity, without_userinfo
 from scrapy_chunkdl.download.model import FileRequest, Options
 from scrapy_chunkdl.download.robots import BYTES_READ
+from scrapy_chunkdl.download.tls import tls_context
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _UNSAFE_IN_URL = re.compile(r"[\r\n\0]")
@@ -63,20 +64,6 @@ def new_session(options: Options) -> aiohttp.ClientSession:
         timeout=_timeout(options, total=None),
         skip_auto_headers=(hdrs.ACCEPT_ENCODING, hdrs.USER_AGENT),
     )
-
-
-def tls_context(options: Options) -> ssl.SSLContext:
-    """Return how servers are trusted and what they are shown. Raises OSError for a file that is missing or no PEM."""
-    context = ssl.create_default_context()
-    context.set_alpn_protocols(["http/1.1"])
-    if options.ca_file:
-        context.load_verify_locations(options.ca_file)
-    if options.client_cert:
-        context.load_cert_chain(*options.client_cert)
-    if not options.verify_tls:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    return context
 
 
 def _timeout(options: Options, *, total: float | None) -> aiohttp.ClientTimeout:

@@ -54,3 +54,16 @@ async def test_without_the_certificate_the_server_refuses(strict: Client) -> Non
 async def test_connections_come_from_the_address_given(client: Client, origin: Origin) -> None:
     await client.with_options(bind_address="127.0.0.9").right(client.url())
     assert {seen.peer for seen in origin.stats("file.bin").seen} == {"127.0.0.9"}
+
+
+async def test_further_connections_to_a_host_resume_the_session_of_the_first(
+    tls_origin: Origin, tmp_path: Path
+) -> None:
+    tls_origin.reset()
+    client = Client(tmp_path / "store", tls_origin, replace(QUICK, verify_tls=False, chunks_per_file=4))
+
+    await client.right(client.url())
+
+    resumed = {seen.connection: seen.resumed for seen in tls_origin.stats("file.bin").seen}
+    assert len(resumed) > 1
+    assert list(resumed.values()) == [False] + [True] * (len(resumed) - 1)
