@@ -60,6 +60,13 @@ def _seconds_or_zero(value: Any) -> float:
     return 0.0 if value in (0, "0", 0.0) and not isinstance(value, bool) else _seconds(value)
 
 
+def _days(value: Any) -> float:
+    try:
+        return _seconds_or_zero(value)
+    except ValueError:
+        raise ValueError("a number of days, or 0") from None
+
+
 def _one_of(*choices: str) -> Callable[[Any], str]:
     def parse(value: Any) -> str:
         if value not in choices:
@@ -273,6 +280,12 @@ class Config:
     )
     item_classes: tuple[Any, ...] = _setting(
         (), _classes, "Item classes that come out of Redis as such, besides those the spider's module imports."
+    )
+    expires: float = _setting(
+        0.0,
+        _days,
+        "Days for which a file in a local folder is taken as it is; 0: its server is always asked whether it changed.",
+        inherits="FILES_EXPIRES",
     )
     lease: float = _setting(60.0, _seconds, "Seconds until a claimed item of a silent process is claimed by another.")
     max_deliveries: int = _setting(5, _integer(1), "Claims without an ack after which an item goes to `:dead`.")

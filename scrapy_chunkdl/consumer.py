@@ -210,22 +210,24 @@ class Consumer:
         self._asking, self._made_way = True, False
         prefix, asked_at = uuid.uuid4().hex, time.monotonic()
 
-        def claim() -> tuple[Sequence[Claimed], int, Counts | None]:
+        def claim() -> tuple[Sequence[Claimed], int, Counts]:
             if not all(work.is_ours() for work in list(self._works.values())):
                 self._heartbeat.beat()  # Redis was away, or we stood still: else we would claim what is still ours
             batch, dead = self._queue.claim(room, prefix)
-            return batch, dead, None if batch else self._queue.counts()
+            return batch, dead, self._queue.counts()
 
-        def claimed(answer: tuple[Sequence[Claimed], int, Counts | None]) -> None:
+        def claimed(answer: tuple[Sequence[Claimed], int, Counts]) -> None:
             batch, dead, counts = answer
             self._claimed(batch, dead, counts, asked_at, full=len(batch) + dead == room)
 
         self._courier.call(claim, claimed)
 
-    def _claimed(
-        self, batch: Sequence[Claimed], dead: int, counts: Counts | None, asked_at: float, *, full: bool
-    ) -> None:
+    def _claimed(self, batch: Sequence[Claimed], dead: int, counts: Counts, asked_at: float, *, full: bool) -> None:
         self._asking = False
+        took = time.monotonic() - asked_at
+        self._stats.inc_value("chunkdl/claims")
+        self._stats.inc_value("chunkdl/claim_seconds", took)  # type: ignore[arg-type]
+        self._stats.max_value("chunkdl/claim_seconds_max", took)
         if dead:
             self._stats.inc_value("chunkdl/items/dead", dead)
             logger.warning(
@@ -235,11 +237,13 @@ class Consumer:
                 self._config.max_deliveries,
                 self._queue.dead_key,
             )
-        if counts is not None:
-            self._look_at(counts)
+        self._stats.set_value("chunkdl/queue/waiting", counts.waiting)
+        self._stats.max_value("chunkdl/queue/waiting_max", counts.waiting)
         if batch:
             self._found_empty = False
             self._stats.inc_value("chunkdl/items/claimed", len(batch))
+        else:
+            self._look_at(counts)
         works = [_Work(claimed, asked_at, asked_at + self._config.lease) for claimed in batch]
         self._works.update((work.claimed.id, work) for work in works)
         if not self._claims:

@@ -188,7 +188,7 @@ class ChunkDownloader:
             except Exception as error:  # the project's: the file has to do without
                 logger.error("renew_url failed for %s", without_userinfo(attachment.url), exc_info=error)
                 return None
-            self._stats.inc_value("chunkdl/links/renewed" if url else "chunkdl/links/not_renewed")
+            self._stats.inc_value(f"chunkdl/links/{'renewed' if url else 'not_renewed'}")
             return url
 
         return engine.from_other_threads(self._deliver, renew)
@@ -422,6 +422,7 @@ def _options(crawler: Crawler, config: Config) -> Options:
         stall_timeout=config.stall_timeout,
         max_file_size=config.max_file_size,
         checksum=config.checksum,
+        expires=config.expires * 86400,
         probe=config.probe,
         verify_tls=config.verify_tls,
         allowed_hosts=config.allowed_hosts,

@@ -136,13 +136,13 @@ class ItemDownload:
         self._stats.inc_value("chunkdl/requests", job.progress.requests)
         if job.progress.uploaded:
             self._stats.inc_value("chunkdl/bytes/uploaded", job.progress.uploaded)
+        self._stats.inc_value("chunkdl/bytes/fetched", job.progress.fetched)
+        self._stats.inc_value("chunkdl/chunks", -(-job.progress.fetched // self._config.chunk_size))
         if job.result is not None:
             self._finish(job.result, same_file)
         elif job.error is not None and job.error.reason == "lease_lost":
-            self._stats.inc_value("chunkdl/bytes/fetched", job.progress.fetched)
             self.cancelled = True  # there is nothing wrong with the file: it only may not be finished now
         elif job.error is not None:
-            self._stats.inc_value("chunkdl/bytes/fetched", job.progress.fetched)
             self._give_up(same_file, job.error)
         else:
             self.cancelled = True
@@ -152,10 +152,12 @@ class ItemDownload:
 
     def _finish(self, result: FileResult, same_file: Sequence[Attachment]) -> None:
         self._stats.inc_value(f"chunkdl/files/{result.status}")
-        self._stats.inc_value("chunkdl/bytes/fetched", result.fetched)
         self._stats.inc_value("chunkdl/bytes/resumed", result.resumed)
         if result.status == "downloaded":
             self._stats.inc_value("chunkdl/bytes/downloaded", result.size)
+            self._stats.inc_value("chunkdl/bytes/refetched", max(0, result.fetched + result.resumed - result.size))
+            self._stats.inc_value("chunkdl/download_seconds", result.elapsed)  # type: ignore[arg-type]
+            self._stats.max_value("chunkdl/download_seconds_max", result.elapsed)
         outcome = {
             "status": result.status,
             "size": result.size,

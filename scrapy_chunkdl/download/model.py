@@ -26,7 +26,8 @@ class Options:
     ``headers`` go with every request; credentials among them only to the origin an item names. ``authorization`` is
     sent to ``authorization_domain`` and its subdomains, without one to the origin an item names. ``ca_file`` and
     ``client_cert`` (certificate and key, or one file with both) are PEM files; the system's authorities are trusted
-    besides. ``proxies`` are by scheme. ``dns_timeout`` is for a name to be resolved. With a ``store``, finished files
+    besides. ``proxies`` are by scheme. A file that came to a local folder less than ``expires`` seconds ago is up to
+    date without a question. ``dns_timeout`` is for a name to be resolved. With a ``store``, finished files
     are moved there: a file's path relative to ``store_root`` is its key.
     """
 
@@ -59,6 +60,7 @@ class Options:
     authorization_domain: str | None = None
     allowed_hosts: frozenset[str] = frozenset()
     block_private_addresses: bool = False
+    expires: float = 0.0
     store: Store | None = None
     store_root: Path = Path()
 

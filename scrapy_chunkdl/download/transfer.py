@@ -18,9 +18,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
@@ -42,7 +45,7 @@ from scrapy_chunkdl.download.errors import (
 from scrapy_chunkdl.download.headers import Validator, parse_date
 from scrapy_chunkdl.download.limits import Limits
 from scrapy_chunkdl.download.model import FileRequest, FileResult, Options, Progress
-from scrapy_chunkdl.download.partfile import Busy, PartFile, Published, read_published, remove_leftovers
+from scrapy_chunkdl.download.partfile import JOURNAL, PART, Busy, PartFile, Published, read_published, remove_leftovers
 from scrapy_chunkdl.download.probe import Remote
 from scrapy_chunkdl.download.ranged import RangedFetch
 from scrapy_chunkdl.download.sources import Sources
@@ -54,6 +57,7 @@ T = TypeVar("T")
 
 _BUSY_LOOK = 0.5
 _MOST_RESTARTS = 3
+_MOST_NAMES = 8
 
 
 class Transfer:
@@ -85,6 +89,8 @@ class Transfer:
         """Fetch the file. Raises DownloadError; when cancelled, what is on disk is left resumable."""
         began = time.monotonic()
         try:
+            if self._options.expires and self._delivery is None and (young := await in_thread(self._find_young)):
+                return self._result(*young, "uptodate")
             remote = await self._sources.measure()
             self._options.refuse_too_large(remote.size)
             final = self._request.folder / self._name(remote)
@@ -103,6 +109,24 @@ class Transfer:
             or naming.name_from_url(self._request.url)
             or naming.FALLBACK
         )
+
+    def _find_young(self) -> tuple[Published, Path] | None:
+        """Return the file if it is there and came less than ``expires`` seconds ago.
+
+        By ``st_ctime``: a file's ``st_mtime`` is that of its version on the server.
+        """
+        folder, name = self._request.folder, naming.safe_name(self._request.name) if self._request.name else None
+        names = [name, naming.distinct_name(name, self._request.url)] if name else _some_names(folder)
+        for path in map(folder.joinpath, names):
+            there = read_published(path)
+            if there is None or there.url is None or self._is_anothers(there):
+                continue
+            if self._expected is not None and there.checksum != ":".join(self._expected):
+                continue
+            with suppress(OSError):  # gone
+                if time.time() - path.stat().st_ctime < self._options.expires:
+                    return there, path
+        return None
 
     async def _keep(self, remote: Remote, final: Path) -> FileResult:
         """Have the file on local disk. The result's ``path`` has the name it got."""
@@ -339,6 +363,15 @@ class Transfer:
 
 def _lease_lost() -> Permanent:
     return Permanent("the lease was lost: another process finishes the file", reason="lease_lost")
+
+
+def _some_names(folder: Path) -> list[str]:
+    """Return names of files in a folder that is a file's own, as a rule: where it is not, no more than a few."""
+    try:
+        with os.scandir(folder) as entries:
+            return [entry.name for entry in islice(entries, _MOST_NAMES) if not entry.name.endswith((PART, JOURNAL))]
+    except OSError:
+        return []
 
 
 def _remove(final: Path) -> None:

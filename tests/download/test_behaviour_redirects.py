@@ -112,3 +112,56 @@ async def test_signed_redirect_is_not_resolved_for_each_chunk(client: Client, or
     await client.right(origin.signed("s", client.url(), uses=1000))
     assert origin.stats("/signed/s").requests == 1
     assert origin.stats("file.bin").sent == SIZE
+
+
+async def test_an_expired_link_is_renewed_and_the_download_goes_on_from_there(client: Client, origin: Origin) -> None:
+    expired, fresh = client.url("cut:65536@range@2;status:403@range@3-", v="old"), client.url(v="new")
+    asked: list[int] = []
+
+    async def renew() -> str:
+        asked.append(1)
+        return fresh
+
+    result = await client.with_options(chunks_per_file=2, chunk_size=CHUNK).right(expired, renew=renew)
+
+    assert len(asked) == 1
+    assert result.url == expired
+    assert result.retries["link_expired"] >= 1
+
+
+async def test_a_link_is_renewed_three_times_at_most_and_not_again_once_there_is_none(
+    client: Client, origin: Origin
+) -> None:
+    dead = [client.url("status:410", v=str(number)) for number in range(10)]
+    asked: list[int] = []
+
+    async def renew() -> str:
+        asked.append(1)
+        return dead[len(asked)]
+
+    await client.fails(dead[0], "http_410", renew=renew)
+    assert len(asked) == 3
+
+    async def none() -> None:
+        asked.append(1)
+
+    await client.fails(dead[0], "http_410", renew=none)
+    assert len(asked) == 4
+
+
+async def test_a_head_that_is_refused_renews_nothing(client: Client, origin: Origin) -> None:
+    async def renew() -> str:
+        raise AssertionError("not asked for")
+
+    await client.right(client.url("status:403@head"), renew=renew)
+
+
+async def test_a_login_in_a_renewed_link_is_sent_as_a_header(client: Client, origin: Origin) -> None:
+    needed = client.url("auth:Basic bWU6c2VjcmV0").replace("//", "//me:secret@", 1)
+
+    async def renew() -> str:
+        return needed
+
+    result = await client.right(client.url("status:401"), renew=renew)
+
+    assert "secret" not in result.final_url
