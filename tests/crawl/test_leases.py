@@ -275,7 +275,7 @@ def test_a_download_that_hangs_loses_its_lease_and_comes_to_nothing(
 
     partfile.PartFile.write = hang
     """.replace("GATE", repr(str(gate)))
-    project.settings |= {"CHUNKDL_LEASE": 0.5, "CHUNKDL_STALL_TIMEOUT": 0.5, "CHUNKDL_CONCURRENT_CHUNKS_PER_FILE": 1}
+    project.settings |= {"CHUNKDL_LEASE": 0.5, "CHUNKDL_STALL_TIMEOUT": 0.5, "CHUNKDL_MAX_DELIVERIES": 1000}
     names = ["hangs.bin", *(f"fine-{n}.bin" for n in range(others))]
     project.items = [item(*(attachment(origin.url(name, 1000), name) for name in names))]
 
@@ -286,7 +286,9 @@ def test_a_download_that_hangs_loses_its_lease_and_comes_to_nothing(
     crawl = project.finish(process)
 
     assert project.scraped() == []
-    assert crawl.stats["chunkdl/items/lease_lost"] == 1
+    assert (
+        crawl.stats["chunkdl/items/lease_lost"] >= 1
+    )  # it may itself have claimed the item again before the other did
     assert [name for name in project.files() if name.endswith("hangs.bin")] == []
     assert other.ack([(taken, None)]) == [taken]
 
