@@ -12,6 +12,7 @@ import re
 import urllib.request
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import lru_cache
 from http.cookies import SimpleCookie
 from urllib.parse import unquote, urlsplit
 
@@ -132,6 +133,7 @@ def basic(userinfo: str) -> str:
     return "Basic " + base64.b64encode(f"{unquote(user)}:{unquote(password)}".encode()).decode("ascii")
 
 
+@lru_cache(maxsize=1024)
 def host_of(url: str) -> str:
     """Return ``host:port``, the key of per-host limits. Raises Permanent for what is no URL."""
     try:

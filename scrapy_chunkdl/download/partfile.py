@@ -334,7 +334,12 @@ def _remember(fd: int, record: Published) -> None:
 
 
 def _make_folder(folder: Path) -> list[Path]:
-    """Make a folder; return those whose names for it are not on disk yet."""
-    made = [parent for parent in (folder, *folder.parents) if not parent.exists()]
-    folder.mkdir(parents=True, exist_ok=True)
-    return [new.parent for new in made]
+    """Make a folder and those above it; return the ones whose names for them are not on disk yet."""
+    try:
+        folder.mkdir()
+    except FileExistsError:
+        return []
+    except FileNotFoundError:
+        above = _make_folder(folder.parent)
+        return [*_make_folder(folder), *above]
+    return [folder.parent]
