@@ -281,6 +281,11 @@ class Config:
     item_classes: tuple[Any, ...] = _setting(
         (), _classes, "Item classes that come out of Redis as such, besides those the spider's module imports."
     )
+    naming: str = _setting(
+        "url",
+        _one_of("url", "content"),
+        'What names files in a local folder: their `"url"`, or their `"content"`, so that equal ones are stored once.',
+    )
     expires: float = _setting(
         0.0,
         _days,
@@ -347,6 +352,11 @@ class Config:
             raise ConfigError(
                 f"CHUNKDL_CLUSTER_CONCURRENT_CHUNKS_PER_HOST = {self.cluster_concurrent_chunks_per_host} is kept in "
                 'Redis, which CHUNKDL_MODE = "inline" does without: set it to 0, or use CHUNKDL_MODE = "queue".'
+            )
+        if self.naming == "content" and "://" in self.store:
+            raise ConfigError(
+                f'CHUNKDL_NAMING = "content" needs a local folder, and CHUNKDL_STORE is {self.store.partition("://")[0]}'
+                '://…: use CHUNKDL_NAMING = "url", or a folder.'
             )
         if self.mode == "inline" and self.on_failure == "hold":
             raise ConfigError(

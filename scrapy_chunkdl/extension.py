@@ -39,6 +39,7 @@ from scrapy_chunkdl.queue.hosts import HostShares
 from scrapy_chunkdl.queue.share_keeper import ShareKeeper
 from scrapy_chunkdl.spider_requests import as_the_spider, session_cookies
 from scrapy_chunkdl.storage import MissingExtra, StoreUnusable, open_store, without_password
+from scrapy_chunkdl.storage.content import ContentStore
 
 logger = logging.getLogger(__name__)
 
@@ -81,7 +82,7 @@ class ChunkDownloader:
         self._closing_since: float | None = None
         self._grace_is_over = False
         self._store = _open_store(crawler, config)
-        self._root = Path(data_path(PARTS_FOLDER) if self._store is not None else config.store).absolute()
+        self._root = _local_root(config, self._store)
         crawler.signals.connect(self.spider_opened, signals.spider_opened)
         crawler.signals.connect(self.spider_idle, signals.spider_idle)
         crawler.signals.connect(self.spider_closed, signals.spider_closed)
@@ -194,6 +195,8 @@ class ChunkDownloader:
         return engine.from_other_threads(self._deliver, renew)
 
     def _relative(self, result: FileResult) -> str:
+        if isinstance(self._store, ContentStore):
+            return Path(result.uri or "").relative_to(Path(self.config.store).absolute()).as_posix()
         return result.path.relative_to(self._root).as_posix()
 
     def download(self, item: object) -> Deferred[Results]:
@@ -377,7 +380,7 @@ def _open_store(crawler: Crawler, config: Config) -> Store | None:
     """Return the store CHUNKDL_STORE names, None for a local folder. Raises ConfigError and NotConfigured."""
     scheme, is_uri, _ = config.store.partition("://")
     if not is_uri:
-        return None
+        return ContentStore(Path(config.store)) if config.naming == "content" else None
     if (own := (config.stores or {}).get(scheme.lower())) is not None:
         store: Store = build_from_crawler(load_object(own), crawler, config.store)
         return store
@@ -387,6 +390,13 @@ def _open_store(crawler: Crawler, config: Config) -> Store | None:
         raise NotConfigured(f"CHUNKDL_STORE: {error}") from error
     except StoreUnusable as error:
         raise ConfigError(f"CHUNKDL_STORE: {error}.") from error
+
+
+def _local_root(config: Config, store: Store | None) -> Path:
+    """Return the folder in which files are while they are incomplete; in a plain local store they stay there."""
+    if store is None:
+        return Path(config.store).absolute()
+    return store.parts if isinstance(store, ContentStore) else Path(data_path(PARTS_FOLDER)).absolute()
 
 
 def _remove_empty_folders(root: Path) -> None:

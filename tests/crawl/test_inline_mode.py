@@ -100,3 +100,24 @@ def test_ctrl_c_ends_a_download_that_hangs_after_the_grace(inline: Project, orig
     assert crawl.stats["finish_reason"] == "shutdown"
     assert crawl.stats["chunkdl/failures/shutdown"] == 1
     assert paths(inline.scraped()[0]) == [""]
+
+
+def test_named_by_content_equal_files_are_stored_once_and_not_fetched_again(inline: Project, origin: Origin) -> None:
+    inline.settings |= {"CHUNKDL_NAMING": "content", "CHUNKDL_FILES_FIELD": "files"}
+    urls = [origin.url("a", 100_000, content="same"), origin.url("b", 100_000, content="same")]
+    inline.items = [item(*(attachment(url, "file.bin") for url in urls))]
+
+    first = inline.crawl()
+    second = inline.crawl()
+
+    for finished in inline.scraped():
+        one, other = paths(finished)
+        assert one == other
+        assert Path(one).read_bytes() == content("same", 100_000)
+        assert [inline.folder / "downloads" / file["path"] for file in finished["files"]] == [Path(one)] * 2
+    assert [name for name in inline.files() if not name.startswith(".chunkdl")] == [
+        str(Path(one).relative_to(inline.folder / "downloads"))
+    ]
+    assert not [name for name in inline.files() if name.startswith(".chunkdl/parts/")]
+    assert first.stats["chunkdl/files/downloaded"] == 2
+    assert second.stats["chunkdl/files/uptodate"] == 2
