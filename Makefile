@@ -5,7 +5,7 @@ VENV = .venv
 BIN = $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test coverage test-oldest test-all test-wheel lint docs settings bench outcomes chaos clean
+.PHONY: help demo test coverage test-oldest test-all test-wheel lint docs settings picture bench outcomes chaos clean
 
 help:
 	@echo "make demo      crawl a local site and download its files, with a bundled server instead of Redis"
@@ -18,6 +18,7 @@ help:
 	@echo "make docs      write the documentation to docs/_build"
 	@echo "make settings  bring the table of settings in README.md up to date"
 	@echo "make bench     measure speed and memory side by side with aria2, curl and FilesPipeline"
+	@echo "make picture   draw the picture of a run in README.md anew"
 	@echo "make outcomes  run the same troubles against aria2 and curl, side by side"
 	@echo "make chaos     hurt workers, server and Redis for some minutes, then see that nothing is lost or wrong"
 	@echo "make clean     remove what the others made"
@@ -78,6 +79,9 @@ $(VENV)/bench-installed: $(VENV)/installed
 
 bench: $(VENV)/bench-installed
 	cd benchmarks && ../$(BIN)/python -m bench --keep $(ARGS)
+
+picture: $(VENV)/docs-installed
+	$(BIN)/python docs/picture.py
 
 outcomes: $(VENV)/installed
 	$(BIN)/python benchmarks/outcomes.py

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
 
@@ -26,9 +28,10 @@ def test_its_make_targets_exist() -> None:
     assert set(re.findall(r"\bmake (\w+)", README)) <= targets
 
 
-def test_its_links_lead_somewhere() -> None:
-    for link in re.findall(r"\]\(([^)]+)\)", README):
-        assert (ROOT / link).exists(), link
+@pytest.mark.parametrize("name", ["README.md", "README.zh-CN.md"])
+def test_its_links_lead_somewhere(name: str) -> None:
+    for link in re.findall(r"\]\(([^)]+)\)", (ROOT / name).read_text("utf-8")):
+        assert (ROOT / link.partition("#")[0]).exists(), link
 
 
 def test_every_reason_in_the_code_is_explained() -> None:
