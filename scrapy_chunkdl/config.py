@@ -224,6 +224,9 @@ class Config:
     cluster_concurrent_chunks_per_host: int = _setting(
         0, _integer(0), "Connections one host gets, over all processes on one Redis, which share it. 0: no such limit."
     )
+    download_delay: float = _setting(
+        0.0, _seconds_or_zero, "Seconds between the starts of two requests of this process to one host."
+    )
     retry_times: int = _setting(5, _integer(0), "Retries per chunk before its file is given up.")
     retry_http_codes: frozenset[int] = _setting(
         frozenset({500, 502, 503, 504, 522, 524, 408, 429}),

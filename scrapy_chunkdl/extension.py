@@ -426,6 +426,7 @@ def _options(crawler: Crawler, config: Config) -> Options:
         files=config.concurrent_files,
         chunks_per_file=config.concurrent_chunks_per_file,
         chunks_per_host=config.concurrent_chunks_per_host,
+        delay=config.download_delay,
         retry_times=config.retry_times,
         retry_codes=config.retry_http_codes,
         connect_timeout=config.connect_timeout,

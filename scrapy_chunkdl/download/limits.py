@@ -74,6 +74,8 @@ class Limits:
 
     def __init__(self, options: Options, shares: Shares | None = None) -> None:
         self._per_host = options.chunks_per_host
+        self._delay = options.delay
+        self._last_start: OrderedDict[str, float] = OrderedDict()
         self._shares = shares
         self._hosts: dict[str, _Host] = {}
         self._ceilings: OrderedDict[str, _Ceiling] = OrderedDict()
@@ -87,9 +89,22 @@ class Limits:
         """Hold one of the host's connections, once one is free and the host is not cooling down."""
         await self._acquire(host)
         try:
+            await self._pace(host)
             yield
         finally:
             self._release(host)
+
+    async def _pace(self, host: str) -> None:
+        """Wait until the host's last request was begun long enough ago."""
+        if not self._delay:
+            return
+        with self._lock:
+            now = time.monotonic()
+            at = self._last_start[host] = max(now, self._last_start.get(host, 0.0) + self._delay)
+            self._last_start.move_to_end(host)
+            if len(self._last_start) > _HOSTS_REMEMBERED:
+                self._last_start.popitem(last=False)
+        await asyncio.sleep(at - now)
 
     def cool_down(self, host: str, seconds: float) -> None:
         """Let no new request go to ``host`` for ``seconds``. A longer pause already set stands."""

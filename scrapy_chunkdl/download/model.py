@@ -27,14 +27,16 @@ class Options:
     sent to ``authorization_domain`` and its subdomains, without one to the origin an item names. ``ca_file`` and
     ``client_cert`` (certificate and key, or one file with both) are PEM files; the system's authorities are trusted
     besides. ``proxies`` are by scheme. A file that came to a local folder less than ``expires`` seconds ago is up to
-    date without a question. ``dns_timeout`` is for a name to be resolved. With a ``store``, finished files
-    are moved there: a file's path relative to ``store_root`` is its key.
+    date without a question. ``dns_timeout`` is for a name to be resolved, ``delay`` between the starts
+    of two requests to one host. With a ``store``, finished files are moved there: a file's path relative to
+    ``store_root`` is its key.
     """
 
     chunk_size: int = 1 << 20
     files: int = 32
     chunks_per_file: int = 8
     chunks_per_host: int = 16
+    delay: float = 0.0
     retry_times: int = 5
     retry_codes: frozenset[int] = DEFAULT_RETRY_CODES
     connect_timeout: float = 15.0
