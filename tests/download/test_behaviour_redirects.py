@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from urllib.parse import quote
 
 import pytest
@@ -165,3 +166,24 @@ async def test_a_login_in_a_renewed_link_is_sent_as_a_header(client: Client, ori
     result = await client.right(client.url("status:401"), renew=renew)
 
     assert "secret" not in result.final_url
+
+
+async def test_connections_that_find_the_link_dead_together_ask_for_a_fresh_one_once(
+    client: Client, origin: Origin
+) -> None:
+    asked: list[int] = []
+
+    async def none() -> None:
+        asked.append(1)
+        await asyncio.sleep(0.05)  # the others are refused meanwhile
+
+    await client.with_options(retry_times=0).fails(client.url("status:403@range"), "http_403", renew=none)
+    assert len(asked) == 1
+
+    async def fresh() -> str:
+        asked.append(1)
+        await asyncio.sleep(0.05)
+        return client.url(v="fresh")
+
+    await client.right(client.url("status:403@range"), renew=fresh)
+    assert len(asked) == 2
