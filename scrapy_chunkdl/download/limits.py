@@ -100,7 +100,7 @@ class Limits:
             return
         with self._lock:
             now = time.monotonic()
-            at = self._last_start[host] = max(now, self._last_start.get(host, 0.0) + self._delay)
+            at = self._last_start[host] = max(now, self._last_start.get(host, -self._delay) + self._delay)
             self._last_start.move_to_end(host)
             if len(self._last_start) > _HOSTS_REMEMBERED:
                 self._last_start.popitem(last=False)
