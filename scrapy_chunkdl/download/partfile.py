@@ -18,7 +18,7 @@ import os
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from email.utils import formatdate
 from pathlib import Path
 
@@ -330,7 +330,8 @@ def _remember(fd: int, record: Published) -> None:
         with suppress(OSError, OverflowError):  # not every file system takes every time
             os.utime(fd, (modified.timestamp(), modified.timestamp()))
     with suppress(OSError, AttributeError):  # a file system without attributes: the file is fetched again one day
-        os.setxattr(fd, _XATTR, json.dumps(asdict(record)).encode())
+        fields = {name: getattr(record, name) for name in Published.__slots__}  # asdict takes 50 µs
+        os.setxattr(fd, _XATTR, json.dumps(fields).encode())
 
 
 def _make_folder(folder: Path) -> list[Path]:

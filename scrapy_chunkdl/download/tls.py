@@ -12,10 +12,8 @@ _HOSTS_REMEMBERED = 128
 
 def tls_context(options: Options) -> ssl.SSLContext:
     """Return how servers are trusted and what they are shown. Raises OSError for a file that is missing or no PEM."""
-    default = ssl.create_default_context()
-    context = _ResumingContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.options, context.verify_flags = default.options, default.verify_flags
-    context.load_default_certs()
+    context = ssl.create_default_context()
+    context.__class__ = _ResumingContext  # made by hand it would have to follow each Python's idea of a safe default
     context.set_alpn_protocols(["http/1.1"])
     if options.ca_file:
         context.load_verify_locations(options.ca_file)
