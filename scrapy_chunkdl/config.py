@@ -224,6 +224,8 @@ class Config:
     cluster_concurrent_chunks_per_host: int = _setting(
         0, _integer(0), "Connections one host gets, over all processes on one Redis, which share it. 0: no such limit."
     )
+    max_rate: int = _setting(0, _integer(0), "Bytes per second this process downloads at most. 0: as fast as it goes.")
+    max_rate_per_host: int = _setting(0, _integer(0), "Bytes per second from one host at most. 0: as fast as it goes.")
     download_delay: float = _setting(
         0.0, _seconds_or_zero, "Seconds between the starts of two requests of this process to one host."
     )

@@ -432,6 +432,8 @@ def _options(crawler: Crawler, config: Config) -> Options:
         connect_timeout=config.connect_timeout,
         stall_timeout=config.stall_timeout,
         max_file_size=config.max_file_size,
+        max_rate=config.max_rate,
+        max_rate_per_host=config.max_rate_per_host,
         checksum=config.checksum,
         expires=config.expires * 86400,
         probe=config.probe,

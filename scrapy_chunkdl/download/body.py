@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -17,6 +18,7 @@ import aiohttp
 from aiohttp import hdrs
 
 from scrapy_chunkdl.download.errors import Transient
+from scrapy_chunkdl.download.rate import Pace
 
 Take = Callable[["bytes | memoryview"], bool]
 """Takes a piece of a body, which is good until it returns; False when no more is wanted."""
@@ -31,18 +33,28 @@ _LOOKS = 4
 _thread = threading.local()
 
 
-async def receive(response: aiohttp.ClientResponse, length: int | None, take: Take, *, stall_timeout: float) -> None:
+async def receive(
+    response: aiohttp.ClientResponse,
+    length: int | None,
+    take: Take,
+    *,
+    stall_timeout: float,
+    pace: Pace | None = None,
+) -> None:
     """Pass the body of ``response`` to ``take``, piece by piece, until it ends or no more is wanted.
 
     ``length`` is the body's, in bytes, as its headers say; None if they do not. A body that ends early just ends: the
-    caller counts. Raises Transient, reason ``stalled``, when no byte comes for ``stall_timeout`` seconds, what ``take``
-    raises, and what aiohttp and the network do.
+    caller counts. ``pace`` is how fast it may come. Raises Transient, reason ``stalled``, when no byte comes for
+    ``stall_timeout`` seconds, what ``take`` raises, and what aiohttp and the network do.
     """
     if length is not None and (lender := _lender(response)) is not None:
-        await _Receiver(response, *lender, length, take, stall_timeout).run()
+        await _Receiver(response, *lender, length, take, stall_timeout, pace).run()
         return
     while data := await response.content.readany():
-        if not take(data):
+        wanted = take(data)
+        if pace is not None:
+            await asyncio.sleep(pace.take(len(data), time.monotonic()))
+        if not wanted:
             return
 
 
@@ -68,12 +80,17 @@ class _Receiver(asyncio.BufferedProtocol):
         length: int,
         take: Take,
         stall_timeout: float,
+        pace: Pace | None,
     ) -> None:
         self._response = response
         self._transport = transport
         self._handler = handler
         self._left = length
         self._take = take
+        self._pace = pace
+        self._most = min(BUFFER, pace.piece) if pace is not None else BUFFER
+        self._wait = 0.0
+        self._pause: asyncio.TimerHandle | None = None
         self._look_every = stall_timeout / _LOOKS
         self._left_before = length
         self._looks = 0
@@ -93,18 +110,25 @@ class _Receiver(asyncio.BufferedProtocol):
         self._handler.read_timeout = None  # aiohttp sees no bytes from now on, and would take that for a stall
         self._handler.start_timeout()
         self._transport.set_protocol(self)
+        if self._pace is not None:
+            self._wait = self._pace.take(len(early), time.monotonic())
+            self._pause_reading()
         self._look()
         try:
             await self._over
         finally:
             assert self._timer is not None
             self._timer.cancel()
+            if self._pause is not None:
+                self._pause.cancel()
             if self._transport.get_protocol() is self:
                 self._transport.set_protocol(self._handler)
+        await asyncio.sleep(self._wait)
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Where the socket is read into: never more than the body, what follows is aiohttp's."""
-        return self._buffer if self._left >= BUFFER else self._buffer[: self._left]
+        size = min(self._left, self._most)
+        return self._buffer if size == BUFFER else self._buffer[:size]
 
     def buffer_updated(self, nbytes: int) -> None:
         """Pass on what was read."""
@@ -117,6 +141,8 @@ class _Receiver(asyncio.BufferedProtocol):
             self._transport.pause_reading()
             self._over.set_exception(error)
             return
+        if self._pace is not None:
+            self._wait = self._pace.take(nbytes, time.monotonic())
         if self._left == 0:
             self._transport.set_protocol(self._handler)
             self._response.content.feed_eof()  # has aiohttp take the connection back into its pool
@@ -124,6 +150,17 @@ class _Receiver(asyncio.BufferedProtocol):
         elif not wanted:
             self._transport.pause_reading()
             self._over.set_result(None)
+        elif self._wait:
+            self._pause_reading()
+
+    def _pause_reading(self) -> None:
+        self._transport.pause_reading()
+        self._pause = self._loop.call_later(self._wait, self._go_on)
+
+    def _go_on(self) -> None:
+        self._pause = None
+        if not self._transport.is_closing():
+            self._transport.resume_reading()
 
     def eof_received(self) -> None:
         """The peer has closed its side; the transport closes, too."""
@@ -140,7 +177,8 @@ class _Receiver(asyncio.BufferedProtocol):
 
     def _look(self) -> None:
         """Notice a stall. Looking now and then costs less than setting a timer anew with each piece."""
-        self._looks = self._looks + 1 if self._left == self._left_before else 0
+        silent = self._left == self._left_before and self._pause is None
+        self._looks = self._looks + 1 if silent else 0
         self._left_before = self._left
         if self._looks > _LOOKS and not self._over.done():
             self._over.set_exception(Transient(f"no byte in time: {self._response.url}", reason="stalled"))

@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 from scrapy_chunkdl.download.model import Options
+from scrapy_chunkdl.download.rate import Pace, Rates
 
 _Waiter = tuple[asyncio.AbstractEventLoop, "asyncio.Future[None]"]
 
@@ -77,6 +78,7 @@ class Limits:
         self._delay = options.delay
         self._last_start: OrderedDict[str, float] = OrderedDict()
         self._shares = shares
+        self._rates = Rates(options.max_rate, options.max_rate_per_host)
         self._hosts: dict[str, _Host] = {}
         self._ceilings: OrderedDict[str, _Ceiling] = OrderedDict()
         self._peaks: dict[str, int] = {}
@@ -105,6 +107,10 @@ class Limits:
             if len(self._last_start) > _HOSTS_REMEMBERED:
                 self._last_start.popitem(last=False)
         await asyncio.sleep(at - now)
+
+    def pace(self, host: str) -> Pace | None:
+        """Return how fast a body from ``host`` may come; None: as fast as it does."""
+        return self._rates.pace(host)
 
     def cool_down(self, host: str, seconds: float) -> None:
         """Let no new request go to ``host`` for ``seconds``. A longer pause already set stands."""

@@ -45,6 +45,8 @@ class Options:
     backoff_max: float = 30.0
     retry_after_max: float = 120.0
     max_file_size: int = 0
+    max_rate: int = 0
+    max_rate_per_host: int = 0
     max_redirects: int = 10
     checksum: str | None = None
     probe: str = "head"

@@ -273,7 +273,8 @@ class RangedFetch:
             return span.position < span.stop
 
         length = parse_content_length(response.headers.get("Content-Length"))
-        await body.receive(response, length, take, stall_timeout=self._options.stall_timeout)
+        pace = self._sources.pace(source)
+        await body.receive(response, length, take, stall_timeout=self._options.stall_timeout, pace=pace)
         if span.remaining > 0 and promised > 0:
             raise Transient(f"{response.url} ended {promised} bytes early", reason="short_body", status=206)
 

@@ -23,6 +23,7 @@ from scrapy_chunkdl.download.identity import host_of
 from scrapy_chunkdl.download.limits import Limits
 from scrapy_chunkdl.download.model import FileRequest, Options, Progress
 from scrapy_chunkdl.download.probe import DEAD_LINK, Remote, refusal
+from scrapy_chunkdl.download.rate import Pace
 from scrapy_chunkdl.masking import printable
 
 logger = logging.getLogger(__name__)
@@ -118,6 +119,10 @@ class Sources:
                 self._progress.queued -= 1
                 self._progress.moved_at = time.monotonic()
             yield
+
+    def pace(self, source: Source) -> Pace | None:
+        """Return how fast a body may come from where the source last led."""
+        return self._limits.pace(source.host)
 
     def give_way(self, host: str) -> bool:
         """Tell whether a request to ``host`` is to end early, for other processes that wait."""

@@ -61,7 +61,7 @@ class StreamedFetch:
             source.used = True
             self._progress.size, self._progress.done = remote.size, 0
             try:
-                size = await self._read_whole(response, remote)
+                size = await self._read_whole(response, remote, source)
             except (aiohttp.ClientError, asyncio.TimeoutError, OSError) as error:
                 raise explain(error, str(response.url)) from error
             # A body that ends with its connection cannot be told from one cut short (RFC 9112 §8), but by HEAD's size.
@@ -75,7 +75,7 @@ class StreamedFetch:
             await in_thread(self._part.truncate, size)
         return remote, size
 
-    async def _read_whole(self, response: aiohttp.ClientResponse, remote: Remote) -> int:
+    async def _read_whole(self, response: aiohttp.ClientResponse, remote: Remote, source: Source) -> int:
         decoder = Decoder(remote.coding) if remote.coding else None
         progress, position = self._progress, 0
 
@@ -93,7 +93,8 @@ class StreamedFetch:
             return remote.size is None or position < remote.size
 
         length = parse_content_length(response.headers.get("Content-Length"))
-        await body.receive(response, length, take, stall_timeout=self._options.stall_timeout)
+        pace = self._sources.pace(source)
+        await body.receive(response, length, take, stall_timeout=self._options.stall_timeout, pace=pace)
         if decoder is not None and not decoder.is_complete:
             raise Transient(f"{response.url} ended in the middle of its {remote.coding} form", reason="short_body")
         if remote.size is not None and position < remote.size:
