@@ -33,8 +33,9 @@ $(VENV)/installed: setup.cfg pyproject.toml
 demo: $(VENV)/installed
 	$(BIN)/python examples/spider_project/demo.py
 
+# Crawls wait more than they work, so two files of tests run side by side; ARGS="-n0 tests/..." runs one after another.
 test: $(VENV)/installed
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 coverage: $(VENV)/installed
 	$(BIN)/python -m coverage erase

@@ -103,8 +103,8 @@ def explain(error: Exception) -> str:
 _NO_PASSWORD = "Redis wants a password: put it into REDIS_URL (redis://:password@host:port) or REDIS_PARAMS."
 _WRONG_PASSWORD = "Redis refuses the user name or password of REDIS_URL or REDIS_PARAMS."
 _NOT_ALLOWED = (
-    "The Redis user may not do this ({text}): its ACL needs the queue's keys, such as ~*:items* and ~{{chunkdl}}:host:*, EVALSHA, EVAL, SCRIPT "
-    "LOAD, TIME, and the list, hash and sorted set commands."
+    "The Redis user may not do this ({text}): its ACL needs the queue's keys, such as ~*:items* and "
+    "~{{chunkdl}}:host:*, EVALSHA, EVAL, SCRIPT LOAD, TIME, and the list, hash and sorted set commands."
 )
 _READ_ONLY = "This Redis is a read-only replica: point REDIS_URL at the primary, or wait for the failover."
 _OUT_OF_MEMORY = "Redis is out of memory (maxmemory): make room or raise it; the policy should be noeviction."

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,13 @@ pytestmark = pytest.mark.usefixtures("client")
 WAITING = "files:items"
 WORKERS = 4
 TICK = 0.25
+
+
+@pytest.fixture
+def origin() -> Iterator[Origin]:
+    """An origin of its own: requests left of other tests would count."""
+    with Origin() as origin:
+        yield origin
 
 
 def push(client: redis.Redis, urls: list[str]) -> None:

@@ -40,6 +40,7 @@ class Terminal:
     """A crawl that has a terminal of 100 columns for its output."""
 
     def __init__(self, project: Project) -> None:
+        project.settings["LOG_COLOR"] = False  # Scrapy's own colours, where colorlog is installed
         project.write()
         self._ours, theirs = pty.openpty()
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 100, 0, 0))

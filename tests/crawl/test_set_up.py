@@ -173,7 +173,7 @@ def test_a_store_that_cannot_be_made_closes_the_crawl_and_loses_nothing(
 
     crawl = project.crawl()
 
-    assert crawl.log.count("the folder cannot be made") == 1
+    assert crawl.log.count("cannot be made (Not a directory)") == 1
     assert crawl.stats["finish_reason"] == "chunkdl_store_unusable"
     assert client.lrange("files:items", 0, -1) == [b'{"kept": 1}']
 

@@ -103,7 +103,7 @@ def test_a_login_in_a_url_is_in_no_log_line(inline: Project, origin: Origin) -> 
 
     crawl = inline.crawl()
 
-    assert "Gave up http://127.0.0.1" in crawl.log
+    assert "Gave up http://user:***@127.0.0.1" in crawl.log
     assert set(origin.stats("a").headers("Authorization")) == {"Basic dXNlcjpodXNo"}
     assert "hush" not in crawl.log
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -57,13 +58,11 @@ class Squid:
 
 
 @pytest.fixture(scope="module")
-def _squid(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Squid]:
+def _squid() -> Iterator[Squid]:
     if shutil.which("squid") is None:
         pytest.skip("squid is not installed")
-    folder = tmp_path_factory.mktemp("squid")
-    folder.chmod(0o777)
-    for parent in (folder.parent, folder.parent.parent):
-        parent.chmod(0o755)  # squid gives up root's rights
+    folder = Path(tempfile.mkdtemp(prefix="chunkdl-"))
+    folder.chmod(0o777)  # squid gives up root's rights
     squid = Squid(folder)
     (folder / "logins").write_text(LOGINS)
     (folder / "logins").chmod(0o755)
@@ -77,6 +76,7 @@ def _squid(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Squid]:
     finally:
         process.terminate()
         process.communicate()
+        shutil.rmtree(folder)
 
 
 @pytest.fixture
