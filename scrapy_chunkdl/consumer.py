@@ -103,6 +103,7 @@ class Consumer:
         self._held_by_all = 0
         self._finished = 0
         self._looked_at = time.monotonic()
+        self._has_rested = False
         self._making_way = 0
         self._made_way = False
         self._pace = PaceMeter(time.monotonic())
@@ -157,6 +158,9 @@ class Consumer:
     def tick(self) -> None:
         """Look for work. Called a few times a second."""
         self._ticked_at = time.monotonic()
+        if self._has_rested:  # a tick ago: now the scraper is idle
+            self._wake()
+        self._has_rested = self._pipelines.rest()
         self._claim_more()
         self._look_past_slow_hosts()
 
@@ -188,6 +192,7 @@ class Consumer:
     def is_settled(self, grace_is_over: bool) -> bool:
         """Whether the spider may close: nothing is held, or Redis is away and cannot be told before the lease ends."""
         self._ticked_at = time.monotonic()
+        self._pipelines.rest()
         if self._courier.gave_up:
             return True
         if grace_is_over and self._courier.in_trouble and not any(work.download for work in self._works.values()):
@@ -437,6 +442,7 @@ class Consumer:
         self._works.pop(work.claimed.id, None)
         self._claim_more()
         if not self._works:
+            self._has_rested = self._pipelines.rest() or self._has_rested
             self._wake()
 
     def _drop_lost(self, work: _Work) -> None:

@@ -228,10 +228,10 @@ class ItemResponse(Response):
 class Pipelines:
     """Sends items from the queue through ITEM_PIPELINES, CONCURRENT_ITEMS of them at once.
 
-    They run beside a callback of the scraper that lasts while any of them is on its way: its slot then is active for as
-    long as the pipelines take, which a bare ``start_itemproc_async`` does not keep right on Scrapy 2.19 (closing in the
-    middle hangs). One callback for many items, because Scrapy starts CONCURRENT_ITEMS tasks for each. It yields
-    nothing, so the items do not meet the spider middlewares a second time.
+    They run beside a callback of the scraper that lasts until :meth:`rest` finds none on its way: its slot then is
+    active for as long as the pipelines take, which a bare ``start_itemproc_async`` does not keep right on Scrapy 2.19
+    (closing in the middle hangs). One callback for many items, because Scrapy starts CONCURRENT_ITEMS tasks for each.
+    It yields nothing, so the items do not meet the spider middlewares a second time.
 
     An item whose ``may_emit`` says no when the last pipeline is through with it is dropped with :class:`LeaseLost`. No
     pipeline of ours could stand there for sure, and what listens to ``item_scraped``, feed exports among it, cannot be
@@ -305,6 +305,14 @@ class Pipelines:
         self._running -= 1
         sent.callback(result)
         self._start_waiting()
-        if not self._running and self._empty is not None:
-            empty, self._empty = self._empty, None
-            empty.callback(None)
+
+    def rest(self) -> bool:
+        """Let the callback end if no item is on its way; True if it was. The scraper is idle a moment later.
+
+        Called now and then, and when there are no more to come.
+        """
+        if self._running or self._waiting or self._empty is None:
+            return False
+        empty, self._empty = self._empty, None
+        empty.callback(None)
+        return True
