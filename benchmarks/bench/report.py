@@ -126,7 +126,8 @@ def _plot(told: dict[str, Any], path: Path) -> None:
     ]
     figure, axes = pyplot.subplots(figsize=(9, 0.4 * len(bars) + 1))
     colours = ["#3b6ea5" if reached else "#c0504d" for _, _, reached in bars]
-    axes.barh([name for name, _, _ in bars], [ratio for _, ratio, _ in bars], color=colours)
+    axes.barh(range(len(bars)), [ratio for _, ratio, _ in bars], color=colours)
+    axes.set_yticks(range(len(bars)), [name for name, _, _ in bars])
     axes.axvline(1, color="#999999", linewidth=1)
     axes.invert_yaxis()
     axes.set_xlabel("ours / theirs (red: goal missed)")
