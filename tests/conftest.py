@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,10 @@ from origin import Origin
 from project import Project
 from s3_server import S3
 from servers import Server, any_binary
+
+# A shell that runs tests in the background has them ignore Ctrl-C, and so would all that they start and interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The same examples in each run, and none that fails because the machine is busy.
 hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None)
