@@ -260,9 +260,13 @@ def test_a_pipeline_that_blocks_scrapy_loses_the_lease_and_the_item_is_emitted_o
 
 @pytest.mark.parametrize("others", [0, 1])
 def test_a_download_that_hangs_loses_its_lease_and_comes_to_nothing(
-    project: Project, origin: Origin, client: redis.Redis, other: ItemQueue, gate: Path, others: int
+    project: Project, origin: Origin, client: redis.Redis, other: ItemQueue, tmp_path: Path, others: int
 ) -> None:
+    opened = tmp_path / "opened"
     project.support = """
+    import os
+    import time
+
     from scrapy_chunkdl.download import partfile
 
     write = partfile.PartFile.write
@@ -270,20 +274,24 @@ def test_a_download_that_hangs_loses_its_lease_and_comes_to_nothing(
     def hang(self, *arguments):
         if "hangs.bin" in str(self.path):
             print("HANGING", flush=True)
-            open(GATE).read()
+            while not os.path.exists(OPENED):
+                time.sleep(0.01)
         write(self, *arguments)
 
     partfile.PartFile.write = hang
-    """.replace("GATE", repr(str(gate)))
+    """.replace("OPENED", repr(str(opened)))
     project.settings |= {"CHUNKDL_LEASE": 0.5, "CHUNKDL_STALL_TIMEOUT": 0.5, "CHUNKDL_MAX_DELIVERIES": 1000}
+    project.settings["CHUNKDL_BATCH_SIZE"] = 1  # so that it does not claim the item itself, again and again
     names = ["hangs.bin", *(f"fine-{n}.bin" for n in range(others))]
     project.items = [item(*(attachment(origin.url(name, 1000), name) for name in names))]
 
     process = project.start()
     read_until(process, "HANGING")
-    taken = claim_when_the_lease_is_over(other)
-    gate.write_text("go on")
-    crawl = project.finish(process)
+    try:
+        taken = claim_when_the_lease_is_over(other)
+    finally:
+        opened.touch()
+        crawl = project.finish(process)
 
     assert project.scraped() == []
     assert (
