@@ -123,7 +123,8 @@ class _Receiver(asyncio.BufferedProtocol):
                 self._pause.cancel()
             if self._transport.get_protocol() is self:
                 self._transport.set_protocol(self._handler)
-        await asyncio.sleep(self._wait)
+        if self._wait:
+            await asyncio.sleep(self._wait)
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Where the socket is read into: never more than the body, what follows is aiohttp's."""

@@ -151,7 +151,7 @@ class Limits:
     def bears(self, host: str) -> int:
         """Return how many connections ``host`` seems to bear, at most as many as it may get."""
         with self._lock:
-            return int(min(self._ceiling(host).now, self._per_host))
+            return self._borne(host)
 
     # --- hosts that other processes use, too
 
@@ -252,8 +252,11 @@ class Limits:
             loop.call_soon_threadsafe(_grant, granted)
 
     def _most(self, host: str) -> int:
-        most = int(min(self._ceiling(host).now, self._per_host))
+        most = self._borne(host)
         return most if self._shares is None else min(most, self._shares.slots(host))
+
+    def _borne(self, host: str) -> int:
+        return int(min(self._ceiling(host).now, self._per_host))
 
     def _ceiling(self, host: str) -> _Ceiling:
         if (ceiling := self._ceilings.get(host)) is None:
