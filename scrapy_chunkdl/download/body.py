@@ -88,7 +88,6 @@ class _Receiver(asyncio.BufferedProtocol):
         self._left = length
         self._take = take
         self._pace = pace
-        self._most = min(BUFFER, pace.piece) if pace is not None else BUFFER
         self._wait = 0.0
         self._pause: asyncio.TimerHandle | None = None
         self._look_every = stall_timeout / _LOOKS
@@ -128,7 +127,9 @@ class _Receiver(asyncio.BufferedProtocol):
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Where the socket is read into: never more than the body, what follows is aiohttp's."""
-        size = min(self._left, self._most)
+        size = min(self._left, BUFFER)
+        if self._pace is not None and (piece := self._pace.piece) is not None:
+            size = min(size, piece)
         return self._buffer if size == BUFFER else self._buffer[:size]
 
     def buffer_updated(self, nbytes: int) -> None:

@@ -71,14 +71,17 @@ class _Ceiling:
 
 
 class Limits:
-    """Thread-safe. A host's connections are remembered while it is in use, waited for or cooling down."""
+    """Thread-safe. A host's connections are remembered while it is in use, waited for or cooling down.
+
+    ``rates`` are the limits in bytes per second.
+    """
 
     def __init__(self, options: Options, shares: Shares | None = None) -> None:
         self._per_host = options.chunks_per_host
         self._delay = options.delay
         self._last_start: OrderedDict[str, float] = OrderedDict()
         self._shares = shares
-        self._rates = Rates(options.max_rate, options.max_rate_per_host)
+        self.rates = Rates(options.max_rate, options.max_rate_per_host)
         self._hosts: dict[str, _Host] = {}
         self._ceilings: OrderedDict[str, _Ceiling] = OrderedDict()
         self._peaks: dict[str, int] = {}
@@ -108,9 +111,9 @@ class Limits:
                 self._last_start.popitem(last=False)
         await asyncio.sleep(at - now)
 
-    def pace(self, host: str) -> Pace | None:
-        """Return how fast a body from ``host`` may come; None: as fast as it does."""
-        return self._rates.pace(host)
+    def pace(self, host: str) -> Pace:
+        """Return how fast a body from ``host`` may come."""
+        return self.rates.pace(host)
 
     def cool_down(self, host: str, seconds: float) -> None:
         """Let no new request go to ``host`` for ``seconds``. A longer pause already set stands."""

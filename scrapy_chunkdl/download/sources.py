@@ -120,7 +120,7 @@ class Sources:
                 self._progress.moved_at = time.monotonic()
             yield
 
-    def pace(self, source: Source) -> Pace | None:
+    def pace(self, source: Source) -> Pace:
         """Return how fast a body may come from where the source last led."""
         return self._limits.pace(source.host)
 

@@ -71,8 +71,46 @@ def test_each_host_has_its_own_limit_and_all_share_that_of_the_process() -> None
     assert again.take(0, 0.0) == pytest.approx(1 - 0.0625)
 
 
-def test_without_limits_there_is_nothing_to_ask() -> None:
-    assert Rates(0, 0).pace("a") is None
+def test_without_limits_nothing_is_waited_for() -> None:
+    pace = Rates(0, 0).pace("a")
+
+    assert pace.piece is None
+    assert pace.take(10**12, 0.0) == 0
+
+
+def test_a_change_of_the_limit_holds_for_bodies_that_run() -> None:
+    rates = Rates(0, 0)
+    running = rates.pace("a")
+    assert running.take(10**9, 0.0) == 0
+
+    rates.change(1000)
+    assert rates.of_process == 1000
+    assert running.piece == 1024
+    assert running.take(1000, 0.0) == pytest.approx(1 - 0.0625)
+
+    rates.change(10_000)
+    assert running.take(1000, 0.0) == pytest.approx(0.1 - 0.0625)
+
+    rates.change(0)
+    assert running.take(10**9, 0.0) == 0
+
+
+def test_a_change_of_the_limit_leaves_that_of_the_hosts() -> None:
+    rates = Rates(1000, 100)
+    running = rates.pace("a")
+
+    rates.change(0)
+
+    assert running.take(100, 0.0) == pytest.approx(1 - 0.0625)
+
+
+@pytest.mark.parametrize("limit", [-1, float("inf"), float("nan")])
+def test_a_limit_that_is_none_is_refused(limit: float) -> None:
+    rates = Rates(1000, 0)
+
+    with pytest.raises(ValueError, match="bytes per second"):
+        rates.change(limit)
+    assert rates.of_process == 1000
 
 
 class Counted(Pace):
