@@ -3,8 +3,9 @@
 Decides which file starts when and on which thread; results come back on the thread that ``deliver`` calls on, which is
 Scrapy's. Knows nothing of items, crawls or Redis.
 
-A file goes to the thread that holds its host's connections, and to the least loaded one when that is full. When more
-files wait than may run, the host with the fewest running files is served first, and a quarter of the places is not for
+A file goes to the thread that holds its host's connections, as long as that one keeps up: a second thread is used only
+when the first has a core to itself and could use more, because two threads take Python's lock from each other
+(docs/performance.md). When more files wait than may run, the host with the fewest running files is served first, and a quarter of the places is not for
 the one host that has all the others: so a slow host does not keep those that come later waiting.
 
 Jobs that want the same file under the same name share one run, however many items they belong to.
@@ -40,6 +41,9 @@ Deliver = Callable[[Callable[[], object]], object]
 
 _HOMES_REMEMBERED = 4096
 _TICK = 1.0
+
+_SATURATED = 0.9
+"""Share of a core from which on a thread is taken to be held up by the core, not by Python's lock or by the network."""
 
 
 @dataclass(slots=True, eq=False)
@@ -117,8 +121,7 @@ class Bridge:
         self._deliver = deliver
         self._files = options.files
         self._files_per_host = max(options.chunks_per_host, options.files - options.files // 4)
-        capacity = -(-options.files // threads)
-        self._lanes = [_Lane(number, options, limits, capacity, self._finished) for number in range(threads)]
+        self._lanes = [_Lane(number, options, limits, self._finished) for number in range(threads)]
         self._lock = threading.Lock()
         self._runs: dict[Hashable, _Run] = {}
         self._waiting: OrderedDict[str, deque[_Run]] = OrderedDict()
@@ -231,12 +234,16 @@ class Bridge:
             del self._waiting[run.host]
 
     def _lane_for(self, host: str) -> _Lane:
-        least_loaded = min(self._lanes, key=lambda lane: lane.running)
-        home = self._homes.setdefault(host, least_loaded)
+        home = self._homes.get(host)
+        if home is not None and not home.is_saturated:
+            lane = home
+        else:
+            lane = min(self._lanes, key=lambda lane: (lane.is_saturated, lane.running if lane.is_saturated else 0))
+        self._homes[host] = home or lane
         self._homes.move_to_end(host)
         if len(self._homes) > _HOMES_REMEMBERED:
             self._homes.popitem(last=False)
-        return home if home.running < home.capacity else least_loaded
+        return lane
 
     def _finished(self, run: _Run, result: FileResult | None, error: DownloadError | None) -> None:
         """Called on the run's download thread."""
@@ -284,13 +291,13 @@ class _Lane(threading.Thread):
         number: int,
         options: Options,
         limits: Limits,
-        capacity: int,
         finished: Callable[[_Run, FileResult | None, DownloadError | None], None],
     ) -> None:
         super().__init__(name=f"chunkdl-{number}", daemon=True)
-        self.capacity = capacity
         self.running = 0
         self.ticked_at = time.monotonic()
+        self.is_saturated = False
+        self._cpu_time = 0.0
         self._options = options
         self._limits = limits
         self._finished = finished
@@ -334,7 +341,8 @@ class _Lane(threading.Thread):
         self._stop_asked = asyncio.Event()
         async with Downloader(self._options, self._limits) as self._downloader:
             self._loop = asyncio.get_running_loop()
-            self._tick()
+            self.ticked_at, self._cpu_time = time.monotonic(), time.thread_time()
+            self._loop.call_later(_TICK, self._tick)
             self._ready.set()
             await self._stop_asked.wait()
             for task in self._tasks:
@@ -343,7 +351,9 @@ class _Lane(threading.Thread):
 
     def _tick(self) -> None:
         assert self._loop is not None
-        self.ticked_at = time.monotonic()
+        before, self.ticked_at = self.ticked_at, time.monotonic()
+        used, self._cpu_time = self._cpu_time, time.thread_time()
+        self.is_saturated = self._cpu_time - used > _SATURATED * (self.ticked_at - before)
         self._loop.call_later(_TICK, self._tick)
 
     def _take(self) -> None:

@@ -18,12 +18,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from scrapy import signals
 from scrapy.crawler import Crawler
 from twisted.internet.defer import Deferred, succeed
 
-from scrapy_chunkdl import __version__, attachments, engine
-from scrapy_chunkdl import signals as our_signals
+from scrapy_chunkdl import __version__, attachments, engine, signals
 from scrapy_chunkdl.bridge import Bridge, Deliver
 from scrapy_chunkdl.config import Config
 from scrapy_chunkdl.item_download import ItemDownload
@@ -125,9 +123,6 @@ class Consumer:
 
     def open(self) -> None:
         """Start the threads and begin to claim."""
-        self._crawler.signals.connect(self._item_scraped, signals.item_scraped)
-        self._crawler.signals.connect(self._item_dropped, signals.item_dropped)
-        self._crawler.signals.connect(self._item_error, signals.item_error)
         self._courier.start()
         self._heartbeat.start()
         self._claim_more()  # first: a Redis that lets us look but not claim must not pass for one that answered
@@ -324,7 +319,7 @@ class Consumer:
         if not attachments.is_item(work.item):
             self._bury(work, f"not a JSON object but {type(work.item).__name__}")
             return False
-        self._announce(our_signals.item_claimed, item=work.item)
+        self._announce(signals.item_claimed, item=work.item)
         try:
             work.download = self._new_download(
                 work.item, on_done=lambda download: self._downloaded(work, download), may_publish=work.is_ours
@@ -356,10 +351,8 @@ class Consumer:
             self._hand_on(work, download)
 
     def _hand_on(self, work: _Work, download: ItemDownload) -> None:
-        response = engine.ItemResponse(engine.PLACEHOLDER_URL)
         handed_on = engine.HandedOn(download.results(), lambda: self._may_emit(work))
-        handed = self._pipelines.send(work.item, response, handed_on)
-        handed.addBoth(lambda _: self._handed_on(work, response))
+        self._pipelines.send(work.item, handed_on).addCallback(lambda _: self._handed_on(work, handed_on))
 
     def _may_emit(self, work: _Work) -> Deferred[bool]:
         """Whether the item is still ours; after a standstill longer than the lease only Redis can tell."""
@@ -378,17 +371,18 @@ class Consumer:
         self._courier.call(renew, renewed, refused=lambda: fired.callback(False))
         return fired
 
-    def _handed_on(self, work: _Work, response: engine.ItemResponse) -> None:
-        if response.outcome == "lost" or (work.lost and response.outcome != "scraped"):
+    def _handed_on(self, work: _Work, handed_on: engine.HandedOn) -> None:
+        outcome = handed_on.outcome
+        if outcome == "lost" or (work.lost and outcome != "scraped"):
             self._drop_lost(work)
             return
-        if response.outcome == "error" or response.outcome is None:
+        if outcome == "error":
             self._retry(work, "in a later pipeline")
             return
         finished = None
-        if response.outcome == "scraped" and self._config.done_key:
-            finished = plain_json(response.item)
-        item = response.item if response.outcome == "scraped" else work.item
+        if outcome == "scraped" and self._config.done_key:
+            finished = plain_json(handed_on.item)
+        item = handed_on.item if outcome == "scraped" else work.item
         self._courier.ack(work.claimed.id, finished, lambda kept: self._acked(work, item, kept))
 
     def _retry(self, work: _Work, where: str) -> None:
@@ -408,7 +402,7 @@ class Consumer:
         if kept:
             self._finished += 1
             self._stats.inc_value("chunkdl/items/finished")
-            self._announce(our_signals.item_finished, item=item)
+            self._announce(signals.item_finished, item=item)
         else:
             self._stats.inc_value("chunkdl/items/lease_lost")
             logger.warning(
@@ -459,20 +453,6 @@ class Consumer:
     def _spider_name(self) -> str:
         assert self._crawler.spider is not None
         return self._crawler.spider.name
-
-    # --- outcomes of handed-on items, told by Scrapy's signals
-
-    def _item_scraped(self, item: object, response: object) -> None:
-        if isinstance(response, engine.ItemResponse):
-            response.outcome, response.item = "scraped", item
-
-    def _item_dropped(self, response: object, exception: BaseException) -> None:
-        if isinstance(response, engine.ItemResponse):
-            response.outcome = "lost" if isinstance(exception, engine.LeaseLost) else "dropped"
-
-    def _item_error(self, response: object) -> None:
-        if isinstance(response, engine.ItemResponse):
-            response.outcome = "error"
 
     # --- reports and leases (heartbeat thread)
 

@@ -37,15 +37,18 @@ MayEmit = Callable[[], "Deferred[bool]"]
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class HandedOn:
-    """An item that :class:`Pipelines` sent, while the pipelines run for it.
+    """An item that :class:`Pipelines` sent, while the pipelines run for it and after.
 
-    ``results`` are for the first of them, ``may_emit`` is asked when the last is through.
+    ``results`` are for the first of them, ``may_emit`` is asked when the last is through. ``outcome`` then is
+    "scraped", "dropped", "lost" or "error", and ``item`` what the pipelines made of it.
     """
 
     results: Sequence[Any]
     may_emit: MayEmit
+    outcome: str = "error"
+    item: object = None
 
 
 _handed_on: ContextVar[HandedOn | None] = ContextVar("chunkdl_handed_on", default=None)
@@ -214,17 +217,6 @@ class ClosingHold:
             self._slot.remove_request(request)
 
 
-class ItemResponse(Response):
-    """The source Scrapy is given for an item from the queue. Item signals carry it, and so tell whose they are.
-
-    ``outcome`` is "scraped", "dropped", "lost" or "error" once Scrapy has told; ``item`` is what the pipelines made of
-    it.
-    """
-
-    outcome: str | None = None
-    item: object = None
-
-
 class Pipelines:
     """Sends items from the queue through ITEM_PIPELINES, CONCURRENT_ITEMS of them at once.
 
@@ -235,46 +227,53 @@ class Pipelines:
 
     An item whose ``may_emit`` says no when the last pipeline is through with it is dropped with :class:`LeaseLost`. No
     pipeline of ours could stand there for sure, and what listens to ``item_scraped``, feed exports among it, cannot be
-    told to leave an item alone: so the one call that runs all pipelines is wrapped.
+    told to leave an item alone: so the one call that runs all pipelines is wrapped. It tells the outcome, too: a
+    receiver of Scrapy's item signals would cost each item a task more.
     """
 
     def __init__(self, crawler: Crawler) -> None:
         assert crawler.engine is not None
         self._scraper: Any = crawler.engine.scraper
         self._most = crawler.settings.getint("CONCURRENT_ITEMS")
-        self._waiting: deque[tuple[object, ItemResponse, HandedOn, Deferred[None]]] = deque()
+        self._waiting: deque[tuple[object, HandedOn, Deferred[None]]] = deque()
         self._running = 0
         self._empty: Deferred[None] | None = None
-        self._request: Request | None = None
+        self._response = Response(PLACEHOLDER_URL)
         self._context = copy_context()
-        self._ask_before_emission()
+        self._wrap_pipelines()
 
-    def send(self, item: object, response: ItemResponse, handed_on: HandedOn) -> Deferred[None]:
+    def send(self, item: object, handed_on: HandedOn) -> Deferred[None]:
         """Send ``item`` on its way; fires after its signal was sent."""
         sent: Deferred[None] = Deferred()
-        self._waiting.append((item, response, handed_on, sent))
+        self._waiting.append((item, handed_on, sent))
         if self._empty is None:
             self._empty = self._open_callback()
-        response.request = self._request
         self._start_waiting()
         return sent
 
-    def _ask_before_emission(self) -> None:
+    def _wrap_pipelines(self) -> None:
         pipelines = self._scraper.itemproc
         name = "process_item_async" if hasattr(pipelines, "process_item_async") else "process_item"  # Scrapy 2.13
         process = getattr(pipelines, name)
 
-        async def asked(item: object, handed_on: HandedOn | None, arguments: Sequence[object]) -> object:
-            processed = process(item, *arguments)
-            output = await (maybe_deferred_to_future(processed) if isinstance(processed, Deferred) else processed)
-            if handed_on is not None and not await maybe_deferred_to_future(handed_on.may_emit()):
-                raise LeaseLost
+        async def wrapped(item: object, handed_on: HandedOn | None, arguments: Sequence[object]) -> object:
+            try:
+                processed = process(item, *arguments)
+                output = await (maybe_deferred_to_future(processed) if isinstance(processed, Deferred) else processed)
+                if handed_on is not None:
+                    if not await maybe_deferred_to_future(handed_on.may_emit()):
+                        raise LeaseLost
+                    handed_on.outcome, handed_on.item = "scraped", output
+            except DropItem as drop:
+                if handed_on is not None:
+                    handed_on.outcome = "lost" if isinstance(drop, LeaseLost) else "dropped"
+                raise
             return output
 
         if name == "process_item_async":
-            pipelines.process_item_async = lambda item: asked(item, _handed_on.get(), ())
+            pipelines.process_item_async = lambda item: wrapped(item, _handed_on.get(), ())
         else:
-            pipelines.process_item = lambda item, *rest: deferred_from_coro(asked(item, _handed_on.get(), rest))
+            pipelines.process_item = lambda item, *rest: deferred_from_coro(wrapped(item, _handed_on.get(), rest))
 
     def _open_callback(self) -> Deferred[None]:
         """Have the scraper wait until what is returned fires."""
@@ -283,27 +282,30 @@ class Pipelines:
         async def until_empty(response: Response) -> None:
             await maybe_deferred_to_future(empty)
 
-        self._request = Request(PLACEHOLDER_URL, callback=until_empty, dont_filter=True)
-        self._scraper.enqueue_scrape(Response(PLACEHOLDER_URL), self._request)
+        request = Request(PLACEHOLDER_URL, callback=until_empty, dont_filter=True)
+        self._response = Response(PLACEHOLDER_URL, request=request)
+        self._scraper.enqueue_scrape(Response(PLACEHOLDER_URL), request)
         return empty
 
     def _start_waiting(self) -> None:
         while self._waiting and self._running < self._most:
-            item, response, handed_on, sent = self._waiting.popleft()
+            item, handed_on, sent = self._waiting.popleft()
             self._running += 1
-            processed = self._context.copy().run(self._process, item, response, handed_on)
-            processed.addBoth(self._processed, sent)
+            processed = self._context.copy().run(self._process, item, handed_on)
+            processed.addBoth(self._processed, handed_on, sent)
 
-    def _process(self, item: object, response: ItemResponse, handed_on: HandedOn) -> Deferred[None]:
+    def _process(self, item: object, handed_on: HandedOn) -> Deferred[None]:
         _handed_on.set(handed_on)
         if hasattr(self._scraper, "start_itemproc_async"):
-            return deferred_from_coro(self._scraper.start_itemproc_async(item, response=response))
-        processed: Deferred[None] = self._scraper.start_itemproc(item, response=response)  # Scrapy 2.13
+            return deferred_from_coro(self._scraper.start_itemproc_async(item, response=self._response))
+        processed: Deferred[None] = self._scraper.start_itemproc(item, response=self._response)  # Scrapy 2.13
         return processed
 
-    def _processed(self, result: Failure | None, sent: Deferred[None]) -> None:
+    def _processed(self, result: Failure | None, handed_on: HandedOn, sent: Deferred[None]) -> None:
+        if result is not None:  # nobody was told: a log formatter that fails does that
+            handed_on.outcome = "error"
         self._running -= 1
-        sent.callback(result)
+        sent.callback(None)
         self._start_waiting()
 
     def rest(self) -> bool:
