@@ -3,10 +3,10 @@
 Decides which file starts when and on which thread; results come back on the thread that ``deliver`` calls on, which is
 Scrapy's. Knows nothing of items, crawls or Redis.
 
-A file goes to the thread that holds its host's connections, as long as that one keeps up: a second thread is used only
-when the first has a core to itself and could use more, because two threads take Python's lock from each other
-(docs/performance.md). When more files wait than may run, the host with the fewest running files is served first, and a quarter of the places is not for
-the one host that has all the others: so a slow host does not keep those that come later waiting.
+A file goes to the thread that holds its host's connections, as long as that one keeps up: another is used only when it
+has a core to itself and could use more, because threads take Python's lock from each other (docs/performance.md). When
+more files wait than may run, the host with the fewest running files is served first, and a quarter of the places is not
+for the one host that has all the others: so a slow host does not keep those that come later waiting.
 
 Jobs that want the same file under the same name share one run, however many items they belong to.
 """

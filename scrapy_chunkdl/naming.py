@@ -35,10 +35,11 @@ def safe_name(raw: str) -> str | None:
     (a name must read as it is), so do characters and names that Windows reserves, and dots and spaces at the ends.
     """
     name = raw.replace("\\", "/").rstrip("/").rpartition("/")[2]
-    name = "".join(
-        char for char in name if unicodedata.category(char) not in ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
-    )
-    name = unicodedata.normalize("NFC", name)  # after an invisible character between a letter and its accent has gone
+    if not (name.isascii() and name.isprintable()):
+        name = "".join(
+            char for char in name if unicodedata.category(char) not in ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
+        )
+        name = unicodedata.normalize("NFC", name)  # after what is invisible between a letter and its accent has gone
     name = _FORBIDDEN.sub("_", name).strip(" .")
     if not name:
         return None

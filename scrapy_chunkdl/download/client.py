@@ -137,7 +137,7 @@ class FileClient:
                 target,
                 headers=sent,
                 allow_redirects=False,
-                timeout=_timeout(self._options, total=timeout),
+                timeout=self._session.timeout if timeout is None else _timeout(self._options, total=timeout),
                 proxy=URL(proxy.url) if proxy is not None else None,
                 proxy_headers=to_proxy,
             )

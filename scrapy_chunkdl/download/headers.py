@@ -11,6 +11,8 @@ from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
 
+from multidict import MultiMapping
+
 _CONTENT_RANGE = re.compile(r"bytes[ \t]+(?:([0-9]{1,18})-([0-9]{1,18})|\*)/([0-9]{1,18}|\*)", re.IGNORECASE)
 _DIGITS = re.compile(r"[0-9]{1,18}")
 _ETAG = re.compile(r'(?:W/)?"[\x21\x23-\x7e\x80-\U0010ffff]*"')
@@ -70,7 +72,7 @@ def parse_date(value: str | None) -> datetime | None:
     return date if date.tzinfo is not None else date.replace(tzinfo=timezone.utc)
 
 
-def parse_digests(headers: Mapping[str, str], *, whole: bool = True) -> dict[str, str]:
+def parse_digests(headers: MultiMapping[str], *, whole: bool = True) -> dict[str, str]:
     """Return the checksums a server sends, by algorithm, in hex.
 
     Repr-Digest (RFC 9530) and Digest (RFC 3230) are of the whole representation also on a 206. Content-MD5 is of the
@@ -88,9 +90,9 @@ def parse_digests(headers: Mapping[str, str], *, whole: bool = True) -> dict[str
     return found
 
 
-def _joined(headers: Mapping[str, str], name: str) -> str:
+def _joined(headers: MultiMapping[str], name: str) -> str:
     """Return all lines of a field as one list (RFC 9110 §5.3): Google sends one x-goog-hash line for each hash."""
-    return ", ".join(value for key, value in headers.items() if key.lower() == name.lower())
+    return ", ".join(headers.getall(name, ()))
 
 
 _DIGEST_NAMES = {"sha-256": "sha256", "sha-512": "sha512", "sha": "sha1", "md5": "md5"}

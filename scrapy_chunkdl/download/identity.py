@@ -44,8 +44,7 @@ class Identity:
         self._session_cookies = request.cookies
         self._cookies: AbstractCookieJar | None = None
         given = _checked_headers(request.headers)
-        self._given = CIMultiDict({hdrs.USER_AGENT: options.user_agent} if options.user_agent else {})
-        self._given.update(_checked_headers(options.headers))
+        self._given = CIMultiDict(_of_every_request(options.user_agent, tuple(options.headers.items())))
         self._has_own_authorization = hdrs.AUTHORIZATION in CIMultiDict(given)
         self._given.update(given)
 
@@ -114,6 +113,8 @@ def with_logins_apart(request: FileRequest) -> FileRequest:
 
     From then on no log line, error, journal or record can show them.
     """
+    if not any("@" in url for url in (request.url, *request.mirrors)):
+        return request
     logins = dict(request.logins)
     for url in (request.url, *request.mirrors):
         if login := _login_of(url):
@@ -166,6 +167,13 @@ def _is_downgrade(url: str, home: str) -> bool:
 def _parsed_cookies(header: str | None) -> dict[str, str]:
     pairs = (pair.strip() for pair in (header or "").split(";"))
     return {pair.partition("=")[0]: pair for pair in pairs if pair}
+
+
+@lru_cache(maxsize=16)
+def _of_every_request(user_agent: str, headers: tuple[tuple[str, str], ...]) -> CIMultiDict[str]:
+    given = CIMultiDict({hdrs.USER_AGENT: user_agent} if user_agent else {})
+    given.update(_checked_headers(dict(headers)))
+    return given
 
 
 def _checked_headers(headers: Mapping[str, str]) -> dict[str, str]:

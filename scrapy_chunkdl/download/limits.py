@@ -16,8 +16,7 @@ import asyncio
 import threading
 import time
 from collections import OrderedDict, deque
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
@@ -89,15 +88,9 @@ class Limits:
         self._crowded: Mapping[str, int] = {}
         self._lock = threading.Lock()
 
-    @asynccontextmanager
-    async def slot(self, host: str) -> AsyncIterator[None]:
+    def slot(self, host: str) -> Slot:
         """Hold one of the host's connections, once one is free and the host is not cooling down."""
-        await self._acquire(host)
-        try:
-            await self._pace(host)
-            yield
-        finally:
-            self._release(host)
+        return Slot(self, host)
 
     async def _pace(self, host: str) -> None:
         """Wait until the host's last request was begun long enough ago."""
@@ -272,6 +265,27 @@ class Limits:
         state = self._hosts[host]
         if not state.in_use and not state.waiters and state.cool_until <= time.monotonic():
             del self._hosts[host]
+
+
+class Slot:
+    """One of a host's connections, held in ``async with``. Written out: a generator takes three times as long."""
+
+    __slots__ = ("_host", "_limits")
+
+    def __init__(self, limits: Limits, host: str) -> None:
+        self._limits = limits
+        self._host = host
+
+    async def __aenter__(self) -> None:
+        await self._limits._acquire(self._host)
+        try:
+            await self._limits._pace(self._host)
+        except BaseException:
+            self._limits._release(self._host)
+            raise
+
+    async def __aexit__(self, *error: object) -> None:
+        self._limits._release(self._host)
 
 
 def _grant(granted: asyncio.Future[None]) -> None:

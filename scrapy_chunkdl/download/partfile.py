@@ -97,9 +97,9 @@ def _disk_errors(path: Path) -> Iterator[None]:
 class PartFile:
     """One incomplete file, locked for this download. Made by :meth:`open`."""
 
-    def __init__(self, final: Path, fd: int) -> None:
+    def __init__(self, final: Path, path: Path, fd: int) -> None:
         self.final = final
-        self.path = final.with_name(final.name + PART)
+        self.path = path
         self.done = Ranges()
         self.fresh_reason: str | None = None
         self._journal_path = final.with_name(final.name + JOURNAL)
@@ -120,10 +120,10 @@ class PartFile:
         """
         path = final.with_name(final.name + PART)
         with _disk_errors(path):
-            if final.is_dir():  # now, not after the last byte
-                raise IsADirectoryError(errno.EISDIR, f"{final.name} is a folder")
             unsynced = _make_folder(final.parent)
-            part = cls(final, _open_locked(path))
+            if not unsynced and final.is_dir():  # now, not after the last byte
+                raise IsADirectoryError(errno.EISDIR, f"{final.name} is a folder")
+            part = cls(final, path, _open_locked(path))
         try:
             with _disk_errors(path):
                 if journaled:
@@ -131,7 +131,7 @@ class PartFile:
                         journal.sync_folder(folder)
                 else:
                     part._unsynced = unsynced
-                part._begin(url, size, validator, journaled)
+                part._begin(url, size, validator, journaled, is_first=bool(unsynced))
         except BaseException as problem:
             if isinstance(problem, Permanent):
                 problem.bytes_done, problem.resumable = part.done.total, part.done.total > 0
@@ -147,7 +147,11 @@ class PartFile:
         """Whether there is a journal, so that a later run goes on from what is safe."""
         return self._writer is not None
 
-    def _begin(self, url: str, size: int | None, validator: Validator, journaled: bool) -> None:
+    def _begin(self, url: str, size: int | None, validator: Validator, journaled: bool, *, is_first: bool) -> None:
+        if is_first and not journaled and self.size == 0:  # in a folder just made: there is nothing to be rid of
+            if size:
+                _allocate(self._fd, size, self.path)
+            return
         if size is None or not journaled:
             self._start_afresh(size)
             return

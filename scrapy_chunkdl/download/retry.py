@@ -6,7 +6,6 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from functools import wraps
 from typing import ParamSpec, TypeVar
 
 from scrapy_chunkdl.download.errors import Throttled, Transient
@@ -50,7 +49,6 @@ def retrying(
     """
 
     def decorate(function: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable[T]]:
-        @wraps(function)
         async def insist(*args: P.args, **kwargs: P.kwargs) -> T:
             failures, goal = 0, position(*args, **kwargs) + enough(*args, **kwargs)
             while True:

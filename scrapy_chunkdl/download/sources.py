@@ -8,8 +8,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -20,7 +20,7 @@ from scrapy_chunkdl.download.client import FileClient
 from scrapy_chunkdl.download.errors import DownloadError, Throttled, Transient
 from scrapy_chunkdl.download.headers import parse_content_range
 from scrapy_chunkdl.download.identity import host_of
-from scrapy_chunkdl.download.limits import Limits
+from scrapy_chunkdl.download.limits import Limits, Slot
 from scrapy_chunkdl.download.model import FileRequest, Options, Progress
 from scrapy_chunkdl.download.probe import DEAD_LINK, Remote, refusal
 from scrapy_chunkdl.download.rate import Pace
@@ -67,6 +67,27 @@ class Opening:
     stack: AsyncExitStack
 
 
+class _QueuedSlot:
+    """A slot whose wait shows in the file's progress."""
+
+    __slots__ = ("_progress", "_slot")
+
+    def __init__(self, slot: Slot, progress: Progress) -> None:
+        self._slot = slot
+        self._progress = progress
+
+    async def __aenter__(self) -> None:
+        self._progress.queued += 1
+        try:
+            await self._slot.__aenter__()
+        finally:
+            self._progress.queued -= 1
+            self._progress.moved_at = time.monotonic()
+
+    async def __aexit__(self, *error: object) -> None:
+        await self._slot.__aexit__()
+
+
 class Sources:
     """The sources of one file. The first that answers is ``main``; the others have to bring the same bytes.
 
@@ -108,17 +129,9 @@ class Sources:
         """The source to be asked for the whole file."""
         return self._sources[0]
 
-    @asynccontextmanager
-    async def slot(self, source: Source) -> AsyncIterator[None]:
+    def slot(self, source: Source) -> _QueuedSlot:
         """Hold one of the connections the source's host gets."""
-        async with AsyncExitStack() as stack:
-            self._progress.queued += 1
-            try:
-                await stack.enter_async_context(self._limits.slot(source.host))
-            finally:
-                self._progress.queued -= 1
-                self._progress.moved_at = time.monotonic()
-            yield
+        return _QueuedSlot(self._limits.slot(source.host), self._progress)
 
     def pace(self, source: Source) -> Pace:
         """Return how fast a body may come from where the source last led."""

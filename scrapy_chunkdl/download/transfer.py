@@ -75,6 +75,7 @@ class Transfer:
         self._options = options
         self._progress = progress
         self._expected = parse_expected(request.checksum) if request.checksum else None
+        self._began = time.monotonic()
         self._sources = Sources(request, options, limits, session, progress, self._expected)
         self._delivery = (
             Delivery(options.store, options.store_root, self._sources, progress) if options.store is not None else None
@@ -87,15 +88,13 @@ class Transfer:
 
     async def run(self) -> FileResult:
         """Fetch the file. Raises DownloadError; when cancelled, what is on disk is left resumable."""
-        began = time.monotonic()
         try:
             if self._options.expires and self._delivery is None and (young := await in_thread(self._find_young)):
                 return self._result(*young, "uptodate")
             remote = await self._sources.measure()
             self._options.refuse_too_large(remote.size)
             final = self._request.folder / self._name(remote)
-            result = await (self._keep(remote, final) if self._delivery is None else self._store(remote, final))
-            return replace(result, elapsed=time.monotonic() - began)
+            return await (self._keep(remote, final) if self._delivery is None else self._store(remote, final))
         finally:
             await self._sources.close_opening()
             self._progress.requests = self.requests
@@ -176,7 +175,8 @@ class Transfer:
                 return kept
             if await self._deliver(self._delivery, remote, kept):
                 resumed = kept.resumed if kept.status == "downloaded" else kept.size
-                return replace(kept, status="downloaded", resumed=resumed, uri=self._delivery.uri(kept.path))
+                uri, elapsed = self._delivery.uri(kept.path), time.monotonic() - self._began
+                return replace(kept, status="downloaded", resumed=resumed, uri=uri, elapsed=elapsed)
 
     def _is_in_store(self, there: Published, remote: Remote) -> bool:
         return not self._is_anothers(there) and self._is_up_to_date(there, remote)
@@ -289,6 +289,7 @@ class Transfer:
             retries=self._progress.retries,
             fetched=self._progress.fetched,
             resumed=resumed,
+            elapsed=time.monotonic() - self._began,
         )
 
     # --- the bytes
