@@ -7,6 +7,8 @@ import queue
 import subprocess
 import sys
 import threading
+import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -92,7 +94,7 @@ def test_connections_are_kept_from_batch_to_batch(
     assert len(connections) == 1
 
 
-def test_files_of_one_host_spill_over_when_its_thread_is_full(
+def test_no_more_files_run_than_may(
     origin: Origin, tmp_path: Path, inbox: Inbox, new_bridge: Callable[..., Bridge]
 ) -> None:
     bridge = new_bridge(2, files=4)
@@ -100,12 +102,66 @@ def test_files_of_one_host_spill_over_when_its_thread_is_full(
 
     bridge.submit(Job(FileRequest(origin.url(f"{n}", 10, "hold:gate@get"), tmp_path), inbox.on_done) for n in range(5))
     for future in begun:
-        future.result(PATIENCE)  # four at once though a thread takes two
+        future.result(PATIENCE)
 
     assert bridge.running() == 4
     assert origin.stats("4").requests == 0
     origin.release("gate")
     inbox.wait_for(5)
+
+
+class Ticks:
+    """Stands for the processor's clock: each thread that looks at it has used ``share`` of a core since it last did."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, share: float) -> None:
+        self._share = share
+        self._looks: Counter[str] = Counter()
+        self._looked = threading.Condition()
+        monkeypatch.setattr("scrapy_chunkdl.bridge._TICK", 0.01)
+        monkeypatch.setattr("scrapy_chunkdl.bridge.time.thread_time", self._thread_time)
+
+    def _thread_time(self) -> float:
+        with self._looked:
+            self._looks[threading.current_thread().name] += 1
+            self._looked.notify_all()
+        return self._share * time.monotonic()
+
+    def wait_for_all(self, threads: int) -> None:
+        """Wait until each thread has looked again, and after that drawn its conclusion."""
+        with self._looked:
+            assert self._looked.wait_for(
+                lambda: len(self._looks) == threads and min(self._looks.values()) > 2, timeout=PATIENCE
+            )
+
+
+@pytest.mark.parametrize(("share", "threads_used"), [(0.5, 1), (1.0, 2)])
+def test_a_second_thread_gets_files_only_when_the_first_is_held_up_by_its_core(
+    share: float,
+    threads_used: int,
+    monkeypatch: pytest.MonkeyPatch,
+    origin: Origin,
+    tmp_path: Path,
+    inbox: Inbox,
+    new_bridge: Callable[..., Bridge],
+) -> None:
+    ticks = Ticks(monkeypatch, share)
+    bridge = new_bridge(2, files=4)
+    ticks.wait_for_all(2)
+    used: set[threading.Thread] = set()
+
+    def note_thread() -> bool:
+        used.add(threading.current_thread())
+        return True
+
+    urls = [origin.url(f"{n}", 10, "hold:gate@get") for n in range(4)]
+    begun = [origin.when(f"{n}", lambda stats: stats.methods["GET"] >= 1) for n in range(4)]
+    bridge.submit(Job(FileRequest(url, tmp_path, may_publish=note_thread), inbox.on_done) for url in urls)
+    for future in begun:
+        future.result(PATIENCE)
+    origin.release("gate")
+    inbox.wait_for(4)
+
+    assert len(used) == threads_used
 
 
 def test_a_slow_host_does_not_keep_others_waiting(
