@@ -111,10 +111,10 @@ def test_no_more_files_run_than_may(
 
 
 class Ticks:
-    """Stands for the processor's clock: each thread that looks at it has used ``share`` of a core since it last did."""
+    """Stands for the processor's clock: each thread that looks at it has used that many cores since it last did."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, share: float) -> None:
-        self._share = share
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, cores: float) -> None:
+        self._cores = cores
         self._looks: Counter[str] = Counter()
         self._looked = threading.Condition()
         monkeypatch.setattr("scrapy_chunkdl.bridge._TICK", 0.01)
@@ -124,7 +124,7 @@ class Ticks:
         with self._looked:
             self._looks[threading.current_thread().name] += 1
             self._looked.notify_all()
-        return self._share * time.monotonic()
+        return self._cores * time.monotonic()
 
     def wait_for_all(self, threads: int) -> None:
         """Wait until each thread has looked again, and after that drawn its conclusion."""
@@ -134,9 +134,9 @@ class Ticks:
             )
 
 
-@pytest.mark.parametrize(("share", "threads_used"), [(0.5, 1), (1.0, 2)])
+@pytest.mark.parametrize(("cores", "threads_used"), [(0.0, 1), (10.0, 2)])
 def test_a_second_thread_gets_files_only_when_the_first_is_held_up_by_its_core(
-    share: float,
+    cores: float,
     threads_used: int,
     monkeypatch: pytest.MonkeyPatch,
     origin: Origin,
@@ -144,7 +144,7 @@ def test_a_second_thread_gets_files_only_when_the_first_is_held_up_by_its_core(
     inbox: Inbox,
     new_bridge: Callable[..., Bridge],
 ) -> None:
-    ticks = Ticks(monkeypatch, share)
+    ticks = Ticks(monkeypatch, cores)
     bridge = new_bridge(2, files=4)
     ticks.wait_for_all(2)
     used: set[threading.Thread] = set()
