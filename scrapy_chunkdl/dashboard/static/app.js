@@ -1,0 +1,156 @@
+// Joins the parts: which spider is chosen, what the server tells, who shows it.
+import { Files } from "./files.js";
+import { GivenUp } from "./given_up.js";
+import { History } from "./charts.js";
+import { Hosts } from "./hosts.js";
+import { Events, get } from "./server.js";
+import { Spiders } from "./spiders.js";
+import { Workers } from "./workers.js";
+import { byId, set, setText } from "./dom.js";
+import { recall, remember } from "./memory.js";
+import { say } from "./messages.js";
+import { timeOfDay } from "./format.js";
+import { currentLanguage, setLanguage, t, translate } from "./texts.js";
+
+const state = {
+  chosen: new URLSearchParams(location.search).get("spider"),
+  connection: "connecting",
+  status: null, // the last one that Redis was there for
+  redisError: null,
+  spider: null, // the last details of the chosen spider
+};
+
+applyTheme(recall("theme") ?? "auto");
+byId("theme").value = document.documentElement.dataset.theme;
+byId("language").value = currentLanguage();
+
+const history = new History();
+const spiders = new Spiders(choose, refresh);
+const workers = new Workers(refresh);
+const files = new Files();
+const hosts = new Hosts();
+const givenUp = new GivenUp(refresh);
+
+const events = new Events({
+  status: takeStatus,
+  spider: takeSpider,
+  state(connection) {
+    if (connection === state.connection) return;
+    const wasAway = state.connection === "away";
+    state.connection = connection;
+    if (wasAway && state.redisError === null) say(t("back"));
+    showConnection();
+  },
+});
+
+renewWords();
+events.follow(state.chosen);
+
+byId("language").addEventListener("change", (event) => {
+  setLanguage(event.target.value);
+  renewWords();
+});
+byId("theme").addEventListener("change", (event) => {
+  remember("theme", event.target.value);
+  applyTheme(event.target.value);
+  renewColours();
+});
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", renewColours);
+addEventListener("popstate", () => follow(new URLSearchParams(location.search).get("spider")));
+
+function choose(name) {
+  window.history.pushState(null, "", `?${new URLSearchParams({ spider: name })}`);
+  follow(name);
+}
+
+function follow(name) {
+  state.chosen = name;
+  state.spider = null;
+  events.follow(name);
+  showStatus();
+}
+
+/** Ask at once for what the next event would bring: something was just done. */
+async function refresh() {
+  takeStatus(await get("api/status"));
+}
+
+function takeStatus(status) {
+  const wasAway = state.redisError !== null;
+  state.redisError = status.redis.ok ? null : status.redis.error;
+  if (status.redis.ok) {
+    state.status = status;
+    if (wasAway) say(t("back"));
+    showStatus();
+  }
+  showConnection();
+}
+
+function takeSpider(detail) {
+  if (detail.spider !== state.chosen) return;
+  state.spider = detail;
+  showSpider();
+}
+
+function showStatus() {
+  if (state.status === null) return;
+  const rows = state.status.spiders;
+  if (!rows.some(({ spider }) => spider === state.chosen) && rows.length > 0) {
+    state.chosen = rows[0].spider; // none was chosen, or it is no more
+    events.follow(state.chosen);
+  }
+  const row = rows.find(({ spider }) => spider === state.chosen);
+  spiders.update(rows, state.chosen);
+  set(byId("detail"), "hidden", row === undefined);
+  if (row === undefined) return;
+  workers.update(row);
+  files.know(row);
+  givenUp.know(row);
+}
+
+function showSpider() {
+  const shown = state.spider;
+  if (shown === null || state.status === null) return;
+  const current = (show) => () => shown === state.spider && show(); // newer ones may have come, or another was chosen
+  return inTurn([
+    current(() => history.update(shown.history, Date.parse(state.status.time) / 1000)),
+    current(() => files.update(shown.files)),
+    current(() => hosts.update(shown.hosts)),
+  ]);
+}
+
+/** Do one after another, with room for the person's clicks and keys in between. */
+async function inTurn(parts) {
+  for (const part of parts) {
+    await new Promise((resolve) => setTimeout(resolve));
+    part();
+  }
+}
+
+function showConnection() {
+  const kind = state.connection === "live" && state.redisError !== null ? "redis_away" : state.connection;
+  const word = kind === "away" ? "server_away" : kind;
+  const trouble = word === "server_away" || word === "redis_away";
+  byId("connection").dataset.state = trouble ? "away" : kind;
+  setText(byId("connection"), t(word));
+  const time = state.status && timeOfDay(new Date(state.status.time), true);
+  const sentence = trouble ? t(time ? `${word}_long` : `${word}_at_once`, { time, error: state.redisError }) : "";
+  setText(byId("banner"), sentence);
+  byId("banner").classList.toggle("shown", trouble);
+  byId("main").classList.toggle("old", trouble && state.status !== null);
+  document.title = `${trouble ? "⚠ " : ""}${state.chosen ? `${state.chosen} · ` : ""}chunkdl`;
+}
+
+function applyTheme(theme) {
+  document.documentElement.dataset.theme = theme;
+}
+
+function renewColours() {
+  return inTurn([() => history.renew(), () => files.renew(), showSpider]);
+}
+
+function renewWords() {
+  translate(document);
+  showConnection();
+  return inTurn([showStatus, () => givenUp.renew(), renewColours]);
+}

@@ -1,0 +1,108 @@
+// The few things done to the document everywhere. All text goes in as text: nothing here parses markup.
+import { t } from "./texts.js";
+
+export const byId = (id) => document.getElementById(id);
+
+/** A new element; text, classes and children are optional. */
+export function make(tag, { text, classes, type } = {}, ...children) {
+  const element = document.createElement(tag);
+  if (text !== undefined) element.textContent = text;
+  if (classes) element.className = classes;
+  if (type) element.type = type;
+  element.append(...children);
+  return element;
+}
+
+/** Set only what differs, so that an update of hundreds of cells touches the few that changed. */
+export function set(element, property, value) {
+  if (element[property] !== value) element[property] = value;
+}
+
+/** Text from outside, with what would turn or hide its letters (U+202E and the like) made visible. */
+export const plain = (text) =>
+  text.replace(
+    /[\u0000-\u001f\u007f-\u009f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]/g,
+    (sign) => `<U+${sign.charCodeAt(0).toString(16).toUpperCase().padStart(4, "0")}>`,
+  );
+
+export const setText = (element, text) => set(element, "textContent", String(text));
+
+/**
+ * A table whose rows stay the same elements while their ids do, so that focus, selection and canvases survive updates.
+ *
+ * A column is {head, kind, build(cell, row), fill(cell, row)}: `head` is a key of the texts, `kind` a class of its cells,
+ * `build` runs once for each cell, `fill` at every update. A row is built by its first data.
+ */
+export class Table {
+  #columns;
+  #head;
+  #body = document.createElement("tbody");
+  #rows = new Map();
+  #decorate;
+
+  constructor(element, columns, decorate = () => {}) {
+    this.#columns = columns;
+    this.#decorate = decorate;
+    this.#head = columns.map(({ kind }) => make("th", { classes: kind }));
+    for (const cell of this.#head) cell.scope = "col";
+    element.append(make("thead", {}, make("tr", {}, ...this.#head)), this.#body);
+  }
+
+  /** Show these rows; `idOf` gives each its id. */
+  update(rows, idOf) {
+    this.#columns.forEach(({ head }, n) => setText(this.#head[n], t(head)));
+    const before = this.#rows;
+    this.#rows = new Map();
+    let place = this.#body.firstElementChild;
+    for (const row of rows) {
+      let id = idOf(row);
+      while (this.#rows.has(id)) id += "+"; // ids come from outside; none may hide another's row
+      const element = before.get(id) ?? this.#build(row);
+      before.delete(id);
+      this.#rows.set(id, element);
+      if (element === place) place = place.nextElementSibling;
+      else this.#body.insertBefore(element, place);
+      this.#fill(element, row);
+    }
+    for (const element of before.values()) element.remove();
+  }
+
+  #build(row) {
+    const element = document.createElement("tr");
+    for (const { kind, build } of this.#columns) {
+      const cell = make("td", { classes: kind });
+      build?.(cell, row);
+      element.append(cell);
+    }
+    return element;
+  }
+
+  #fill(element, row) {
+    this.#decorate(element, row);
+    this.#columns.forEach(({ head, fill }, n) => {
+      const cell = element.children[n];
+      const label = t(head);
+      if (cell.dataset.label !== label) cell.dataset.label = label; // heads the cell where the table is cards
+      fill(cell, row);
+    });
+  }
+}
+
+/** A column that is one piece of text. */
+export const textColumn = (head, kind, text) => ({ head, kind, fill: (cell, row) => setText(cell, text(row)) });
+
+/** Show one of two: the table, or the sentence that there is nothing. */
+export function showEither(name, some) {
+  set(byId(`${name}-table`), "hidden", !some);
+  set(byId(`${name}-none`), "hidden", some);
+}
+
+/** The colour that a custom property of style.css now stands for. */
+export function colour(name) {
+  const probe = document.createElement("span");
+  probe.style.color = `var(${name})`;
+  document.body.append(probe);
+  const found = getComputedStyle(probe).color;
+  probe.remove();
+  return found;
+}

@@ -1,0 +1,164 @@
+// The files that are being downloaded, with a map of their chunks. The first page comes with the events.
+import { STATES, draw, forgetColours, tally } from "./chunk_map.js";
+import { Table, byId, make, plain, set, setText, showEither, textColumn } from "./dom.js";
+import { amount, clock, count, rate } from "./format.js";
+import { get, ofSpider } from "./server.js";
+import { t } from "./texts.js";
+import { nameOf } from "./workers.js";
+
+const PAGE = 50;
+const BUSY = ["r", "h", "t"];
+
+const percent = ({ done, size }) => (size ? `${Math.floor((100 * done) / size)} %` : "");
+
+function describe(map) {
+  const cells = tally(map);
+  const parts = STATES.filter((state) => cells[state]).map((state) => `${t(`chunk_${state}`)} ${cells[state]}`);
+  return t("map_label", { all: cells.all, parts: parts.join(", ") });
+}
+
+function busy(map) {
+  const cells = tally(map);
+  return BUSY.filter((state) => cells[state]).map((state) => `${cells[state]} ${t(`chunk_${state}`)}`);
+}
+
+export class Files {
+  #spider = null;
+  #offset = 0;
+  #shown = { total: 0, sampled: false, files: [] };
+  #workers = new Map();
+  #table;
+  #asked = 0;
+  #width = 0; // of each map, in CSS pixels
+
+  constructor() {
+    this.#table = new Table(byId("files-table"), [
+      {
+        head: "file",
+        kind: "title",
+        build: (cell) => cell.append(make("bdi"), make("bdi", { classes: "under" })),
+        fill(cell, { name, url }) {
+          const [top, under] = cell.children;
+          setText(top, plain(name || url));
+          setText(under, plain(url));
+          set(under, "title", plain(url));
+        },
+      },
+      {
+        head: "chunks",
+        kind: "map",
+        build(cell) {
+          const canvas = make("canvas");
+          canvas.role = "img";
+          cell.append(canvas, make("span", { classes: "under" }));
+        },
+        fill(cell, { map, chunks }) {
+          const [canvas, under] = cell.children;
+          set(canvas, "ariaLabel", describe(map));
+          canvas.map = map;
+          const words = busy(map);
+          if (chunks !== null) words.unshift(t("n_chunks", { n: count(chunks) }));
+          setText(under, words.join(" · "));
+        },
+      },
+      {
+        head: "progress",
+        kind: "number pair",
+        build: (cell) => cell.append(make("span"), make("span", { classes: "under" })),
+        fill(cell, row) {
+          const [top, under] = cell.children;
+          setText(top, percent(row) || amount(row.done));
+          setText(under, row.size === null ? "" : t("of_size", { done: amount(row.done), size: amount(row.size) }));
+        },
+      },
+      textColumn("bytes_rate", "number", ({ bytes_per_second }) => rate(bytes_per_second)),
+      textColumn("eta", "number", ({ eta }) => clock(eta)),
+      textColumn("retries", "number", ({ retries }) => count(retries)),
+      {
+        head: "worker",
+        kind: "wide-only pair",
+        build: (cell) => cell.append(make("bdi")),
+        fill: (cell, { worker }) => setText(cell.firstChild, this.#workers.get(worker) ?? worker),
+      },
+    ]);
+    byId("files-before").addEventListener("click", () => this.#turn(-PAGE));
+    byId("files-after").addEventListener("click", () => this.#turn(PAGE));
+    // Width is asked for only when the browser has laid out the table anyway; while it is out of sight, that is never.
+    new ResizeObserver(() => {
+      this.#width = byId("files-table").querySelector("td.map canvas")?.clientWidth ?? 0;
+      this.#drawMaps();
+    }).observe(byId("files-table"));
+  }
+
+  /** Another spider, or the same with other workers: names of processes come from there. */
+  know({ spider, workers }) {
+    if (spider !== this.#spider) {
+      this.#spider = spider;
+      this.#offset = 0;
+    }
+    this.#workers = new Map(workers.map((worker) => [worker.id, nameOf(worker)]));
+  }
+
+  /** `first` is the first page, as events bring it. */
+  async update(first) {
+    if (this.#offset === 0) this.#show(first);
+    else await this.#fetch();
+  }
+
+  /** Colours or words have changed. */
+  renew() {
+    forgetColours();
+    this.#legend();
+    this.#show(this.#shown);
+  }
+
+  #legend() {
+    const samples = ["d", "r", "h", "t", "m"].map((state) => {
+      const canvas = make("canvas");
+      const item = make("li", {}, canvas, make("span", { text: t(`chunk_${state}_long`) }));
+      canvas.ariaHidden = "true";
+      draw(canvas, `3${state}`, 24);
+      return item;
+    });
+    byId("legend").replaceChildren(...samples);
+  }
+
+  async #turn(by) {
+    this.#offset = Math.max(0, this.#offset + by);
+    await this.#fetch();
+    byId("files").focus({ preventScroll: true });
+    byId("files").scrollIntoView();
+  }
+
+  async #fetch() {
+    const turn = ++this.#asked;
+    const shown = await get(ofSpider(this.#spider, "files", { offset: this.#offset, limit: PAGE })).catch(() => null);
+    if (shown === null || turn !== this.#asked) return; // that the server is away is told elsewhere
+    if (shown.files.length === 0 && this.#offset > 0) {
+      this.#offset = Math.max(0, PAGE * (Math.ceil(shown.total / PAGE) - 1));
+      if (shown.total > 0) return this.#fetch();
+    }
+    this.#show(shown);
+  }
+
+  #show(shown) {
+    this.#shown = shown;
+    const { total, sampled, files } = shown;
+    setText(byId("files-count"), count(total));
+    showEither("files", files.length > 0);
+    this.#table.update(files, ({ worker, url, name }) => `${worker} ${url} ${name}`);
+    this.#drawMaps();
+    const more = total > PAGE || this.#offset > 0;
+    set(byId("files-pager"), "hidden", !more && !sampled);
+    const place = { from: count(this.#offset + 1), to: count(this.#offset + files.length), total: count(total) };
+    setText(byId("files-place"), t("place", place));
+    set(byId("files-before"), "disabled", this.#offset === 0);
+    set(byId("files-after"), "disabled", this.#offset + files.length >= total);
+    set(byId("files-sampled"), "hidden", !sampled);
+  }
+
+  #drawMaps() {
+    if (this.#width === 0) return;
+    for (const canvas of byId("files-table").querySelectorAll("td.map canvas")) draw(canvas, canvas.map, this.#width);
+  }
+}

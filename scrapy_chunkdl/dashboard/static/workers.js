@@ -1,0 +1,89 @@
+// The processes at work on the chosen spider's queue.
+import { Table, byId, make, plain, set, setText, showEither, textColumn } from "./dom.js";
+import { count, duration } from "./format.js";
+import { perform, say } from "./messages.js";
+import { ofSpider, post } from "./server.js";
+import { t } from "./texts.js";
+
+const ORDER = new Intl.Collator(undefined, { numeric: true });
+const KINDS = { claiming: "good", paused: "warn", closing: "quiet", silent: "bad" };
+
+/** How people call a process. */
+export const nameOf = ({ host, pid }) => plain(pid === null ? host : `${host} : ${pid}`);
+
+function heartbeat(cell, { state, silent_for }) {
+  if (silent_for === null) setText(cell, t("never"));
+  else setText(cell, t(state === "silent" ? "silent" : "ago", { time: duration(silent_for) }));
+}
+
+export class Workers {
+  #spider = null;
+  #table;
+
+  constructor(changed) {
+    this.#table = new Table(
+      byId("workers-table"),
+      [
+        {
+          head: "worker",
+          kind: "title",
+          build: (cell) => cell.append(make("bdi")),
+          fill: (cell, row) => setText(cell.firstChild, nameOf(row)),
+        },
+        {
+          head: "state",
+          kind: "state",
+          build: (cell) => cell.append(make("span")),
+          fill(cell, { state, paused }) {
+            const shown = paused && state === "claiming" ? "paused" : state; // it has not told yet that it knows
+            set(cell.firstChild, "className", `badge ${KINDS[shown] ?? "quiet"}`);
+            setText(cell.firstChild, shown in KINDS ? t(`state_${shown}`) : shown);
+          },
+        },
+        { head: "heartbeat", kind: "number", fill: heartbeat },
+        textColumn("items", "number", ({ items }) => count(items)),
+        textColumn("running", "number", ({ files }) => count(files)),
+        textColumn("connections", "number", ({ connections }) => count(connections)),
+        textColumn("longest_held", "number", ({ longest_held }) => duration(longest_held)),
+        textColumn("up_for", "number", ({ up_for }) => duration(up_for)),
+        textColumn("version", "number", ({ version }) => version ?? t("unknown")),
+        {
+          head: "actions",
+          kind: "actions",
+          build: (cell) => this.#buildAction(cell, changed),
+          fill(cell, row) {
+            const button = cell.firstChild;
+            button.row = row;
+            set(button, "hidden", row.state === "silent" || row.state === "closing");
+            setText(button, t(row.paused ? "resume" : "pause"));
+            set(button, "ariaLabel", t(row.paused ? "resume_worker" : "pause_worker", { worker: nameOf(row) }));
+          },
+        },
+      ],
+      (element, { state }) => element.classList.toggle("silent", state === "silent"),
+    );
+  }
+
+  update({ spider, workers }) {
+    this.#spider = spider;
+    const rank = ({ state }) => (state === "silent" ? 0 : 1); // what needs a look comes first
+    const sorted = workers.toSorted((a, b) => rank(a) - rank(b) || ORDER.compare(nameOf(a), nameOf(b)));
+    const alive = workers.filter(({ state }) => state !== "silent").length;
+    setText(byId("workers-count"), alive === workers.length ? alive : `${alive}/${workers.length}`);
+    showEither("workers", sorted.length > 0);
+    this.#table.update(sorted, ({ id }) => id);
+  }
+
+  #buildAction(cell, changed) {
+    const button = make("button", { type: "button" });
+    cell.append(button);
+    button.addEventListener("click", () => {
+      const { row } = button;
+      perform([button], async () => {
+        await post(ofSpider(this.#spider, row.paused ? "resume" : "pause"), { worker: row.id });
+        say(t(row.paused ? "resumed_worker" : "paused_worker", { worker: nameOf(row) }));
+        await changed();
+      });
+    });
+  }
+}
