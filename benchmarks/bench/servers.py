@@ -149,10 +149,12 @@ class Nginx:
 
 
 @contextmanager
-def origin() -> Iterator[str]:
-    """The tests' origin as a process of its own; yields its base URL."""
+def origin(*arguments: str) -> Iterator[str]:
+    """The tests' origin as a process of its own; yields its base URL, which is right for all of 127.0.0.x."""
     process = subprocess.Popen(
-        [sys.executable, str(TESTS / "origin.py"), "--port", "0"], stdout=subprocess.PIPE, text=True
+        [sys.executable, str(TESTS / "origin.py"), "--port", "0", "--bind", "0.0.0.0", *arguments],
+        stdout=subprocess.PIPE,
+        text=True,
     )
     assert process.stdout is not None
     try:

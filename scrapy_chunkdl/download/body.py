@@ -17,7 +17,9 @@ from typing import Any
 import aiohttp
 from aiohttp import hdrs
 
+from scrapy_chunkdl.download import paced
 from scrapy_chunkdl.download.errors import Transient
+from scrapy_chunkdl.download.paced import LONGEST_PAUSE, PacedReader
 from scrapy_chunkdl.download.rate import Pace
 
 Take = Callable[["bytes | memoryview"], bool]
@@ -47,21 +49,26 @@ async def receive(
     caller counts. ``pace`` is how fast it may come. Raises Transient, reason ``stalled``, when no byte comes for
     ``stall_timeout`` seconds, what ``take`` raises, and what aiohttp and the network do.
     """
+    pace, below = pace or Pace([]), None
+    if hdrs.TRANSFER_ENCODING in response.headers:
+        length = None
+    if (connection := response.connection) is not None and connection.transport is not None:
+        if length is not None:
+            pace, below = paced.lend(connection, pace)
+        else:
+            paced.read(connection, pace)
     if length is not None and (lender := _lender(response)) is not None:
-        await _Receiver(response, *lender, length, take, stall_timeout, pace).run()
+        await _Receiver(response, *lender, length, take, stall_timeout, pace, below).run()
         return
     while data := await response.content.readany():
-        wanted = take(data)
-        if pace is not None:
-            await asyncio.sleep(pace.take(len(data), time.monotonic()))
-        if not wanted:
+        if not take(data):
             return
 
 
 def _lender(response: aiohttp.ClientResponse) -> tuple[asyncio.Transport, Any] | None:
     """Return the transport and aiohttp's protocol of a connection that can be lent."""
     connection = response.connection
-    if connection is None or hdrs.TRANSFER_ENCODING in response.headers:
+    if connection is None:
         return None
     transport, handler = connection.transport, connection.protocol
     if transport is None or not transport.is_reading():  # all of the body is here, or so much that aiohttp paused
@@ -80,7 +87,8 @@ class _Receiver(asyncio.BufferedProtocol):
         length: int,
         take: Take,
         stall_timeout: float,
-        pace: Pace | None,
+        pace: Pace,
+        below: PacedReader | None,
     ) -> None:
         self._response = response
         self._transport = transport
@@ -88,7 +96,8 @@ class _Receiver(asyncio.BufferedProtocol):
         self._left = length
         self._take = take
         self._pace = pace
-        self._wait = 0.0
+        self._below = below
+        self._before: asyncio.BaseProtocol = handler
         self._pause: asyncio.TimerHandle | None = None
         self._look_every = stall_timeout / _LOOKS
         self._left_before = length
@@ -108,10 +117,8 @@ class _Receiver(asyncio.BufferedProtocol):
             return
         self._handler.read_timeout = None  # aiohttp sees no bytes from now on, and would take that for a stall
         self._handler.start_timeout()
+        self._before = self._transport.get_protocol()
         self._transport.set_protocol(self)
-        if self._pace is not None:
-            self._wait = self._pace.take(len(early), time.monotonic())
-            self._pause_reading()
         self._look()
         try:
             await self._over
@@ -120,16 +127,13 @@ class _Receiver(asyncio.BufferedProtocol):
             self._timer.cancel()
             if self._pause is not None:
                 self._pause.cancel()
+            self._pace.give_back(time.monotonic())
             if self._transport.get_protocol() is self:
-                self._transport.set_protocol(self._handler)
-        if self._wait:
-            await asyncio.sleep(self._wait)
+                self._transport.set_protocol(self._before)
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Where the socket is read into: never more than the body, what follows is aiohttp's."""
-        size = min(self._left, BUFFER)
-        if self._pace is not None and (piece := self._pace.piece) is not None:
-            size = min(size, piece)
+        size = self._pace.room(min(self._left, BUFFER), time.monotonic())
         return self._buffer if size == BUFFER else self._buffer[:size]
 
     def buffer_updated(self, nbytes: int) -> None:
@@ -143,23 +147,22 @@ class _Receiver(asyncio.BufferedProtocol):
             self._transport.pause_reading()
             self._over.set_exception(error)
             return
-        if self._pace is not None:
-            self._wait = self._pace.take(nbytes, time.monotonic())
+        wait = self._pace.read(nbytes, time.monotonic(), self._left if wanted else 0)
         if self._left == 0:
-            self._transport.set_protocol(self._handler)
+            self._transport.set_protocol(self._before)
             self._response.content.feed_eof()  # has aiohttp take the connection back into its pool
             self._over.set_result(None)
         elif not wanted:
             self._transport.pause_reading()
             self._over.set_result(None)
-        elif self._wait:
-            self._pause_reading()
-
-    def _pause_reading(self) -> None:
-        self._transport.pause_reading()
-        self._pause = self._loop.call_later(self._wait, self._go_on)
+        elif wait:
+            self._transport.pause_reading()
+            self._pause = self._loop.call_later(min(wait, LONGEST_PAUSE), self._go_on)
 
     def _go_on(self) -> None:
+        if wait := self._pace.pause(time.monotonic()):
+            self._pause = self._loop.call_later(min(wait, LONGEST_PAUSE), self._go_on)
+            return
         self._pause = None
         if not self._transport.is_closing():
             self._transport.resume_reading()
@@ -177,9 +180,12 @@ class _Receiver(asyncio.BufferedProtocol):
         else:
             self._over.set_exception(exc)
 
+    def _is_pausing(self) -> bool:
+        return self._pause is not None or (self._below is not None and self._below.is_pausing)
+
     def _look(self) -> None:
         """Notice a stall. Looking now and then costs less than setting a timer anew with each piece."""
-        silent = self._left == self._left_before and self._pause is None
+        silent = self._left == self._left_before and not self._is_pausing()
         self._looks = self._looks + 1 if silent else 0
         self._left_before = self._left
         if self._looks > _LOOKS and not self._over.done():

@@ -27,6 +27,8 @@ from scrapy_chunkdl.download.decoding import Decoder
 from scrapy_chunkdl.download.errors import DownloadError, Permanent, Transient
 from scrapy_chunkdl.download.identity import Identity, without_userinfo
 from scrapy_chunkdl.download.model import FileRequest, Options
+from scrapy_chunkdl.download.paced import PacedConnector
+from scrapy_chunkdl.download.rate import Rates
 from scrapy_chunkdl.download.robots import BYTES_READ
 from scrapy_chunkdl.download.tls import tls_context
 
@@ -41,14 +43,15 @@ _ROBOTS_RETRIES = 2
 """As many as Scrapy's own RETRY_TIMES."""
 
 
-def new_session(options: Options) -> aiohttp.ClientSession:
+def new_session(options: Options, rates: Rates) -> aiohttp.ClientSession:
     """Open the session of a download thread; called inside its loop, closed by the caller.
 
     Connections are limited by :class:`~scrapy_chunkdl.download.limits.Limits`, not by the connector. aiohttp's own
     total time-out of 300 s would end big files; stalls are what is timed.
     """
     trusted = {proxy.host for proxy in options.proxies.values()}
-    connector = aiohttp.TCPConnector(
+    connector = PacedConnector(
+        rates,
         limit=0,
         use_dns_cache=options.dns_cache,
         ttl_dns_cache=_DNS_TTL,

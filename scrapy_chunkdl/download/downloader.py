@@ -26,7 +26,7 @@ class Downloader:
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Downloader:
-        self._session = new_session(self._options)
+        self._session = new_session(self._options, self._limits.rates)
         return self
 
     async def __aexit__(

@@ -128,21 +128,23 @@ class Plan:
         self.running.add(span)
         return span
 
-    def take_over(self, now: float, idle: int = 1) -> tuple[Span, Span] | None:
+    def take_over(self, now: float, idle: int = 1, queue: float = 0.0) -> tuple[Span, Span] | None:
         """Cut the tail off the running span that would end last; return it and the span it was cut off.
 
         Of a long tail only a piece is returned: the others are missing then, for the ``idle`` connections, this one
-        included, that have nothing else to do. None if that would gain too little. See the module's docstring for the
-        rule.
+        included, that have nothing else to do. None if that would gain too little. ``queue`` is how many seconds a
+        connection waits for its turn under a limit in bytes per second, which is no silence of its peer: once for the
+        headers, once for the body. See the module's docstring for the rule.
         """
         latency, usual = self._usual(now)
         if not usual:
             return None
         asked = [span for span in self.running if span.asked_at and span.remaining > 0]
-        victim = max(asked, key=lambda span: self._time_left(span, now, latency, usual), default=None)
+        turns = 2 * queue
+        victim = max(asked, key=lambda span: self._time_left(span, now, latency, usual, turns), default=None)
         if victim is None:
             return None
-        left = self._time_left(victim, now, latency, usual)
+        left = self._time_left(victim, now, latency, usual, turns)
         is_silent = left == float("inf")
         answered = victim.first_byte_at is not None
         rate = 0.0 if is_silent else victim.rate(now) if answered else usual
@@ -203,10 +205,10 @@ class Plan:
             return 0.0, 0.0
         return median(latencies), median(rates)
 
-    def _time_left(self, span: Span, now: float, latency: float, usual: float) -> float:
+    def _time_left(self, span: Span, now: float, latency: float, usual: float, turns: float) -> float:
         """Return the seconds until a span is expected to end; for ever, if it is silent."""
         silence = span.silent_for(now)
-        if silence > max(_SILENT, _SILENT_LATENCIES * latency) * 2.0**span.silences:
+        if silence > max(_SILENT, _SILENT_LATENCIES * latency) * 2.0**span.silences + turns:
             return float("inf")
         if span.first_byte_at is None:
             return max(0.0, latency - silence) + span.remaining / usual

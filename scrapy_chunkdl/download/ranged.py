@@ -115,7 +115,8 @@ class RangedFetch:
         return max(1, min(_ENOUGH_PROGRESS, self._options.chunk_size // 4, span.remaining // 2))
 
     def _take_over(self, plan: Plan) -> Span | None:
-        taken = plan.take_over(time.monotonic(), self._connections - len(plan.running))
+        idle = self._connections - len(plan.running)
+        taken = plan.take_over(time.monotonic(), idle, self._sources.queue())
         if taken is None:
             return None
         span, victim = taken

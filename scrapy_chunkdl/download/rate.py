@@ -1,6 +1,12 @@
-"""How fast bytes may come: over the whole process, and from each host. Thread-safe. Time is passed in; nothing waits.
+"""How fast bytes may come: over the whole process, and from each host. Time is passed in; nothing waits.
 
-Knows numbers and hosts; nothing of sockets. Whoever reads from one tells what it read and is told how long to wait.
+Knows numbers and hosts; nothing of sockets. Whoever reads from one asks how much, tells what it read, and is told how
+long to pause.
+
+Bytes are paid for before they are read: a reader reserves a piece, pauses until its turn, and reads no more than that.
+So readers come round one after the other, however many there are. One that waited for its peer instead has no piece: it
+gets one at once where there is room, else a sip, and queues. So answers that begin in the same moment bring no
+more than the limit together.
 """
 
 from __future__ import annotations
@@ -11,53 +17,125 @@ from collections import OrderedDict
 _BURST = 1 / 16
 _PIECES_PER_SECOND = 256
 _LEAST_PIECE = 1024
+_MOST_PIECE = 1 << 15
+_SIP = 16
+_KEPT = 1 / 4
+"""Seconds for which a piece is kept for a reader whose turn it is, and whose peer sends nothing."""
+
 _HOSTS_REMEMBERED = 4096
 
 
 class Rate:
-    """A limit in bytes per second, as the virtual scheduling of the leaky bucket (ITU-T I.371); 0 is none.
+    """A limit in bytes per second, as the virtual scheduling of the leaky bucket (ITU-T I.371); 0 is none. Thread-safe.
 
-    What was read too much is waited for later, so that the limit is met in the long run. What was not read is lost
-    but for a sixteenth of a second's worth.
+    What was not read is lost but for a sixteenth of a second's worth. Times are in seconds of a clock that never goes
+    back.
     """
 
     def __init__(self, bytes_per_second: float) -> None:
         self.bytes_per_second = bytes_per_second
+        self.changes = 0
         self._due = float("-inf")
         self._lock = threading.Lock()
 
     def change(self, bytes_per_second: float) -> None:
-        """Set another limit. What was read too much under the old one is forgotten."""
+        """Set another limit. What is reserved under the old one is to be reserved anew."""
         with self._lock:
             self.bytes_per_second = bytes_per_second
+            self.changes += 1
             self._due = float("-inf")
 
-    def take(self, size: int, now: float) -> float:
-        """Count ``size`` bytes read at ``now``, in seconds of a clock that never goes back; return seconds to wait."""
-        if not self.bytes_per_second:
-            return 0.0
+    def reserve(self, size: int, now: float) -> float:
+        """Reserve ``size`` bytes and return the seconds until they may be read; give back as many if it is negative."""
         with self._lock:
             if not self.bytes_per_second:
                 return 0.0
-            self._due = max(self._due, now - _BURST) + size / self.bytes_per_second
-            return max(0.0, self._due - now)
+            turn = max(self._due, now - _BURST)
+            self._due = turn + size / self.bytes_per_second
+            return max(0.0, turn - now)
+
+    def queue(self, now: float) -> float:
+        """Return the seconds until what is reserved so far has been read."""
+        return max(0.0, self._due - now)
 
 
 class Pace:
-    """What holds for one body, from now on: limits may change while it runs."""
+    """What holds for one reader, a body or a connection, in one thread. Limits may change while it runs."""
 
     def __init__(self, rates: list[Rate]) -> None:
         self._rates = rates
+        self._granted = self._offered = self._wanted = 0
+        self._turn = 0.0
+        self._changes = 0
 
     @property
-    def piece(self) -> int | None:
-        """How many bytes may be read at once; None for any number."""
-        limits = [rate.bytes_per_second for rate in self._rates if rate.bytes_per_second]
-        return max(_LEAST_PIECE, int(min(limits) / _PIECES_PER_SECOND)) if limits else None
+    def is_limited(self) -> bool:
+        """Whether there is a limit now."""
+        return any(rate.bytes_per_second for rate in self._rates)
 
-    def take(self, size: int, now: float) -> float:
-        """Count bytes read; return the seconds to wait before more are read."""
-        return max(rate.take(size, now) for rate in self._rates)
+    def room(self, wanted: int, now: float) -> int:
+        """Return how many of ``wanted`` bytes may be read now: at least one, so ask only where some may come."""
+        if not self.is_limited:
+            return wanted
+        if now > self._turn + _KEPT:
+            self.give_back(now)
+        if not self._granted and not self.queue(now):
+            self._reserve(wanted, now)
+        has_turn = self._granted and now >= self._turn
+        self._offered = min(wanted, self._granted if has_turn else _SIP)
+        return self._offered
+
+    def read(self, size: int, now: float, more: int) -> float:
+        """Note that ``size`` bytes have been read; return the seconds to pause.
+
+        ``more`` is how many bytes may still come, at most.
+        """
+        if not self.is_limited:
+            return 0.0
+        has_turn = self._granted and now >= self._turn
+        if has_turn:
+            self._granted -= size
+        else:
+            for rate in self._rates:
+                rate.reserve(size, now)
+            if self._granted:
+                return self._turn - now
+        if size < self._offered or self._granted:  # no more was there
+            self.give_back(now)
+            return 0.0
+        return self._reserve(more, now) if more else 0.0
+
+    def pause(self, now: float) -> float:
+        """Return the seconds that are left of a pause, which a change of the limit makes shorter or longer."""
+        if self._changes != self._changes_made():
+            self._granted = 0
+            return self._reserve(self._wanted, now) if self.is_limited else 0.0
+        if (left := self._turn - now) > 0:
+            return left
+        self._turn = now
+        return 0.0
+
+    def queue(self, now: float) -> float:
+        """Return the seconds a newcomer would wait for its turn."""
+        return max(rate.queue(now) for rate in self._rates)
+
+    def give_back(self, now: float) -> None:
+        """Give back what is reserved: it is not going to be read, or not when it was meant to be."""
+        if self._granted and self._changes == self._changes_made():
+            for rate in self._rates:
+                rate.reserve(-self._granted, now)
+        self._granted = 0
+
+    def _reserve(self, wanted: int, now: float) -> float:
+        slowest = min(rate.bytes_per_second or float("inf") for rate in self._rates)
+        self._changes, self._wanted = self._changes_made(), wanted
+        self._granted = int(min(wanted, _MOST_PIECE, max(_LEAST_PIECE, slowest / _PIECES_PER_SECOND)))
+        wait = max(rate.reserve(self._granted, now) for rate in self._rates)
+        self._turn = now + wait
+        return wait
+
+    def _changes_made(self) -> int:
+        return sum(rate.changes for rate in self._rates)
 
 
 class Rates:
@@ -74,6 +152,11 @@ class Rates:
         """The limit of the whole process."""
         return self._process.bytes_per_second
 
+    @property
+    def is_limited(self) -> bool:
+        """Whether there is any limit now."""
+        return bool(self._process.bytes_per_second or self._of_host)
+
     def change(self, bytes_per_second: float) -> None:
         """Set another limit for the whole process, for bodies that run, too. Called from any thread.
 
@@ -84,7 +167,7 @@ class Rates:
         self._process.change(bytes_per_second)
 
     def pace(self, host: str) -> Pace:
-        """Return what holds for a body from ``host``."""
+        """Return what holds for a new reader of ``host``."""
         if not self._of_host:
             return Pace([self._process])
         with self._lock:

@@ -137,6 +137,10 @@ class Sources:
         """Return how fast a body may come from where the source last led."""
         return self._limits.pace(source.host)
 
+    def queue(self) -> float:
+        """Return the seconds for which a new reader of the main source would wait for its turn, under a limit."""
+        return self._limits.pace(self.main.host).queue(time.monotonic())
+
     def give_way(self, host: str) -> bool:
         """Tell whether a request to ``host`` is to end early, for other processes that wait."""
         return self._limits.give_way(host)
@@ -165,7 +169,7 @@ class Sources:
 
     async def _head(self, source: Source) -> Remote | None:
         """Ask by HEAD. None when it is refused, hangs or fails: a GET will tell."""
-        patience = min(self._options.connect_timeout, self._options.stall_timeout)
+        patience = min(self._options.connect_timeout, self._options.stall_timeout) + 2 * self.queue()
         try:
             async with self.slot(source):
                 response = await self.ask("HEAD", source, {}, timeout=patience)

@@ -1,0 +1,197 @@
+"""Connections that are read from no faster than bytes may come: headers, and whatever aiohttp reads itself.
+
+A transport reads 256 KiB at once for aiohttp's protocol, before anybody can hold it back. So that protocol is given its
+bytes by one of ours, for which little is read where little may come. TLS reads ahead, too: there ours stands below it,
+next to the socket, and paces bodies as well. Knows aiohttp's connections; nothing of files.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from typing import Any
+
+import aiohttp
+from aiohttp.connector import Connection
+
+from scrapy_chunkdl.download.identity import host_of
+from scrapy_chunkdl.download.rate import Pace, Rates
+
+LONGEST_PAUSE = 0.25
+"""Seconds after which a pause is looked at again, for the limit may have changed."""
+
+_BUFFER = 1 << 18
+_UNKNOWN = 1 << 62
+
+_thread = threading.local()
+
+
+class PacedConnector(aiohttp.TCPConnector):
+    """Connections whose answers come no faster than ``rates`` let them."""
+
+    def __init__(self, rates: Rates, **options: Any) -> None:
+        super().__init__(**options)
+        self._rates = rates
+
+    async def connect(self, req: aiohttp.ClientRequest, *arguments: Any, **more: Any) -> Connection:
+        """Get a connection, and have the pace of its host hold for it where there is any."""
+        connection = await super().connect(req, *arguments, **more)
+        if self._rates.is_limited and connection.transport is not None:
+            read(connection, self._rates.pace(host_of(str(req.url))))
+        return connection
+
+
+def read(connection: Connection, pace: Pace) -> PacedReader:
+    """Have a connection read no faster than ``pace`` lets it, from now on."""
+    assert connection.transport is not None
+    below = _below_tls(connection.transport)
+    transport = below or connection.transport
+    reader = transport.get_protocol()
+    if not isinstance(reader, PacedReader):
+        kind = PacedReader if below is None else _PacedTls
+        reader = kind(transport, reader, connection.protocol)
+        transport.set_protocol(reader)
+    reader.keep(pace)
+    return reader
+
+
+def lend(connection: Connection, pace: Pace) -> tuple[Pace, PacedReader | None]:
+    """Return the pace for whoever reads a body in aiohttp's place, and what paces it for him: below TLS."""
+    assert connection.transport is not None
+    if _below_tls(connection.transport) is not None:
+        return Pace([]), read(connection, pace)
+    reader = connection.transport.get_protocol()
+    if isinstance(reader, PacedReader):
+        reader.hurry()
+    return pace, None
+
+
+def _below_tls(transport: asyncio.Transport) -> asyncio.Transport | None:
+    """Return the transport that TLS reads from. CPython has no public name for it; where there is none it is not paced.
+
+    Decrypted bytes are paced there, and TLS reads 256 KiB ahead.
+    """
+    below: asyncio.Transport | None = getattr(getattr(transport, "_ssl_protocol", None), "_transport", None)
+    return below
+
+
+class PacedReader(asyncio.BufferedProtocol):
+    """Stands between a transport and the protocol that had it, ``reader``, for as long as the connection lives.
+
+    What was read before a pause is passed on after it: aiohttp has its transport read again whenever somebody takes
+    from what it has. ``handler`` is aiohttp's own protocol, which would take a pause for a stall.
+    """
+
+    def __init__(self, transport: asyncio.Transport, reader: Any, handler: Any) -> None:
+        self._transport = transport
+        self._reader = reader
+        self._handler = handler
+        self._pace = Pace([])
+        self._held = b""
+        self._timer: asyncio.TimerHandle | None = None
+        self._patience: float | None = None
+        if not hasattr(_thread, "buffer"):
+            _thread.buffer = memoryview(bytearray(_BUFFER))
+        self._buffer: memoryview = _thread.buffer
+
+    @property
+    def is_pausing(self) -> bool:
+        """Whether nothing is read, since nothing may come."""
+        return self._timer is not None
+
+    def keep(self, pace: Pace) -> None:
+        """Have another pace hold from now on."""
+        self.hurry()
+        self._pace = pace
+
+    def hurry(self) -> None:
+        """End a pause before its time, with nothing reserved any more."""
+        self._pace.give_back(time.monotonic())
+        if self._timer is not None:
+            self._timer.cancel()
+            self._resume()
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Where the socket is read into."""
+        return self._buffer[: self._pace.room(_BUFFER, time.monotonic())]
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Pass on what was read."""
+        data = bytes(self._buffer[:nbytes])
+        wait = self._pace.read(nbytes, time.monotonic(), _UNKNOWN)
+        if wait or self._timer is not None:
+            self._held += data
+            self._hold_back(wait)
+        else:
+            self._reader.data_received(data)
+
+    def _hold_back(self, seconds: float) -> None:
+        self._transport.pause_reading()
+        if self._timer is None:
+            self._patience, self._handler.read_timeout = self._handler.read_timeout, None
+            self._handler.start_timeout()  # a pause of ours is no stall
+            self._wait(seconds)
+
+    def _wait(self, seconds: float) -> None:
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(min(seconds, LONGEST_PAUSE), self._go_on)
+
+    def _go_on(self) -> None:
+        if wait := self._pace.pause(time.monotonic()):
+            self._wait(wait)
+        else:
+            self._resume()
+
+    def _resume(self) -> None:
+        self._timer = None
+        self._handler.read_timeout = self._patience
+        if not self._transport.is_closing():
+            self._transport.resume_reading()
+            self._pass_on()
+
+    def _pass_on(self) -> None:
+        data, self._held = self._held, b""
+        if data:
+            self._reader.data_received(data)
+
+    def eof_received(self) -> bool | None:
+        """The peer has closed its side."""
+        keep_open: bool | None = self._reader.eof_received()
+        return keep_open
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Tell whoever had the connection."""
+        self._pace.give_back(time.monotonic())
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._pass_on()
+        self._reader.connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """Tell whoever writes."""
+        self._reader.pause_writing()
+
+    def resume_writing(self) -> None:
+        """Tell whoever writes."""
+        self._reader.resume_writing()
+
+
+class _PacedTls(PacedReader):
+    """The same below TLS, which has its transport read for reasons of its own only, and has a buffer of its own."""
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        if not isinstance(self._reader, asyncio.BufferedProtocol):  # Python 3.10
+            return super().get_buffer(sizehint)
+        buffer = memoryview(self._reader.get_buffer(sizehint))
+        return buffer[: self._pace.room(len(buffer), time.monotonic())]
+
+    def buffer_updated(self, nbytes: int) -> None:
+        if isinstance(self._reader, asyncio.BufferedProtocol):
+            self._reader.buffer_updated(nbytes)
+        else:
+            self._reader.data_received(bytes(self._buffer[:nbytes]))
+        wait = self._pace.read(nbytes, time.monotonic(), _UNKNOWN)
+        if wait and self._transport.is_reading():  # else TLS has enough for now
+            self._hold_back(wait)
