@@ -147,7 +147,7 @@ class Plan:
         left = self._time_left(victim, now, latency, usual, turns)
         is_silent = left == float("inf")
         answered = victim.first_byte_at is not None
-        rate = 0.0 if is_silent else victim.rate(now) if answered else usual
+        rate = 0.0 if is_silent else self._rate_of(victim, now, usual, turns)
         waits = 0.0 if answered else max(0.0, latency - victim.silent_for(now))
         takers = min(idle, int(victim.remaining / max(_LEAST_PIECE, 2 * latency * usual))) or 1
         together = takers * usual
@@ -212,5 +212,9 @@ class Plan:
             return float("inf")
         if span.first_byte_at is None:
             return max(0.0, latency - silence) + span.remaining / usual
-        rate = span.rate(now)
+        rate = self._rate_of(span, now, usual, turns)
         return span.remaining / rate if rate > 0 else float("inf")
+
+    def _rate_of(self, span: Span, now: float, usual: float, turns: float) -> float:
+        waits = span.first_byte_at is None or span.silent_for(now) < turns
+        return usual if waits else span.rate(now)
