@@ -6,6 +6,7 @@ Knows items (through itemadapter) and the names of their fields; nothing of down
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Mapping, MutableSequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -75,9 +76,13 @@ def find(item: object, config: Config) -> list[Attachment]:
 
 
 def write_files(item: object, config: Config, files: list[dict[str, Any]]) -> None:
-    """Fill CHUNKDL_FILES_FIELD of an item. Raises ValueError for an item whose type has no such field."""
+    """Fill CHUNKDL_FILES_FIELD of an item, as FilesPipeline also does where there are no files.
+
+    Raises ValueError for an item whose type has no such field; not if there is nothing to be kept.
+    """
     if config.files_field is not None:
-        _set(ItemAdapter(item), config.files_field, files, "an item")
+        with suppress(*([] if files else [ValueError])):
+            _set(ItemAdapter(item), config.files_field, files, "an item")
 
 
 def _walk(node: Any, path: list[str], config: Config, place: _Place | None) -> Iterator[Attachment]:
@@ -124,7 +129,8 @@ def _read(fields: ItemAdapter, config: Config) -> Attachment:
 
 
 def _checked(attachment: Attachment, config: Config, url: object = None) -> Attachment:
-    if not attachment.url.strip() and attachment.problem is None:
+    attachment.url = attachment.url.strip()  # HTML lets links have space around them, and pages do
+    if not attachment.url and attachment.problem is None:
         attachment.problem = f"{config.url_field} is {url!r}, not a URL" if url else f"it has no {config.url_field}"
     return attachment
 

@@ -86,10 +86,24 @@ def _optional_text(value: Any) -> str | None:
     return None if value is None or value == "" else _text(value)
 
 
+def _key(value: Any) -> str:
+    text = _text(value)
+    try:
+        text % {"spider": ""}
+    except (KeyError, TypeError, ValueError):
+        raise ValueError(
+            'a key such as "%(spider)s:items": nothing else is filled in, and a percent sign is %%'
+        ) from None
+    return text
+
+
 def _store(value: Any) -> str:
     text = _text(str(value))
     if text.startswith("file://"):
-        text = unquote(urlsplit(text).path)
+        place = urlsplit(text)
+        if place.netloc not in ("", "localhost"):
+            raise ValueError('"file:///srv/files", with three slashes, or a folder without file://')
+        text = unquote(place.path)
     if "://" in text and not re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]*://.+", text):
         raise ValueError('a local folder, or a URI such as "s3://bucket/folder"')
     return _text(text)
@@ -206,7 +220,7 @@ class Config:
     )
     items_key: str = _setting(
         "%(spider)s:items",
-        _text,
+        _key,
         "The Redis list that is popped; `%(spider)s` is the name.",
         inherits="REDIS_ITEMS_KEY",
     )
@@ -329,6 +343,11 @@ class Config:
         known = {setting_name(item): item for item in fields(cls)}
         _refuse_unknown((name for name in settings if isinstance(name, str)), known)
         _refuse_unknown((name.upper() for name in attributes if name.startswith("chunkdl_")), known)
+        if attributes.get("chunkdl_embedded_redis") is not None:
+            raise ConfigError(
+                "spider attribute chunkdl_embedded_redis: the server is started before there is a spider. Set "
+                "CHUNKDL_EMBEDDED_REDIS in settings.py, or with -s."
+            )
         values = {}
         for name, item in known.items():
             places = [

@@ -10,7 +10,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -22,6 +22,7 @@ from scrapy.crawler import Crawler
 from scrapy.exceptions import DontCloseSpider, NotConfigured
 from scrapy.utils.misc import arg_to_iter, build_from_crawler, load_object
 from scrapy.utils.project import data_path
+from scrapy.utils.python import to_unicode
 from scrapy_redis.pipelines import RedisPipeline
 from twisted.internet.defer import Deferred
 
@@ -102,6 +103,7 @@ class ChunkDownloader:
         if config.cookies and not crawler.settings.getbool("COOKIES_ENABLED"):
             raise ConfigError("CHUNKDL_COOKIES = True, but COOKIES_ENABLED is off: there are none. Change one of them.")
         if config.mode == "queue":
+            _refuse_no_add_on(crawler, config)
             _refuse_endless_loop(crawler, config)
         return cls(crawler, config, _options(crawler, config))
 
@@ -340,13 +342,29 @@ def as_attachment(request: Request) -> Attachment:
         shown,
         url=shown.url if unchanged else request.url,
         filename=meta.get("filename"),
-        headers={str(name): str(value) for name, value in request.headers.to_unicode_dict().items()},
+        headers=_headers(request),
         checksum=meta.get("checksum"),
         mirrors=tuple(meta.get("mirrors") or ()),
         proxy=meta.get("proxy"),
         cookiejar=meta.get("cookiejar"),
         problem=None if request.method == "GET" else f"it asks for {request.method}, only GET is known",
     )
+
+
+def _headers(request: Request) -> dict[str, str]:
+    """Return a request's headers with its ``cookies``, which Scrapy's downloader would have put among them."""
+    headers = {str(name): str(value) for name, value in request.headers.to_unicode_dict().items()}
+    cookies: Any = request.cookies
+    if isinstance(cookies, Mapping):
+        cookies = [{"name": name, "value": value} for name, value in cookies.items()]
+    pairs = [f"{to_unicode(cookie['name'])}={_text(cookie['value'])}" for cookie in cookies]
+    if pairs:
+        headers["Cookie"] = "; ".join([*pairs, *filter(None, [headers.get("Cookie")])])
+    return headers
+
+
+def _text(value: object) -> str:
+    return to_unicode(value) if isinstance(value, (str, bytes)) else str(value)
 
 
 def _item_types(crawler: Crawler, config: Config) -> ItemTypes:
@@ -442,6 +460,15 @@ def _options(crawler: Crawler, config: Config) -> Options:
         block_private_addresses=config.block_private_addresses,
     )
     return as_the_spider(crawler, config, options)
+
+
+def _refuse_no_add_on(crawler: Crawler, config: Config) -> None:
+    """It is the add-on that starts the embedded server and sets REDIS_URL."""
+    if config.embedded_redis and not crawler.settings.get("REDIS_URL") and not crawler.settings.get("REDIS_HOST"):
+        raise ConfigError(
+            f"CHUNKDL_EMBEDDED_REDIS = {config.embedded_redis!r}, but what starts it is the add-on: set "
+            'ADDONS = {"scrapy_chunkdl.Addon": 100}.'
+        )
 
 
 def _refuse_endless_loop(crawler: Crawler, config: Config) -> None:

@@ -87,9 +87,10 @@ class ItemDownload:
         self._outcomes: dict[int, tuple[bool, Any]] = {}
         self._same_file: dict[Job, Sequence[Attachment]] = {}
         self._left = 0
-        files: dict[tuple[str, str | None], list[Attachment]] = {}
+        files: dict[object, list[Attachment]] = {}
         for attachment in attachments:
-            files.setdefault((attachment.url, attachment.filename), []).append(attachment)
+            key = (attachment.url, attachment.filename) if attachment.problem is None else id(attachment)
+            files.setdefault(key, []).append(attachment)
         for same_file in files.values():
             self._plan(same_file)
 

@@ -7,17 +7,19 @@ the extension's, which the pipeline creates when EXTENSIONS does not name it.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Any
 
 from scrapy import Request, Spider
 from scrapy.crawler import Crawler
-from scrapy.exceptions import DropItem
+from scrapy.exceptions import DropItem, NotConfigured
 from scrapy.pipelines.media import MediaPipeline
 from scrapy.utils.defer import maybe_deferred_to_future
+from scrapy.utils.misc import load_object
 
 from scrapy_chunkdl import attachments, naming
+from scrapy_chunkdl.config import Config, ConfigError
 from scrapy_chunkdl.engine import handed_on
 from scrapy_chunkdl.extension import ChunkDownloader, as_request
 from scrapy_chunkdl.item_download import Results
@@ -32,6 +34,31 @@ class QueuedForDownload(DropItem):
 
     def __init__(self, key: str) -> None:
         super().__init__(f"queued in {key} until its attachments are downloaded", log_level="DEBUG")
+
+
+def _pipelines(crawler: Crawler) -> dict[type, int]:
+    """Return the classes in ITEM_PIPELINES with their orders."""
+    named = crawler.settings.getwithbase("ITEM_PIPELINES").items()
+    loaded = [(load_object(path), order) for path, order in named if order is not None]
+    return {cls: order for cls, order in loaded if isinstance(cls, type)}
+
+
+def _refuse_second_sight(ours: type, pipelines: Mapping[type, int], config: Config) -> None:
+    """Two of us would both claim from the list; in queue mode, pipelines before us would see items twice."""
+    order = pipelines.get(ours, 0)
+    rivals = [cls for cls in pipelines if issubclass(cls, ChunkDownloadPipeline) and not issubclass(ours, cls)]
+    if rivals:
+        raise ConfigError(
+            f"ITEM_PIPELINES has both {ours.__qualname__} and {rivals[0].__qualname__}, and each would download the "
+            "attachments of all items: keep one of them. CHUNKDL_ATTACHMENTS may name several places."
+        )
+    before = [cls for cls, place in pipelines.items() if place < order and cls is not ChunkDownloadPipeline]
+    if before and config.mode == "queue":
+        raise ConfigError(
+            f"ITEM_PIPELINES has {before[0].__qualname__} before {ours.__qualname__} ({order}): it would see each item "
+            "twice, when it is scraped and when it comes back with its files. Give "
+            f"{ours.__qualname__} the lowest number."
+        )
 
 
 class ChunkDownloadPipeline:
@@ -58,8 +85,17 @@ class ChunkDownloadPipeline:
 
     @classmethod
     def from_crawler(cls, crawler: Crawler) -> ChunkDownloadPipeline:
-        """Build the pipeline. Raises ``NotConfigured`` when CHUNKDL_ENABLED is off, ``ConfigError`` on bad settings."""
-        return cls(ChunkDownloader.of(crawler))
+        """Build the pipeline. Raises ``NotConfigured`` when CHUNKDL_ENABLED is off, ``ConfigError`` on bad settings.
+
+        Also raises ``NotConfigured``, without a word, where a subclass is in ITEM_PIPELINES, too: the add-on names this
+        class alone, since it runs when no pipeline of the project may be imported yet.
+        """
+        others = _pipelines(crawler)
+        if any(other is not cls and issubclass(other, cls) for other in others):
+            raise NotConfigured
+        downloader = ChunkDownloader.of(crawler)
+        _refuse_second_sight(cls, others, downloader.config)
+        return cls(downloader)
 
     # --- hooks, with FilesPipeline's names and signatures where it has them
 
@@ -97,7 +133,7 @@ class ChunkDownloadPipeline:
         and ``status``) or (False, a Failure whose ``value`` is a ``DownloadError``). As it stands here, it fills
         CHUNKDL_FILES_FIELD. Called for items without files, too, with no results.
         """
-        if results:
+        if results or attachments.is_item(item):
             attachments.write_files(item, self._config, [file for ok, file in results if ok])
         return item
 

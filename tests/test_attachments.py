@@ -104,6 +104,24 @@ def test_headers_checksum_and_mirrors_are_read() -> None:
     assert (found.headers, found.checksum, found.mirrors) == (extra["headers"], "md5:00", (URL + "?m",))
 
 
+def test_space_around_a_url_is_not_part_of_it() -> None:
+    item = {"data": {"attachments": [{"ori_url": f" {URL}\n"}, f"\t{URL}"]}}
+
+    assert [found.url for found in attachments.find(item, config())] == [URL, URL]
+
+
+def test_files_are_an_empty_list_where_there_are_none_and_the_item_has_a_place_for_them() -> None:
+    item, placeless, cfg = {"title": "x"}, ScrapyReport(data="x"), config(FILES_FIELD="files")
+
+    attachments.write_files(item, cfg, [])
+    attachments.write_files(placeless, cfg, [])
+
+    assert item == {"title": "x", "files": []}
+    assert dict(placeless) == {"data": "x"}
+    with pytest.raises(ValueError, match="files cannot be written into an item of type ScrapyReport"):
+        attachments.write_files(placeless, cfg, [{"url": URL}])
+
+
 @pytest.mark.parametrize(
     "item", [{}, {"data": None}, {"data": []}, {"data": [{"title": "x"}]}, {"data": "text"}, "no item", 7, None]
 )

@@ -55,6 +55,11 @@ def test_an_unknown_spider_attribute_is_refused_too() -> None:
         read({}, chunkdl_leese=1)
 
 
+def test_a_spider_attribute_that_comes_too_late_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"chunkdl_embedded_redis: .* Set CHUNKDL_EMBEDDED_REDIS in settings.py"):
+        read({}, chunkdl_embedded_redis="1")
+
+
 @pytest.mark.parametrize(
     ("name", "value", "wanted"),
     [
@@ -69,8 +74,11 @@ def test_an_unknown_spider_attribute_is_refused_too() -> None:
         ("CHUNKDL_ENABLED", "maybe", "True or False"),
         ("CHUNKDL_MODE", "turbo", 'one of "queue", "inline"'),
         ("CHUNKDL_STORE", "://bucket", "a local folder, or a URI"),
+        ("CHUNKDL_STORE", "file://srv/files", 'file:///srv/files", with three slashes'),
         ("CHUNKDL_STORES", ["project.MyStore"], "a dict such as"),
         ("CHUNKDL_ITEMS_KEY", "  ", "a non-empty string"),
+        ("CHUNKDL_ITEMS_KEY", "%(name)s:items", 'a key such as "%(spider)s:items"'),
+        ("CHUNKDL_ITEMS_KEY", "50%:items", "a percent sign is %%"),
         ("CHUNKDL_CHECKSUM", "crc", "None or one of"),
         ("CHUNKDL_RETRY_HTTP_CODES", "5xx", "a list of HTTP status codes"),
         ("CHUNKDL_RETRY_HTTP_CODES", 500, "a list of HTTP status codes"),

@@ -158,7 +158,8 @@ class FileClient:
         except ValueError as error:
             raise Permanent(f"{url!r} is not a URL: {error}", reason="bad_url") from error
         if parts.scheme not in ("http", "https"):
-            raise Permanent(f"{url!r} is not http or https", reason="bad_url")
+            whole = "is not http or https" if parts.scheme else "is not a whole URL: use response.urljoin(...)"
+            raise Permanent(f"{url!r} {whole}", reason="bad_url")
         if not host or _UNSAFE_IN_URL.search(url):
             raise Permanent(f"{url!r} has no host", reason="bad_url")
         allowed = self._options.allowed_hosts

@@ -124,6 +124,31 @@ def test_a_hook_that_raises_is_an_error_of_the_item_and_in_the_queue_it_comes_ba
     assert client.lrange("{files:items}:dead", 0, -1) == [b'{"broken": true}']
 
 
+WITH_COOKIES = """
+from scrapy_chunkdl.pipelines import ChunkDownloadPipeline
+
+class WithCookies(ChunkDownloadPipeline):
+    def get_media_requests(self, item, info):
+        first, second = super().get_media_requests(item, info)
+        first.headers["Cookie"] = "old=1"
+        return [
+            first.replace(cookies={"session": "a", b"number": 7}),
+            second.replace(cookies=[{"name": "session", "value": b"b", "path": "/"}]),
+        ]
+"""
+
+
+def test_cookies_of_a_request_are_sent(project: Project, origin: Origin) -> None:
+    project.settings |= {"CHUNKDL_MODE": "inline", "ITEM_PIPELINES": {"probe.support.WithCookies": 1}}
+    project.support = WITH_COOKIES
+    project.items = [item(attachment(origin.url("a", 10)), attachment(origin.url("b", 10)))]
+
+    project.crawl()
+
+    assert set(origin.stats("a").headers("Cookie")) == {"session=a; number=7; old=1"}
+    assert set(origin.stats("b").headers("Cookie")) == {"session=b"}
+
+
 RENEWING = """
 import scrapy
 

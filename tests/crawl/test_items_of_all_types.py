@@ -173,8 +173,8 @@ def test_the_fields_of_filespipeline_work_with_two_settings(project: Project, or
 
     project.crawl()
 
-    plain, finished = sorted(project.scraped(), key=len)
-    assert plain == {"title": "without files"}
+    plain, finished = sorted(project.scraped(), key=lambda found: len(found["files"]))
+    assert plain == {"title": "without files", "files": []}
     assert finished["file_urls"] == urls
     assert [file["url"] for file in finished["files"]] == [urls[0], urls[2]]
     assert [file["status"] for file in finished["files"]] == ["downloaded", "downloaded"]

@@ -126,6 +126,7 @@ def test_an_entry_that_is_no_item_is_kept_byte_for_byte(project: Project, client
     [
         ({"path": ""}, "it has no ori_url"),
         ({"ori_url": "ftp://example.org/a"}, "is not http or https"),
+        ({"ori_url": "/a.pdf"}, "is not a whole URL: use response.urljoin"),
         ({"ori_url": "http://"}, "has no host"),
         ({"ori_url": "http://[::1"}, "is not a URL"),
         ({"ori_url": "file:///etc/passwd"}, "is not http or https"),

@@ -96,6 +96,41 @@ def test_the_embedded_server_outlives_no_crawl_that_was_killed(with_addon: Proje
     wait_for_end(server)
 
 
+@pytest.mark.parametrize("explicit", [False, True], ids=["with the add-on", "with the class itself"])
+def test_a_subclass_takes_the_place_of_the_pipeline(project: Project, origin: Origin, explicit: bool) -> None:
+    project.settings |= {"CHUNKDL_MODE": "inline"}
+    project.settings |= {"ITEM_PIPELINES": {"probe.support.Own": 5, "probe.support.Seen": 300}}
+    if explicit:
+        project.settings["ITEM_PIPELINES"]["scrapy_chunkdl.pipelines.ChunkDownloadPipeline"] = 1
+    else:
+        project.settings["ADDONS"] = {"scrapy_chunkdl.Addon": 100}
+    project.support = """
+    from scrapy_chunkdl.pipelines import ChunkDownloadPipeline
+
+    class Own(ChunkDownloadPipeline):
+        def file_path(self, request, response=None, info=None, *, item=None):
+            return "own/" + request.meta["filename"]
+    """
+    project.items = [item(attachment(origin.url("a", 10), "a.bin"))]
+
+    crawl = project.crawl()
+
+    assert crawl.stats["chunkdl/files/downloaded"] == 1
+    assert project.files().keys() == {"own/a.bin"}
+    assert "WARNING" not in crawl.log
+
+
+def test_in_inline_mode_other_pipelines_may_come_first(project: Project, origin: Origin) -> None:
+    ours = "scrapy_chunkdl.pipelines.ChunkDownloadPipeline"
+    project.settings |= {"CHUNKDL_MODE": "inline", "ITEM_PIPELINES": {"probe.support.Seen": 100, ours: 300}}
+    project.items = [item(attachment(origin.url("a", 10)))]
+
+    project.crawl()
+
+    assert [paths(found) for found in project.seen()] == [[""]]
+    assert [len(path) > 0 for path in paths(project.scraped()[0])] == [True]
+
+
 def test_naming_the_extension_as_well_is_fine(project: Project, origin: Origin) -> None:
     project.settings["EXTENSIONS"] = {
         "scrapy_chunkdl.extension.ChunkDownloader": 0,
@@ -149,12 +184,35 @@ def test_an_argument_beats_custom_settings_and_those_beat_the_project(project: P
             },
             "they would go round for ever",
         ),
+        (
+            {
+                "ITEM_PIPELINES": {
+                    "probe.support.Seen": 100,
+                    "scrapy_chunkdl.pipelines.ChunkDownloadPipeline": 300,
+                }
+            },
+            "ITEM_PIPELINES has Seen before ChunkDownloadPipeline (300): it would see each item twice",
+        ),
+        (
+            {"ITEM_PIPELINES": {"probe.support.One": 1, "probe.support.Other": 2}},
+            "ITEM_PIPELINES has both One and Other",
+        ),
+        (
+            {"CHUNKDL_EMBEDDED_REDIS": True, "REDIS_URL": None},
+            "CHUNKDL_EMBEDDED_REDIS = True, but what starts it is the add-on: set ADDONS =",
+        ),
     ],
 )
 def test_a_wrong_set_up_ends_the_crawl_with_one_clear_message(
     project: Project, client: redis.Redis, settings: dict[str, Any], message: str
 ) -> None:
     project.settings |= settings
+    project.support = """
+    from scrapy_chunkdl.pipelines import ChunkDownloadPipeline
+
+    class One(ChunkDownloadPipeline): ...
+    class Other(ChunkDownloadPipeline): ...
+    """
     client.rpush("files:items", '{"kept": 1}')
 
     crawl = project.crawl()
