@@ -34,6 +34,28 @@ def test_its_links_lead_somewhere(name: str) -> None:
         assert (ROOT / link.partition("#")[0]).exists(), link
 
 
+def test_the_chinese_one_has_the_same_commands_names_and_pages() -> None:
+    english = README.partition("<!-- settings:")[0]  # the table is in the English one alone, and linked to
+    chinese = (ROOT / "README.zh-CN.md").read_text("utf-8")
+
+    assert told_by(chinese) == told_by(english)
+
+
+def told_by(readme: str) -> dict[str, object]:
+    """Return what must be the same in any language."""
+    blocks = re.findall(r"^```(.*?)^```", readme, re.MULTILINE | re.DOTALL)
+    commands = [re.sub(r"#.*", "#", block) for block in blocks if "title" not in block]
+    code = re.sub(r"^```.*?^```", "", readme, flags=re.MULTILINE | re.DOTALL)
+    links = {link.partition("#")[0] for link in re.findall(r"\]\(([^)]+)\)", readme)}
+    return {
+        "commands": commands,
+        "names": set(re.findall(r"`([^`\n]+)`", code)),
+        "links": links - {"README.md", "README.zh-CN.md"},
+        "sections": len(re.findall(r"^## ", readme, re.MULTILINE)),
+        "rows": len(re.findall(r"^\| ", readme, re.MULTILINE)),
+    }
+
+
 def test_every_reason_in_the_code_is_explained() -> None:
     explained = set(re.findall(r"`(\w+)`", (ROOT / "docs" / "failures.md").read_text("utf-8")))
     internal = {"range_ignored", "remeasured"}  # never the reason a file is given up for

@@ -198,3 +198,39 @@ def test_several_places_of_any_depth_and_a_bare_url_without_a_list(project: Proj
     for path in [finished["cover"]["path"], more[0]["path"], more[1]["path"], *paths(finished)]:
         assert Path(path).read_bytes() == content("a", 10)
     assert finished["cover"]["ori_url"] == url
+
+
+@pytest.mark.parametrize("mode", ["queue", "inline"])
+def test_items_of_an_unknown_type_pass_untouched_with_one_warning(project: Project, mode: str) -> None:
+    project.settings |= {"CHUNKDL_MODE": mode, "CHUNKDL_FILES_FIELD": "files", "FEEDS": {}}
+    project.settings["ITEM_PIPELINES"] = {
+        "scrapy_chunkdl.pipelines.ChunkDownloadPipeline": 1,
+        "probe.support.Look": 2,
+    }
+    project.support = """
+    class Look:
+        def process_item(self, item, spider=None):
+            print("PASSED", vars(item))
+            return item
+    """
+    project.spider = """
+    import scrapy
+
+    class Plain:
+        def __init__(self, number):
+            self.data = [{"attachments": [{"ori_url": "http://127.0.0.1:1/", "number": number}]}]
+
+    class FilesSpider(scrapy.Spider):
+        name = "files"
+
+        async def start(self):
+            for number in range(3):
+                yield Plain(number)
+    """
+
+    crawl = project.crawl()
+
+    assert crawl.log.count("PASSED {'data': [{'attachments': [{'ori_url': 'http://127.0.0.1:1/', 'number': ") == 3
+    assert crawl.log.count("] WARNING: ") == 1
+    assert "Items of type Plain have no attachments that could be found: yield a dict, Item" in crawl.log
+    assert crawl.stats["item_scraped_count"] == 3

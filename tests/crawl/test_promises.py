@@ -82,14 +82,16 @@ def wait_for_journal(project: Project) -> None:
     ],
     ids=["asyncio", "select", "reactorless"],
 )
+@pytest.mark.parametrize("mode", ["queue", "inline"])
 def test_closing_in_the_middle_of_a_slow_pipeline_ends_and_the_item_is_acknowledged(
-    project: Project, origin: Origin, client: redis.Redis, tmp_path: Path, reactor: dict[str, object]
+    project: Project, origin: Origin, client: redis.Redis, tmp_path: Path, reactor: dict[str, object], mode: str
 ) -> None:
     fifo = tmp_path / "gate"
     os.mkfifo(fifo)
     project.settings |= reactor | {
         "ITEM_PIPELINES": {"scrapy_chunkdl.pipelines.ChunkDownloadPipeline": 1, "probe.support.Slow": 2},
         "GATE": str(fifo),
+        "CHUNKDL_MODE": mode,
     }
     project.support = """
     from scrapy.utils.defer import maybe_deferred_to_future

@@ -154,19 +154,21 @@ def test_disabled_it_lets_items_pass(project: Project, origin: Origin) -> None:
     assert "CHUNKDL_ENABLED is off" in crawl.log
 
 
-def test_an_argument_beats_custom_settings_and_those_beat_the_project(project: Project, origin: Origin) -> None:
+def test_an_argument_beats_the_command_line_that_beats_custom_settings_and_those_the_project(
+    project: Project, origin: Origin
+) -> None:
     project.settings |= {"CHUNKDL_CHECKSUM": "md5", "CHUNKDL_RESULT_FIELD": "project", "CHUNKDL_STORE": "project"}
     project.spider = project.spider + (
         '    custom_settings = {"CHUNKDL_RESULT_FIELD": "custom", "CHUNKDL_STORE": "custom"}\n'
     )
     project.items = [item(attachment(origin.url("a", 10)))]
 
-    project.crawl("-a", "chunkdl_store=argument")
+    project.crawl("-a", "chunkdl_store=argument", "-s", "CHUNKDL_STORE=option", "-s", "CHUNKDL_RESULT_FIELD=option")
 
     [found] = project.scraped()
     [entry] = found["data"][0]["attachments"]
-    assert entry["custom"]["checksum"].startswith("md5:")
-    assert "project" not in entry
+    assert entry["option"]["checksum"].startswith("md5:")
+    assert {"custom", "project"}.isdisjoint(entry)
     assert Path(entry["path"]).relative_to(project.folder).parts[0] == "argument"
 
 

@@ -119,6 +119,75 @@ def test_a_proxy_of_the_attachment_is_used(inline: Project, origin: Origin) -> N
     assert set(origin.stats("a").headers("Host")) == {"nowhere.invalid"}
 
 
+def test_the_page_a_link_is_on_is_told_as_the_docs_show(inline: Project, origin: Origin) -> None:
+    inline.settings |= {"PAGES": [], "START": origin.url("page", 10)}
+    inline.items = [origin.url("a", 10)]
+    inline.spider = """
+    import scrapy
+
+    class FilesSpider(scrapy.Spider):
+        name = "files"
+
+        async def start(self):
+            yield scrapy.Request(self.settings["START"])
+
+        def parse(self, response):
+            links = [{"ori_url": link, "path": "", "headers": {"Referer": response.url}} for link in ITEMS]
+            yield {"data": [{"attachments": links}]}
+    """
+
+    inline.crawl()
+
+    assert paths(inline.scraped()[0]) != [""]
+    assert set(origin.stats("a").headers("Referer")) == {origin.url("page", 10)}
+
+
+def test_an_attachment_beats_the_settings(inline: Project, origin: Origin) -> None:
+    inline.settings |= {
+        "PAGES": [(None, page(origin, "login", "session=1"))],
+        "CHUNKDL_COOKIES": True,
+        "DEFAULT_REQUEST_HEADERS": {"Accept": "*/*", "Accept-Language": "nl"},
+    }
+    own = {"Accept-Language": "en", "Authorization": "Bearer own", "Cookie": "session=own"}
+    inline.items = [item(attachment(origin.url("a", 10), headers=own), jar=None)]
+
+    inline.crawl()
+
+    seen = origin.stats("a")
+    assert {name: set(seen.headers(name)) for name in own} == {name: {value} for name, value in own.items()}
+    assert set(seen.headers("Accept")) == {"*/*"}
+
+
+def test_authority_certificate_and_address_are_settings(inline: Project) -> None:
+    inline.folder.mkdir()
+    with Origin(tls=True, asks_clients=True) as strict:
+        (inline.folder / "ca.pem").write_bytes(strict.ca_pem)
+        (inline.folder / "client.pem").write_bytes(strict.client_pem)
+        inline.spider = (
+            inline.spider.partition("class")[0]
+            + """
+class FilesSpider(scrapy.Spider):
+    name = "files"
+
+    async def start(self):
+        for item in ITEMS:
+            yield item
+"""
+        )
+        inline.settings |= {
+            "CHUNKDL_CA_FILE": "ca.pem",
+            "CHUNKDL_CLIENT_CERT": "client.pem",
+            "DOWNLOAD_BIND_ADDRESS": ("127.0.0.1", 0),
+            "CHUNKDL_BIND_ADDRESS": "127.0.0.9",
+        }
+        inline.items = [item(attachment(strict.url("a", 10)))]
+
+        inline.crawl()
+
+        assert paths(inline.scraped()[0]) != [""]
+        assert {seen.peer for seen in strict.stats("a").seen} == {"127.0.0.9"}
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

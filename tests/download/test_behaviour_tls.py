@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fetching import QUICK, Client
@@ -67,3 +69,21 @@ async def test_further_connections_to_a_host_resume_the_session_of_the_first(
     resumed = {seen.connection: seen.resumed for seen in tls_origin.stats("file.bin").seen}
     assert len(resumed) > 1
     assert list(resumed.values()) == [False] + [True] * (len(resumed) - 1)
+
+
+@pytest.mark.parametrize("cache", [True, False])
+async def test_a_name_is_asked_for_once_unless_the_cache_is_off(
+    client: Client, monkeypatch: pytest.MonkeyPatch, cache: bool
+) -> None:
+    lookup, names = socket.getaddrinfo, []
+
+    def ask(host: Any, *rest: Any, **more: Any) -> Any:
+        names.append(host)
+        return lookup(host, *rest, **more)
+
+    monkeypatch.setattr(socket, "getaddrinfo", ask)
+
+    await client.with_options(dns_cache=cache).right(client.url(host="localhost"))
+
+    assert (names.count("localhost") == 1) is cache
+    assert names.count("localhost") >= 1
