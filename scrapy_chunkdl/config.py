@@ -124,6 +124,26 @@ def _checksum(value: Any) -> str | None:
     return str(value)
 
 
+def _host_and_port(value: Any) -> str:
+    """Read where to serve: nowhere (empty), or ``host:port``."""
+    if value in (True, 1, "1", "True", "true"):
+        return "127.0.0.1:6024"
+    if value in (False, 0, "0", "False", "false", ""):
+        return ""
+    host, _, port = str(value).rpartition(":")
+    if not host or not port.isdecimal() or int(port) > 65535:
+        raise ValueError('True, False, or an address such as "127.0.0.1:6024"')
+    return str(value)
+
+
+def _secret(value: Any) -> str | None:
+    if value in (None, ""):
+        return None
+    if not isinstance(value, str) or len(value) < 8:
+        raise ValueError("a secret of 8 characters at least")
+    return value
+
+
 def _list(value: Any) -> list[Any]:
     if isinstance(value, str):
         return [part.strip() for part in value.split(",") if part.strip()]
@@ -332,6 +352,15 @@ class Config:
         "`auto` shows bars on a terminal (extra `progress`), else `line`: one each `LOGSTATS_INTERVAL`; or `off`.",
     )
 
+    dashboard: str = _setting(
+        "",
+        _host_and_port,
+        "The crawl serves the live page of its spider: `True` (at `127.0.0.1:6024`), or `host:port`.",
+    )
+    dashboard_token: str | None = _setting(
+        None, _secret, "Secret that lets people see the page; a must on addresses that other machines can reach."
+    )
+
     @classmethod
     def read(cls, settings: Mapping[Any, Any], attributes: Mapping[str, Any] | None = None) -> Config:
         """Read and check all settings; one that is ``None`` counts as not set.
@@ -366,6 +395,12 @@ class Config:
         config._check_together()
         return config
 
+    @property
+    def dashboard_address(self) -> tuple[str, int]:
+        """Host and port of the live page, where CHUNKDL_DASHBOARD is set."""
+        host, _, port = self.dashboard.rpartition(":")
+        return host.strip("[]"), int(port)
+
     def _check_together(self) -> None:
         if self.failed_max and self.on_failure == "hold":
             raise ConfigError(
@@ -376,6 +411,11 @@ class Config:
             raise ConfigError(
                 f"CHUNKDL_CLUSTER_CONCURRENT_CHUNKS_PER_HOST = {self.cluster_concurrent_chunks_per_host} is kept in "
                 'Redis, which CHUNKDL_MODE = "inline" does without: set it to 0, or use CHUNKDL_MODE = "queue".'
+            )
+        if self.mode == "inline" and self.dashboard:
+            raise ConfigError(
+                f"CHUNKDL_DASHBOARD = {self.dashboard!r} shows what is in Redis, which "
+                'CHUNKDL_MODE = "inline" does without: set it to False, or use CHUNKDL_MODE = "queue".'
             )
         if self.naming == "content" and "://" in self.store:
             raise ConfigError(

@@ -24,12 +24,14 @@ from twisted.internet.defer import Deferred, succeed
 from scrapy_chunkdl import __version__, attachments, engine, signals
 from scrapy_chunkdl.bridge import Bridge, Deliver
 from scrapy_chunkdl.config import Config
+from scrapy_chunkdl.download import Limits
+from scrapy_chunkdl.figures import amount
 from scrapy_chunkdl.item_download import ItemDownload
 from scrapy_chunkdl.item_types import ItemTypes, plain_json
 from scrapy_chunkdl.queue.client import check_policy, make_client
 from scrapy_chunkdl.queue.courier import Courier
 from scrapy_chunkdl.queue.heartbeat import Heartbeat
-from scrapy_chunkdl.queue.item_queue import Claimed, Counts, ItemQueue
+from scrapy_chunkdl.queue.item_queue import Claimed, Counts, ItemQueue, Orders
 from scrapy_chunkdl.queue.status import PaceMeter, Report
 
 logger = logging.getLogger(__name__)
@@ -73,6 +75,7 @@ class Consumer:
         config: Config,
         items_key: str,
         bridge: Bridge,
+        limits: Limits,
         deliver: Deliver,
         *,
         item_types: ItemTypes,
@@ -85,6 +88,7 @@ class Consumer:
         self._config = config
         self._key = items_key
         self._bridge = bridge
+        self._limits = limits
         self._deliver = deliver
         self._item_types = item_types
         self._announce = announce
@@ -97,6 +101,7 @@ class Consumer:
         self._pushing = 0
         self._asking = False
         self._claims = True
+        self._orders = Orders()
         self._found_empty = False
         self._held_by_all = 0
         self._finished = 0
@@ -118,7 +123,9 @@ class Consumer:
         self._courier = Courier(
             self._queue, deliver=deliver, patience=config.redis_wait, on_unreachable=self._redis_is_unreachable
         )
-        self._heartbeat = Heartbeat(self._queue, config.lease, self._moving, self._renewed, self._report)
+        self._heartbeat = Heartbeat(
+            self._queue, config.lease, self._moving, self._renewed, self._report, ordered=self._ordered
+        )
         self._check_policy = lambda: check_policy(client)
 
     def open(self) -> None:
@@ -161,7 +168,8 @@ class Consumer:
 
     def may_have_work(self) -> bool:
         """Whether this process holds items, or may claim some: the list is empty only once Redis said so."""
-        return bool(self._works or self._pushing or (self._claims and not self._found_empty))
+        may_claim = self._claims and (self._orders.paused or not self._found_empty)
+        return bool(self._works or self._pushing or may_claim)
 
     def ask_queued(self, then: Callable[[int], None]) -> None:
         """Have ``then`` called with the number of items that wait in the list, or come back to it later."""
@@ -205,7 +213,7 @@ class Consumer:
 
     def _claim_more(self) -> None:
         room = min(self._config.batch_size, self._most - len(self._works))
-        if not self._claims or self._asking or self._is_full:
+        if not self._claims or self._orders.paused or self._asking or self._is_full:
             return
         self._asking, self._made_way = True, False
         prefix, asked_at = uuid.uuid4().hex, time.monotonic()
@@ -268,7 +276,9 @@ class Consumer:
         What is claimed is bounded, so a host that hangs could fill it all and nothing else would ever be claimed.
         """
         now = time.monotonic()
-        if not self._claims or self._asking or not self._is_full or now - self._looked_at < LOOK_EVERY:
+        if not self._claims or self._orders.paused or self._asking or not self._is_full:
+            return
+        if now - self._looked_at < LOOK_EVERY:
             return
         self._looked_at = now
         if not self._waiting_for_a_host():
@@ -454,18 +464,44 @@ class Consumer:
         assert self._crawler.spider is not None
         return self._crawler.spider.name
 
+    # --- what people ask for
+
+    def _obey(self, orders: Orders) -> None:
+        before, self._orders = self._orders, orders
+        if orders.max_rate != before.max_rate:
+            limit = self._config.max_rate if orders.max_rate is None else orders.max_rate
+            self._limits.rates.change(limit)
+            told = f"at most {amount(limit)}/s" if limit else "as fast as they come"
+            logger.info("Files are fetched %s now, as was asked for.", told)
+        if orders.paused != before.paused:
+            if orders.paused:
+                logger.info(
+                    "Claiming from %s is paused, as was asked for: 'scrapy chunkdl dashboard' ends it. Running files "
+                    "go on.",
+                    self._key,
+                )
+            else:
+                logger.info("Claiming from %s goes on.", self._key)
+                self._found_empty = False
+                self._claim_more()
+
     # --- reports and leases (heartbeat thread)
 
     def _report(self) -> bytes:
+        connections = self._limits.connections()
         report = Report(
             host=socket.gethostname(),
             pid=os.getpid(),
             version=__version__,
-            state="claiming" if self._claims else "closing",
+            state="closing" if not self._claims else "paused" if self._orders.paused else "claiming",
             files=self._bridge.running(),
-            pace=self._pace.note(self._finished, self._bridge.bytes_fetched(), time.monotonic()),
+            connections=connections,
+            pace=self._pace.note(self._finished, self._bridge.bytes_fetched(), connections, time.monotonic()),
         )
         return report.encode()
+
+    def _ordered(self, orders: Orders) -> None:
+        self._deliver(lambda: self._obey(orders))
 
     def _moving(self) -> list[str]:
         now = time.monotonic()

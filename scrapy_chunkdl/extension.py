@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from scrapy import Request, Spider, signals
 from scrapy.crawler import Crawler
@@ -41,6 +41,9 @@ from scrapy_chunkdl.queue.share_keeper import ShareKeeper
 from scrapy_chunkdl.spider_requests import as_the_spider, session_cookies
 from scrapy_chunkdl.storage import MissingExtra, StoreUnusable, open_store, without_password
 from scrapy_chunkdl.storage.content import ContentStore
+
+if TYPE_CHECKING:
+    from scrapy_chunkdl.dashboard.serving import DashboardThread
 
 logger = logging.getLogger(__name__)
 
@@ -78,6 +81,8 @@ class ChunkDownloader:
         self._consumer: Consumer | None = None
         self._bridge: Bridge | None = None
         self._keeper: ShareKeeper | None = None
+        self._dashboard: DashboardThread | None = None
+        self._dashboard_client: Any = None
         self._hold: engine.ClosingHold | None = None
         self._ticker: engine.Ticker | None = None
         self._closing_since: float | None = None
@@ -105,6 +110,8 @@ class ChunkDownloader:
         if config.mode == "queue":
             _refuse_no_add_on(crawler, config)
             _refuse_endless_loop(crawler, config)
+        if config.dashboard:
+            _refuse_open_dashboard(config)
         return cls(crawler, config, _options(crawler, config))
 
     @classmethod
@@ -253,6 +260,7 @@ class ChunkDownloader:
                 self.config,
                 self.items_key,
                 self._bridge,
+                limits,
                 deliver,
                 item_types=self._item_types,
                 announce=self._announce,
@@ -262,10 +270,27 @@ class ChunkDownloader:
             if engine.is_trial(self._crawler):
                 self._consumer.stop_claiming()
             self._consumer.open()
+            self._dashboard = self._open_dashboard()
         ask_queued = self._consumer.ask_queued if self._consumer is not None else None
         self._progress = ProgressReport(self._crawler, self.config, self._bridge, ask_queued)
         self._ticker = engine.every(TICK, self._tick)
         logger.debug("Downloads go to %s", without_password(self.config.store))
+
+    def _open_dashboard(self) -> DashboardThread | None:
+        """Serve the live page where that is asked for. Its questions to Redis go over a client of its own."""
+        if not self.config.dashboard:
+            return None
+        from scrapy_chunkdl.dashboard.board import Board  # a crawl without a page need not load a web server
+        from scrapy_chunkdl.dashboard.server import new_app
+        from scrapy_chunkdl.dashboard.serving import DashboardThread
+
+        self._dashboard_client = make_client(self._crawler.settings)
+        board = Board()
+        board.add(self.spider.name, self.items_key, self._dashboard_client, self.config)
+        host, port = self.config.dashboard_address
+        thread = DashboardThread(new_app(board, host, self.config.dashboard_token), host, port)
+        thread.start()
+        return thread
 
     def spider_idle(self) -> None:
         """Keep the spider open while the list, the delayed items or this process hold work."""
@@ -283,6 +308,9 @@ class ChunkDownloader:
             self._bridge.stop()
         if self._keeper is not None:
             self._keeper.stop()
+        if self._dashboard is not None:
+            self._dashboard.stop()
+            self._dashboard_client.close()
         if self._store is not None:
             _remove_empty_folders(self._root)
 
@@ -469,6 +497,15 @@ def _refuse_no_add_on(crawler: Crawler, config: Config) -> None:
             f"CHUNKDL_EMBEDDED_REDIS = {config.embedded_redis!r}, but what starts it is the add-on: set "
             'ADDONS = {"scrapy_chunkdl.Addon": 100}.'
         )
+
+
+def _refuse_open_dashboard(config: Config) -> None:
+    from scrapy_chunkdl.dashboard.server import Unusable, check
+
+    try:
+        check(config.dashboard_address[0], config.dashboard_token)
+    except Unusable as error:
+        raise ConfigError(f"CHUNKDL_DASHBOARD = {config.dashboard!r}: {error}.") from error
 
 
 def _refuse_endless_loop(crawler: Crawler, config: Config) -> None:

@@ -11,7 +11,8 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "scrapy_chunkdl"
 
-ROOMS = ["commands", "addon", "pipelines", "extension", "consumer", "item_download", "spider_requests", "progress"]
+ROOMS = ["commands", "addon", "pipelines", "extension", "dashboard", "told", "consumer", "item_download"]
+ROOMS += ["spider_requests", "progress"]
 ROOMS += ["bars", "engine", "bridge", "attachments", "item_types", "config", "signals", "queue", "storage", "download"]
 ROOMS += ["naming", "masking", "figures"]
 """From the top down: a room may import from those behind it only."""
@@ -30,6 +31,8 @@ FOREIGN = {
     "attachments": {"itemadapter"},
     "item_types": {"itemadapter", "scrapy"},
     "signals": set(),
+    "dashboard": {"aiohttp", "prometheus_client"},
+    "told": set(),
 }
 """What a room may use besides the standard library; rooms not named may use Scrapy, Twisted and scrapy-redis."""
 

@@ -26,6 +26,10 @@ _FAILED = """List the items whose files were given up, with the reasons, or put 
 An item is put back as it was: all of its files are looked at again, those that are there already are not fetched."""
 
 
+_DASHBOARD = """Serve a page that shows live what waits, runs and failed, and can pause, slow down and retry. It is for
+all spiders of the project, or one, and reads Redis alone: no crawl need be running."""
+
+
 class CommandError(Exception):
     """Why a command could not do what it was told: a sentence for the person at the terminal."""
 
@@ -36,11 +40,11 @@ def no_such_spider(name: str, spiders: Iterable[str]) -> str:
 
 
 class Command(BaseRunSpiderCommand):
-    """``scrapy chunkdl worker|status|failed``."""
+    """``scrapy chunkdl worker|status|failed|dashboard``."""
 
     def syntax(self) -> str:
         """Return what follows the command's name."""
-        return "worker|status|failed ..."
+        return "worker|status|failed|dashboard ..."
 
     def short_desc(self) -> str:
         """Return the line that ``scrapy -h`` shows."""
@@ -48,7 +52,7 @@ class Command(BaseRunSpiderCommand):
 
     def add_options(self, parser: argparse.ArgumentParser) -> None:
         """Declare the subcommands. The options of all Scrapy commands come behind them."""
-        subcommands = parser.add_subparsers(dest="subcommand", metavar="worker|status|failed", required=True)
+        subcommands = parser.add_subparsers(dest="subcommand", metavar="worker|status|failed|dashboard", required=True)
 
         def declare(name: str, meaning: str, syntax: str) -> argparse.ArgumentParser:
             return subcommands.add_parser(
@@ -87,6 +91,12 @@ class Command(BaseRunSpiderCommand):
         failed.add_argument("--json", action="store_true", help="print a JSON object per item instead")
         ScrapyCommand.add_options(self, failed)
 
+        dashboard = declare("dashboard", _DASHBOARD, "[options] [spider]")
+        dashboard.add_argument("spider", nargs="?", help="if omitted, all spiders of the project")
+        dashboard.add_argument("--host", default="127.0.0.1", help="address to serve on; others need a token")
+        dashboard.add_argument("--port", type=int, default=6024, help="default: 6024; 0: any that is free")
+        ScrapyCommand.add_options(self, dashboard)
+
     def process_options(self, args: list[str], opts: argparse.Namespace) -> None:
         """Check what can be checked before anything is read, and take over ``-s`` and its like."""
         if not inside_project():
@@ -124,6 +134,10 @@ class Command(BaseRunSpiderCommand):
             from scrapy_chunkdl.commands import status
 
             return status.run(self.settings, opts.spider, as_json=opts.json, watch=opts.watch)
+        if opts.subcommand == "dashboard":
+            from scrapy_chunkdl.commands import dashboard
+
+            return dashboard.run(self.settings, opts.spider, opts.host, opts.port)
         from scrapy_chunkdl.commands import failed
 
         return failed.run(self.settings, opts)

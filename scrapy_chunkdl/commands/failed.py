@@ -13,15 +13,10 @@ from typing import Any
 
 from scrapy.settings import BaseSettings
 
-from scrapy_chunkdl import attachments
 from scrapy_chunkdl.commands.queues import SpiderQueue, opened
-from scrapy_chunkdl.config import Config
-from scrapy_chunkdl.masking import masked, printable
+from scrapy_chunkdl.masking import printable
 from scrapy_chunkdl.queue.set_aside import SetAside, SetAsideItem, everything
-
-_FIELDS = ("url", "filename", "reason", "message", "status", "attempts", "bytes_done", "resumable", "time")
-_EXCERPT = 200
-"""Characters shown of an item in which no attachment can be found."""
+from scrapy_chunkdl.told import as_dict
 
 
 def run(settings: BaseSettings, opts: argparse.Namespace) -> int:
@@ -47,37 +42,12 @@ def _say(count: int, done: str, *, as_json: bool) -> None:
 def _list(items: Iterator[SetAsideItem], queue: SpiderQueue, *, as_json: bool) -> None:
     shown = files = 0
     for item in items:
-        told = _as_dict(item, queue.config)
+        told = as_dict(item, queue.config)
         print(json.dumps(told) if as_json else "\n".join(_lines(told)))
         shown += 1
         files += len(told["files"])
     if not as_json:
         print(f"{_counted(shown, 'item')}, {_counted(files, 'file')}.")
-
-
-def _as_dict(item: SetAsideItem, config: Config) -> dict[str, Any]:
-    """Return what may be shown of an item: of each file what is known; of one that makes no sense, its beginning."""
-    if item.records:
-        files = [_masked({name: record.get(name) for name in _FIELDS}) for record in item.records]
-        return {"files": files, "dead": item.payload is None}
-    payload = item.payload if item.payload is not None else item.entries[0]
-    urls = _urls(payload, config)
-    told: dict[str, Any] = {"files": [_masked({"url": url}) for url in urls], "dead": True}
-    if not urls:
-        told["text"] = masked(payload[: 4 * _EXCERPT].decode(errors="replace"))[:_EXCERPT]
-    return told
-
-
-def _urls(payload: bytes, config: Config) -> list[str]:
-    try:
-        item = json.loads(payload)
-    except ValueError:
-        return []
-    return [found.url for found in attachments.find(item, config)] if isinstance(item, dict) else []
-
-
-def _masked(fields: dict[str, Any]) -> dict[str, Any]:
-    return {name: masked(value) if isinstance(value, str) else value for name, value in fields.items()}
 
 
 def _lines(told: dict[str, Any]) -> Iterator[str]:

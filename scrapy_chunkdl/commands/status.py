@@ -14,6 +14,8 @@ from datetime import datetime, timezone
 from scrapy.settings import BaseSettings
 
 from scrapy_chunkdl.commands.queues import SpiderQueue, opened
+from scrapy_chunkdl.dashboard.board import told_of
+from scrapy_chunkdl.figures import amount
 from scrapy_chunkdl.masking import printable
 from scrapy_chunkdl.queue.client import REDIS_ERRORS, explain
 from scrapy_chunkdl.queue.status import Status, Worker, look
@@ -22,7 +24,7 @@ WATCH_EVERY = 2.0
 """Seconds between looks with ``--watch``."""
 
 _CLEAR = "\x1b[H\x1b[J"
-_HEADINGS = ("host", "pid", "items", "held for", "heartbeat", "files", "up", "state")
+_HEADINGS = ("host", "pid", "items", "held for", "heartbeat", "files", "connections", "up", "state")
 
 Looked = Sequence[tuple[SpiderQueue, Status]]
 
@@ -62,9 +64,7 @@ def _show_again(queues: Sequence[SpiderQueue], *, as_json: bool) -> None:
 
 
 def _json(looked: Looked) -> str:
-    return json.dumps(
-        {"time": _now(), "spiders": [{"spider": queue.spider, **status.as_dict()} for queue, status in looked]}
-    )
+    return json.dumps(told_of((queue.spider, status) for queue, status in looked))
 
 
 def _lines(looked: Looked) -> Iterator[str]:
@@ -87,13 +87,23 @@ def _blocks(looked: Looked) -> Iterator[str]:
             f"  {counts.waiting} waiting, {counts.leased} leased, {counts.delayed} delayed, {counts.failed} failed, "
             f"{counts.dead} dead"
         )
+        if asked := _asked(status):
+            yield f"  {asked}"
         if status.workers:
             rates = (
-                f"{minutes} min {rate.items_per_second:.3g} items/s {_size(rate.bytes_per_second)}/s"
+                f"{minutes} min {rate.items_per_second:.3g} items/s {amount(rate.bytes_per_second)}/s"
                 for minutes, rate in status.throughput.items()
             )
             yield "  " + ", ".join(rates)
             yield from _table([_HEADINGS, *map(_row, status.workers)])
+
+
+def _asked(status: Status) -> str:
+    """Tell what people asked of all processes: nothing, as a rule."""
+    parts = ["claiming is paused"] if status.paused else []
+    if status.max_rate is not None:
+        parts.append(f"at most {amount(status.max_rate)}/s each" if status.max_rate else "no limit in bytes per second")
+    return ", ".join(parts)
 
 
 def _row(worker: Worker) -> tuple[str, ...]:
@@ -104,6 +114,7 @@ def _row(worker: Worker) -> tuple[str, ...]:
         _duration(worker.longest_held),
         _duration(worker.silent_for, " ago"),
         "-" if worker.files is None else str(worker.files),
+        "-" if worker.connections is None else str(worker.connections),
         _duration(worker.up_for),
         worker.state,
     )
@@ -124,14 +135,6 @@ def _duration(seconds: float | None, ago: str = "") -> str:
     if whole < 7200:
         return f"{whole // 60} min{ago}"
     return f"{whole // 3600} h {whole % 3600 // 60} min{ago}"
-
-
-def _size(size: float) -> str:
-    for unit in ("B", "kB", "MB"):
-        if size < 1000:
-            return f"{size:.3g} {unit}"
-        size /= 1000
-    return f"{size:.3g} GB"
 
 
 def _now() -> str:

@@ -149,6 +149,11 @@ class Limits:
         with self._lock:
             return self._borne(host)
 
+    def connections(self) -> int:
+        """Return how many connections are in use, over all hosts."""
+        with self._lock:
+            return sum(state.in_use for state in self._hosts.values())
+
     # --- hosts that other processes use, too
 
     def uses(self, tell: Callable[[Mapping[str, Use]], None] = lambda uses: None) -> dict[str, Use]:

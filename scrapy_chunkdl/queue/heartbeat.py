@@ -12,19 +12,23 @@ import time
 from collections.abc import Callable, Sequence
 
 from scrapy_chunkdl.queue.client import REDIS_ERRORS
-from scrapy_chunkdl.queue.item_queue import ItemQueue
+from scrapy_chunkdl.queue.item_queue import ItemQueue, Orders
 
 logger = logging.getLogger(__name__)
 
 REPORT_EVERY = 5.0
-"""Seconds between reports: often enough for a person who watches, and nothing next to the downloads."""
+"""Seconds between reports: nothing next to the downloads."""
+
+WATCHED_EVERY = 2.0
+"""Seconds between reports while somebody watches."""
 
 
 class Heartbeat(threading.Thread):
     """Every third of the lease, renew ``moving()`` and hand the outcome to ``renewed(ids, lost, asked_at)``.
 
     ``asked_at`` is the monotonic time before the call: from then on the kept leases are good for a full lease.
-    ``report`` is what the process tells of itself, asked for at the start and every :data:`REPORT_EVERY` seconds.
+    ``report`` is what the process tells of itself, asked for at the start and every :data:`REPORT_EVERY` seconds, and
+    ``details`` what it tells besides while somebody watches. What people ask of it goes to ``ordered`` when it changes.
     All callables run on this thread. A Redis that does not answer is asked again at the next beat: the courier,
     which meets the same trouble, is the one that reports it.
     """
@@ -36,6 +40,8 @@ class Heartbeat(threading.Thread):
         moving: Callable[[], Sequence[str]],
         renewed: Callable[[Sequence[str], Sequence[str], float], None],
         report: Callable[[], bytes] | None = None,
+        details: Callable[[], bytes] = bytes,
+        ordered: Callable[[Orders], None] = lambda _: None,
     ) -> None:
         super().__init__(name="chunkdl-heartbeat", daemon=True)
         self._queue = queue
@@ -43,6 +49,9 @@ class Heartbeat(threading.Thread):
         self._moving = moving
         self._renewed = renewed
         self._report = report
+        self._details = details
+        self._ordered = ordered
+        self._orders = Orders()
         self._stopped = threading.Event()
 
     def run(self) -> None:
@@ -54,8 +63,8 @@ class Heartbeat(threading.Thread):
                     beat_at = time.monotonic() + self._interval
                     self.beat()
                 if time.monotonic() >= report_at:
-                    report_at = time.monotonic() + REPORT_EVERY
                     self.send_report()
+                    report_at = time.monotonic() + (WATCHED_EVERY if self._orders.watched else REPORT_EVERY)
             except Exception as error:  # without a heart every lease would be lost, one after the other, unsaid
                 logger.error("A heartbeat failed by a bug", exc_info=error)
 
@@ -77,9 +86,13 @@ class Heartbeat(threading.Thread):
         if self._report is None:
             return
         try:
-            self._queue.report(self._report())
+            orders = self._queue.report(self._report(), self._details() if self._orders.watched else b"")
         except REDIS_ERRORS as error:
             logger.debug("Report missed: %s", error)
+            return
+        if orders != self._orders:
+            self._orders = orders
+            self._ordered(orders)
 
     def stop(self) -> None:
         """Stop beating and wait for the thread, at most as long as Redis may take to answer."""

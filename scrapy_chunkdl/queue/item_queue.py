@@ -23,6 +23,9 @@ MOST_PER_CLAIM = 100
 REPORT_KEPT = 900.0
 """Seconds for which the report of a process that died is kept."""
 
+DETAILS_KEPT = 10.0
+"""Seconds for which what a process told in detail is kept."""
+
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
@@ -67,11 +70,24 @@ class Reported:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The queue at one moment: leases with the longest held first, reports with the oldest process first."""
+    """The queue at one moment: leases with the longest held first, reports with the oldest process first.
+
+    ``wishes`` are the fields of ``:control``.
+    """
 
     counts: Counts
     leases: list[Lease]
     reported: list[Reported]
+    wishes: dict[bytes, bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Orders:
+    """What is asked of this process: to claim nothing, a limit in bytes per second if any, and to tell in detail."""
+
+    paused: bool = False
+    max_rate: float | None = None
+    watched: bool = False
 
 
 def key_prefix(key: str) -> str:
@@ -126,6 +142,9 @@ class ItemQueue:
         self.failed_key = f"{prefix}:failed"
         self.calls_key = f"{prefix}:calls"
         self.workers_key = f"{prefix}:workers"
+        self.control_key = f"{prefix}:control"
+        self.watched_key = f"{prefix}:watched"
+        self.details_key = f"{prefix}:details"
         if not self.token or self.token.split() != [self.token]:
             raise ValueError(f"The token {token!r} must be one word: scripts tell owners by it.")
         self._client = client
@@ -136,8 +155,8 @@ class ItemQueue:
         self._claim, self._renew, self._ack, self._retry, self._put_back, self._fail, self._push = (
             load_script(client, name) for name in ("claim", "renew", "ack", "retry", "put_back", "fail", "push")
         )
-        self._counts, self._report, self._snapshot = (
-            load_script(client, name) for name in ("counts", "report", "snapshot")
+        self._counts, self._report, self._snapshot, self._details = (
+            load_script(client, name) for name in ("counts", "report", "snapshot", "details")
         )
         self._counted = [key, self.leases_key, self.delayed_key, self.dead_key, self.failed_key]
 
@@ -149,11 +168,12 @@ class ItemQueue:
         """Lease up to ``n`` items, 100 at most; return them, and how many went to ``:dead`` on the way.
 
         The dead ones were over the delivery limit; they count towards ``n``, so fewer may come though more wait.
-        ``id_prefix`` is new for each claim and without spaces; the same again gives the same batch.
+        ``id_prefix`` is new for each claim and without spaces; the same again gives the same batch. Nothing comes where
+        people asked that nothing be claimed (:mod:`.control`).
         """
         keys = [self.key, self.leases_key, self.payload_key, self.tries_key, self.owner_key, self.delayed_key]
         arguments = [min(n, MOST_PER_CLAIM), self._lease_ms, self.token, id_prefix, self._max_deliveries]
-        dead, *flat = self._claim(keys=[*keys, self.dead_key], args=arguments)
+        dead, *flat = self._claim(keys=[*keys, self.dead_key, self.control_key], args=arguments)
         batch = [
             Claimed(item_id.decode(), payload, int(deliveries))
             for item_id, deliveries, payload in zip(flat[::3], flat[1::3], flat[2::3], strict=True)
@@ -211,14 +231,31 @@ class ItemQueue:
         counts = self.counts()
         return bool(counts.waiting or counts.delayed)
 
-    def report(self, report: bytes) -> None:
-        """Have people see ``report`` as what this process tells of itself, in place of what it told before."""
-        self._report(keys=[self.workers_key], args=[self.token, report, round(REPORT_KEPT * 1000)])
+    def report(self, report: bytes, details: bytes = b"") -> Orders:
+        """Have people see ``report`` as what this process tells of itself, in place of what it told before.
+
+        ``details`` are kept for :data:`DETAILS_KEPT` seconds. Returns what people ask of it.
+        """
+        paused, max_rate, watched = self._report(
+            keys=[self.workers_key, self.control_key, self.watched_key, self.details_key],
+            args=[self.token, report, round(REPORT_KEPT * 1000), details, round(DETAILS_KEPT * 1000)],
+        )
+        return Orders(bool(paused), float(max_rate) if max_rate else None, bool(watched))
+
+    def details(self) -> dict[str, bytes]:
+        """Return what each process told in detail in the last :data:`DETAILS_KEPT` seconds, by token."""
+        now_ms, fields = self._details(keys=[self.details_key], args=[])
+        told = {}
+        for token, value in zip(fields[::2], fields[1::2], strict=True):
+            told_ms, details = value.split(b" ", 1)
+            if now_ms - int(told_ms) < DETAILS_KEPT * 1000:
+                told[token.decode()] = details
+        return told
 
     def snapshot(self) -> Snapshot:
         """Tell how many items are in each state, who holds which, and what each process told. For people to look at."""
-        keys = [*self._counted, self.tries_key, self.owner_key, self.workers_key]
-        now_ms, counts, leased, told = self._snapshot(keys=keys, args=[])
+        keys = [*self._counted, self.tries_key, self.owner_key, self.workers_key, self.control_key]
+        now_ms, counts, leased, told, asked = self._snapshot(keys=keys, args=[])
         leases = []
         for item_id, end_ms, owner, deliveries in zip(*(leased[n::4] for n in range(4)), strict=True):
             token, since_ms = owner.decode().rsplit(" ", 1)
@@ -232,7 +269,7 @@ class ItemQueue:
                 reported.append(Reported(token.decode(), report, up_for, silent_for))
         leases.sort(key=lambda lease: -lease.held_for)
         reported.sort(key=lambda process: -process.up_for)
-        return Snapshot(Counts(*counts), leases, reported)
+        return Snapshot(Counts(*counts), leases, reported, dict(zip(asked[::2], asked[1::2], strict=True)))
 
     def leases(self) -> list[Lease]:
         """Tell who holds which item, the longest held first. Reads all leases: for people to look at."""
@@ -241,7 +278,9 @@ class ItemQueue:
     def forget(self) -> None:
         """Remove what the queue remembers of this process: its last calls, and its report. Called when it leaves."""
         self._client.hdel(self.calls_key, *(f"{self.token} {call}" for call in ("push", "ack", "fail")))
-        self._client.hdel(self.workers_key, self.token)
+        for key in (self.workers_key, self.details_key):
+            self._client.hdel(key, self.token)
+        self._client.hdel(self.control_key, f"paused {self.token}")
 
     def close(self) -> None:
         """Close the connections."""

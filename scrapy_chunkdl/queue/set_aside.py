@@ -7,6 +7,7 @@ is the item as it was in the list, byte for byte; an entry in ``:dead`` is such 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -28,6 +29,16 @@ class SetAsideItem:
     entries: tuple[bytes, ...]
     records: tuple[dict[str, Any], ...]
     payload: bytes | None
+
+    @property
+    def id(self) -> str:
+        """A name for this very item: 32 hex digits made of all that is kept of it."""
+        return hashlib.sha256(b"\n".join(self.entries)).hexdigest()[:32]
+
+    @property
+    def reasons(self) -> frozenset[str]:
+        """Why its files were given up."""
+        return frozenset(str(record["reason"]) for record in self.records if "reason" in record)
 
     def mentions(self, text: str) -> bool:
         """Whether ``text`` occurs in the item or its records, as it is or as JSON may write it."""
@@ -62,23 +73,34 @@ class SetAside:
 
     def __iter__(self) -> Iterator[SetAsideItem]:
         """Read all items, oldest first, page by page; what is added meanwhile is left out."""
-        start, end = 0, self._client.llen(self._list)
+        start, end = 0, len(self)
         while items := self._page(start, end):
             yield from items
             start += sum(len(item.entries) for item in items)
 
-    def put_back(self, wanted: Callable[[SetAsideItem], bool] = everything) -> int:
-        """Move wanted items to the end of the waiting list, page by page. Return how many."""
-        return self._sweep(lambda item: item.payload is not None and wanted(item), then_push=True)
+    def __len__(self) -> int:
+        """Return how many entries there are; an item of several files has several."""
+        return int(self._client.llen(self._list))
 
-    def drop(self, wanted: Callable[[SetAsideItem], bool] = everything) -> int:
-        """Forget wanted items, page by page. Return how many."""
-        return self._sweep(wanted, then_push=False)
+    def page(self, start: int) -> list[SetAsideItem]:
+        """Read some :data:`PAGE` entries from number ``start`` on, 0 being the oldest, as whole items; [] at the end.
 
-    def _sweep(self, wanted: Callable[[SetAsideItem], bool], *, then_push: bool) -> int:
+        The next page starts behind the entries of these. What is taken out meanwhile shifts what stands behind it.
+        """
+        return self._page(start, len(self))
+
+    def put_back(self, wanted: Callable[[SetAsideItem], bool] = everything, most: int | None = None) -> int:
+        """Move wanted items, ``most`` of them, to the end of the waiting list, page by page. Return how many."""
+        return self._sweep(lambda item: item.payload is not None and wanted(item), most, then_push=True)
+
+    def drop(self, wanted: Callable[[SetAsideItem], bool] = everything, most: int | None = None) -> int:
+        """Forget wanted items, ``most`` of them, page by page. Return how many."""
+        return self._sweep(wanted, most, then_push=False)
+
+    def _sweep(self, wanted: Callable[[SetAsideItem], bool], most: int | None, *, then_push: bool) -> int:
         taken = start = 0
-        end = self._client.llen(self._list)  # an item put back may fail again while this runs: not swept twice
-        while items := self._page(start, end):
+        end = len(self)  # an item put back may fail again while this runs: not swept twice
+        while (most is None or taken < most) and (items := self._page(start, end)):
             arguments: list[str | bytes | int] = [int(then_push), uuid.uuid4().hex]
             place = kept = start
             for item in items:

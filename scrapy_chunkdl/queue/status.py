@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from scrapy_chunkdl.queue.control import Wishes
 from scrapy_chunkdl.queue.heartbeat import REPORT_EVERY
 from scrapy_chunkdl.queue.item_queue import Counts, ItemQueue, Lease, Reported
 
@@ -22,16 +23,20 @@ SILENT_AFTER = 3 * REPORT_EVERY
 """Seconds without a report after which a process is taken for dead: long before its leases end."""
 
 _MINUTE = 60.0
-_MINUTES = max(WINDOWS) + 1  # the whole ones, and the one that has just begun
+_MINUTES = 61  # an hour's whole ones, and the one that has just begun
 
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """Items finished and bytes fetched, minute by minute, the newest first. That one is ``age`` seconds old."""
+    """Items finished and bytes fetched, minute by minute, the newest first. That one is ``age`` seconds old.
+
+    ``connections`` is the most of them that were seen in each minute.
+    """
 
     age: float = 0.0
     items: tuple[int, ...] = ()
     bytes: tuple[int, ...] = ()
+    connections: tuple[int, ...] = ()
 
     def within(self, seconds: float) -> tuple[float, float]:
         """Return the items and bytes of the last ``seconds``. Of a minute that began before, its part is taken."""
@@ -39,51 +44,52 @@ class Pace:
 
 
 def _within(counts: Sequence[int], age: float, seconds: float) -> float:
-    amount, end = 0.0, 0.0
-    for minute, count in enumerate(counts):
-        length = _MINUTE if minute else age
-        part = (seconds - end) / length if length else 1.0
-        amount += count * min(1.0, max(0.0, part))
-        end += length
-    return amount
+    whole = int(max(0.0, seconds - age) // _MINUTE) + (seconds >= age)
+    begun = seconds - age - (whole - 1) * _MINUTE if whole else seconds
+    part = begun / (_MINUTE if whole else age) if begun > 0 else 0.0
+    return sum(counts[:whole]) + part * (counts[whole] if whole < len(counts) else 0)
 
 
 class PaceMeter:
-    """Makes a :class:`Pace` of totals that only grow. Keeps the last quarter of an hour."""
+    """Makes a :class:`Pace` of totals that only grow. Keeps the last hour."""
 
     def __init__(self, now: float) -> None:
         self._began_at = now
-        self._minutes: deque[tuple[int, int]] = deque([(0, 0)], maxlen=_MINUTES)
+        self._minutes: deque[tuple[int, int, int]] = deque([(0, 0, 0)], maxlen=_MINUTES)
         self._totals = (0, 0)
 
-    def note(self, items: int, size: int, now: float) -> Pace:
+    def note(self, items: int, size: int, connections: int, now: float) -> Pace:
         """Count what came since the last call towards the minute of ``now``, in seconds of any clock."""
         for _ in range(min(_MINUTES, int((now - self._began_at) // _MINUTE))):
-            self._minutes.appendleft((0, 0))
+            self._minutes.appendleft((0, 0, 0))
         age = (now - self._began_at) % _MINUTE
         self._began_at = now - age
-        before_items, before_size = self._minutes[0]
+        before_items, before_size, before_connections = self._minutes[0]
         new_items, new_size = max(0, items - self._totals[0]), max(0, size - self._totals[1])
-        self._minutes[0] = (before_items + new_items, before_size + new_size)
+        self._minutes[0] = (before_items + new_items, before_size + new_size, max(before_connections, connections))
         self._totals = (items, size)
-        counts, sizes = zip(*self._minutes, strict=True)
-        return Pace(age, counts, sizes)
+        return Pace(age, *zip(*self._minutes, strict=True))
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a process tells of itself. ``state`` is ``claiming`` or ``closing``; ``files`` counts those that run."""
+    """What a process tells of itself. ``state`` is ``claiming``, ``paused`` or ``closing``.
+
+    ``files`` counts those that run, ``connections`` those that are open for them.
+    """
 
     host: str
     pid: int
     version: str
     state: str
     files: int
+    connections: int
     pace: Pace
 
     def encode(self) -> bytes:
         """Return the report as JSON."""
-        pace = {"age": round(self.pace.age, 1), "items": _trimmed(self.pace.items), "bytes": _trimmed(self.pace.bytes)}
+        minutes = {name: _trimmed(getattr(self.pace, name)) for name in ("items", "bytes", "connections")}
+        pace = {"age": round(self.pace.age, 1), **minutes}
         return json.dumps({**asdict(self), "pace": pace}, separators=(",", ":")).encode()
 
     @classmethod
@@ -92,7 +98,8 @@ class Report:
         try:
             fields: dict[str, Any] = json.loads(raw)
             pace = fields.pop("pace")
-            return cls(**fields, pace=Pace(pace["age"], tuple(pace["items"]), tuple(pace["bytes"])))
+            minutes = (tuple(pace[name]) for name in ("items", "bytes", "connections"))
+            return cls(**fields, pace=Pace(pace["age"], *minutes))
         except (AttributeError, KeyError, TypeError) as error:
             raise ValueError(f"no report of this version: {error}") from error
 
@@ -106,7 +113,8 @@ def _trimmed(counts: Sequence[int]) -> list[int]:
 class Worker:
     """A process: what it holds, by the queue, and what it last told, if it did. Times are in seconds.
 
-    ``state`` is its own, or ``silent`` when it has told nothing for :data:`SILENT_AFTER` or never did.
+    ``state`` is its own, or ``silent`` when it has told nothing for :data:`SILENT_AFTER` or never did. ``paused`` is
+    what was asked of this one alone.
     """
 
     id: str
@@ -117,8 +125,10 @@ class Worker:
     items: int
     longest_held: float | None
     files: int | None
+    connections: int | None
     up_for: float | None
     silent_for: float | None
+    paused: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,19 +140,40 @@ class Rate:
 
 
 @dataclass(frozen=True, slots=True)
+class Minute:
+    """What came in a minute that began ``age`` seconds ago, and the most connections there were at once."""
+
+    age: float
+    items_per_second: float
+    bytes_per_second: float
+    connections: int
+
+
+@dataclass(frozen=True, slots=True)
 class Status:
-    """A queue at one moment. ``throughput`` is that of the processes there are, by :data:`WINDOWS` in minutes."""
+    """A queue at one moment.
+
+    ``throughput`` is that of the processes there are, by :data:`WINDOWS` in minutes; ``minutes`` the last hour of it,
+    the oldest minute first. ``paused`` and ``max_rate`` are what was asked of all: see :mod:`.control`.
+    """
 
     key: str
     counts: Counts
     workers: tuple[Worker, ...]
     throughput: Mapping[int, Rate]
+    minutes: tuple[Minute, ...]
+    paused: bool
+    max_rate: float | None
 
     def as_dict(self) -> dict[str, Any]:
         """Return all of it as JSON types."""
         return {
             "key": self.key,
             **asdict(self.counts),
+            "paused": self.paused,
+            "max_rate": self.max_rate,
+            "files": sum(worker.files or 0 for worker in self.workers if worker.state != "silent"),
+            "connections": sum(worker.connections or 0 for worker in self.workers if worker.state != "silent"),
             "throughput": {
                 f"{minutes}m": {name: round(value, 3) for name, value in asdict(rate).items()}
                 for minutes, rate in self.throughput.items()
@@ -163,8 +194,20 @@ def look(queue: ItemQueue) -> Status:
     for lease in snapshot.leases:
         held.setdefault(lease.owner, []).append(lease)
     tokens = dict.fromkeys([*told, *held])
-    workers = tuple(_worker(token, held.get(token, []), *told.get(token, (None, None))) for token in tokens)
-    return Status(queue.key, snapshot.counts, workers, _throughput([*told.values()]))
+    wishes = Wishes.of(snapshot.wishes)
+    workers = tuple(
+        _worker(token, held.get(token, []), *told.get(token, (None, None)), paused=token in wishes.paused_workers)
+        for token in tokens
+    )
+    return Status(
+        queue.key,
+        snapshot.counts,
+        workers,
+        _throughput([*told.values()]),
+        _last_hour([*told.values()]),
+        wishes.paused,
+        wishes.max_rate,
+    )
 
 
 def _report_of(process: Reported) -> Report | None:
@@ -174,7 +217,9 @@ def _report_of(process: Reported) -> Report | None:
         return None
 
 
-def _worker(token: str, leases: Sequence[Lease], told: Reported | None, report: Report | None) -> Worker:
+def _worker(
+    token: str, leases: Sequence[Lease], told: Reported | None, report: Report | None, *, paused: bool
+) -> Worker:
     host, _, pid = token.rpartition(":")[0].rpartition(":")  # as new_token makes it
     silent = told is None or told.silent_for > SILENT_AFTER
     return Worker(
@@ -186,8 +231,10 @@ def _worker(token: str, leases: Sequence[Lease], told: Reported | None, report: 
         items=len(leases),
         longest_held=max((lease.held_for for lease in leases), default=None),
         files=report.files if report else None,
+        connections=report.connections if report else None,
         up_for=told.up_for if told else None,
         silent_for=told.silent_for if told else None,
+        paused=paused,
     )
 
 
@@ -206,3 +253,27 @@ def _throughput(told: Sequence[tuple[Reported, Report | None]]) -> dict[int, Rat
         seconds = max(1.0, min(minutes * _MINUTE, longest))
         rates[minutes] = Rate(items / seconds, size / seconds)
     return rates
+
+
+def _last_hour(told: Sequence[tuple[Reported, Report | None]]) -> tuple[Minute, ...]:
+    """Add up the last hour of all processes in minutes counted back from now, the oldest first."""
+    longest = max((process.up_for for process, _ in told), default=0.0)
+    number = min(60, int(longest // _MINUTE) + 1) if told else 0
+    items, size, connections = [0.0] * number, [0.0] * number, [0] * number
+    for process, report in told:
+        if report is None:
+            continue
+        pace, silent = report.pace, max(0.0, process.silent_for - SILENT_AFTER)  # as for the throughput
+        for minute in range(number):
+            end, begin = minute * _MINUTE - silent, (minute + 1) * _MINUTE - silent
+            if begin <= 0:
+                continue
+            now, before = pace.within(end), pace.within(begin)
+            items[minute] += before[0] - now[0]
+            size[minute] += before[1] - now[1]
+            first, last = (max(0, int((seconds - pace.age) // _MINUTE) + 1) for seconds in (end, begin - 1))
+            connections[minute] += max(pace.connections[first : last + 1], default=0)
+    return tuple(
+        Minute((minute + 1) * _MINUTE, items[minute] / _MINUTE, size[minute] / _MINUTE, connections[minute])
+        for minute in range(number - 1, -1, -1)
+    )

@@ -31,6 +31,10 @@ SCHEMA = {
     "delayed": int,
     "dead": int,
     "failed": int,
+    "paused": bool,
+    "max_rate": type(None),
+    "files": int,
+    "connections": int,
     "throughput": {f"{n}m": {"items_per_second": float, "bytes_per_second": float} for n in (1, 5, 15)},
     "workers": [
         {
@@ -42,8 +46,10 @@ SCHEMA = {
             "items": int,
             "longest_held": float,
             "files": int,
+            "connections": int,
             "up_for": float,
             "silent_for": float,
+            "paused": bool,
         }
     ],
 }

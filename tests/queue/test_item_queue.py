@@ -496,7 +496,7 @@ def test_a_claim_does_the_same_work_whatever_waits(new_queue: NewQueue, client: 
         "lpop": 5,
         "zadd": 5,
         "hset": 15,
-        "hmget": 1,
+        "hmget": 2,
         "zrangebyscore": 2,
         "time": 1,
     }

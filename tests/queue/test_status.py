@@ -19,7 +19,7 @@ NewQueue = Callable[..., ItemQueue]
 
 
 def report(pace: Pace | None = None, state: str = "claiming") -> bytes:
-    return Report("host-1", 4711, "0.1.0", state, files=3, pace=pace or Pace()).encode()
+    return Report("host-1", 4711, "0.1.0", state, files=3, connections=5, pace=pace or Pace()).encode()
 
 
 def age(client: redis.Redis, token: str, seconds: float) -> None:
@@ -174,12 +174,12 @@ def test_throughput_of_young_processes_is_over_the_time_they_were_there(
 def test_a_meter_counts_into_minutes_and_forgets_the_oldest() -> None:
     meter = PaceMeter(1000.0)
 
-    assert meter.note(0, 0, 1000.0) == Pace(0.0, (0,), (0,))
-    assert meter.note(5, 500, 1059.0) == Pace(59.0, (5,), (500,))
-    assert meter.note(7, 700, 1061.0) == Pace(1.0, (2, 5), (200, 500))
-    assert meter.note(7, 700, 1200.0) == Pace(20.0, (0, 0, 2, 5), (0, 0, 200, 500))
-    assert meter.note(6, 600, 1201.0).items[0] == 0  # a total that shrank counts nothing
-    assert meter.note(16, 1600, 1e9).items == (10, *[0] * 15)
+    assert meter.note(0, 0, 3, 1000.0) == Pace(0.0, (0,), (0,), (3,))
+    assert meter.note(5, 500, 2, 1059.0) == Pace(59.0, (5,), (500,), (3,))
+    assert meter.note(7, 700, 4, 1061.0) == Pace(1.0, (2, 5), (200, 500), (4, 3))
+    assert meter.note(7, 700, 0, 1200.0) == Pace(20.0, (0, 0, 2, 5), (0, 0, 200, 500), (0, 0, 4, 3))
+    assert meter.note(6, 600, 0, 1201.0).items[0] == 0  # a total that shrank counts nothing
+    assert meter.note(16, 1600, 0, 1e9).items == (10, *[0] * 60)
 
 
 def test_a_minute_that_began_before_the_window_counts_in_part() -> None:
@@ -192,12 +192,14 @@ def test_a_minute_that_began_before_the_window_counts_in_part() -> None:
 
 
 def test_a_report_stays_small_and_comes_back_as_it_was() -> None:
-    pace = Pace(12.5, tuple(range(1000, 1016)), tuple(10**10 + n for n in range(16)))
-    full = Report("a-host-with-a-name.example.org", 1 << 22, "10.20.30", "claiming", 32, pace)
+    sizes = tuple(10**10 + n for n in range(61))
+    pace = Pace(12.5, tuple(range(1000, 1061)), sizes, tuple(range(100, 161)))
+    full = Report("a-host-with-a-name.example.org", 1 << 22, "10.20.30", "claiming", 32, 64, pace)
 
     assert Report.decode(full.encode()) == full
-    assert len(full.encode()) < 500
-    assert json.loads(report(Pace(1.0, (3, 0, 0), (0, 0, 0))))["pace"] == {"age": 1.0, "items": [3], "bytes": []}
+    assert len(full.encode()) < 1500
+    trimmed = json.loads(report(Pace(1.0, (3, 0, 0), (0, 0, 0))))["pace"]
+    assert trimmed == {"age": 1.0, "items": [3], "bytes": [], "connections": []}
 
 
 def test_the_heart_reports_at_once_and_a_lost_report_is_no_harm(new_queue: NewQueue, client: redis.Redis) -> None:

@@ -1,11 +1,12 @@
 -- Lease up to n items: those whose lease ran out first, then those whose delay is over, then the oldest waiting.
 --
--- KEYS: 1 waiting list, 2 :leases, 3 :payload, 4 :tries, 5 :owner, 6 :delayed, 7 :dead
+-- KEYS: 1 waiting list, 2 :leases, 3 :payload, 4 :tries, 5 :owner, 6 :delayed, 7 :dead, 8 :control
 -- ARGV: 1 n, 2 lease in ms, 3 token of the claimer, 4 id prefix, new for each claim, 5 most deliveries
 -- Result: {items moved to :dead, id, deliveries, payload, id, deliveries, payload, ...}
 --
 -- Every delivery gets a new id, prefix:1, prefix:2, ...: a former owner's id means nothing any more, and the same
 -- claim sent again (the reply was lost) finds its own ids and gives what is still leased of them. O(n), whatever waits.
+-- Nothing is given where people asked that nothing be claimed, by all or by this process.
 if redis.replicate_commands then redis.replicate_commands() end -- Redis 5 and 6: TIME before writes
 local waiting, leases, payloads, tries, owners, delayed, dead = unpack(KEYS)
 local n, lease, token, prefix, most = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3], ARGV[4], tonumber(ARGV[5])
@@ -31,6 +32,8 @@ for i, payload in ipairs(redis.call('HMGET', payloads, unpack(ids))) do
   end
 end
 if made_before then return result end
+local paused = redis.call('HMGET', KEYS[8], 'paused', 'paused ' .. token)
+if paused[1] or paused[2] then return result end
 
 local leased = 0
 local function deliver(payload, deliveries)

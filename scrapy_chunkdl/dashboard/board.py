@@ -1,0 +1,154 @@
+"""What the page shows and what it may ask for, as JSON types: the queues of all spiders of a project.
+
+Every method but :meth:`Board.names` talks to Redis and blocks; it raises what
+:data:`scrapy_chunkdl.queue.client.REDIS_ERRORS` names. Thread-safe. Knows queues; nothing of HTTP.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable
+from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
+from typing import Any
+
+from scrapy_chunkdl.config import Config
+from scrapy_chunkdl.queue.control import Control
+from scrapy_chunkdl.queue.item_queue import ItemQueue
+from scrapy_chunkdl.queue.set_aside import SetAside, SetAsideItem
+from scrapy_chunkdl.queue.status import Status, look
+from scrapy_chunkdl.told import as_dict
+
+KINDS = ("failed", "dead")
+
+SCANNED_AT_ONCE = 2000
+"""Entries looked through for one page of a filtered list: some 0.2 s."""
+
+
+class NoSuchSpider(LookupError):
+    """The board has no spider of that name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which items set aside are meant: with one of ``ids``, if given, and with ``text`` and ``reason`` in them."""
+
+    ids: frozenset[str] | None = None
+    text: str = ""
+    reason: str = ""
+
+    def wants(self, item: SetAsideItem) -> bool:
+        """Whether it is one of them."""
+        if self.reason and self.reason not in item.reasons:
+            return False
+        if self.text and not item.mentions(self.text):
+            return False
+        return self.ids is None or item.id in self.ids
+
+
+class _Place:
+    """One spider's queue and what goes with it."""
+
+    def __init__(self, spider: str, key: str, client: Any, config: Config) -> None:
+        self.spider = spider
+        self.config = config
+        self.queue = ItemQueue(client, key, token="dashboard")
+        self.control = Control(client, key)
+        self._set_aside = {"failed": SetAside.failed(client, key), "dead": SetAside.dead(client, key)}
+
+    def items(self, kind: str) -> SetAside:
+        return self._set_aside[kind]
+
+
+class Board:
+    """All queues there are to look at."""
+
+    def __init__(self) -> None:
+        self._places: dict[str, _Place] = {}
+
+    def add(self, spider: str, key: str, client: Any, config: Config) -> None:
+        """Show the list ``key`` of a spider. The client stays the caller's to close."""
+        self._places[spider] = _Place(spider, key, client, config)
+
+    def names(self) -> list[str]:
+        """Return the spiders."""
+        return [*self._places]
+
+    def status(self) -> dict[str, Any]:
+        """Tell of all spiders; what ``scrapy chunkdl status --json`` tells."""
+        return told_of((place.spider, look(place.queue)) for place in self._places.values())
+
+    def history(self, spider: str) -> dict[str, Any]:
+        """Tell of a spider's last hour, minute by minute."""
+        minutes = look(self._place(spider).queue).minutes
+        return {"step": 60, "minutes": [asdict(minute) for minute in minutes]}
+
+    def watch(self, spiders: Collection[str]) -> None:
+        """Have the processes of these spiders tell in detail what they do, for the next seconds."""
+        for spider in spiders:
+            self._place(spider).control.watch()
+
+    def set_aside(self, spider: str, kind: str, wanted: Filter, start: int, limit: int) -> dict[str, Any]:
+        """Tell of some ``limit`` items set aside, from entry ``start`` on, the oldest first.
+
+        ``next`` is where the next page starts, None at the end. ``reasons`` counts files among the entries looked at.
+        """
+        place = self._place(spider)
+        items, at = place.items(kind), start
+        shown: list[dict[str, Any]] = []
+        reasons: Counter[str] = Counter()
+        while len(shown) < limit and at - start < SCANNED_AT_ONCE:
+            page = items.page(at)
+            for item in page:
+                if len(shown) == limit:
+                    break
+                at += len(item.entries)
+                reasons.update(str(record["reason"]) for record in item.records if "reason" in record)
+                if wanted.wants(item):
+                    shown.append({"id": item.id, **as_dict(item, place.config)})
+            if not page:
+                break
+        total = len(items)
+        return {
+            "total": total,
+            "scanned": at - start,
+            "reasons": dict(reasons.most_common()),
+            "items": shown,
+            "next": at if at < total else None,
+        }
+
+    def put_back(self, spider: str, kind: str, wanted: Filter) -> int:
+        """Put items set aside back into the list; return how many."""
+        return self._place(spider).items(kind).put_back(wanted.wants, _most(wanted))
+
+    def drop(self, spider: str, kind: str, wanted: Filter) -> int:
+        """Forget items set aside; return how many."""
+        return self._place(spider).items(kind).drop(wanted.wants, _most(wanted))
+
+    def pause(self, spider: str, worker: str | None) -> None:
+        """Have a spider's processes, or one of them, claim nothing more."""
+        self._place(spider).control.pause(worker)
+
+    def resume(self, spider: str, worker: str | None) -> None:
+        """Take back the same pause."""
+        self._place(spider).control.resume(worker)
+
+    def limit_rate(self, spider: str, bytes_per_second: float | None) -> None:
+        """Limit each process of a spider. Raises ValueError for what is no number of bytes."""
+        self._place(spider).control.limit_rate(bytes_per_second)
+
+    def _place(self, spider: str) -> _Place:
+        try:
+            return self._places[spider]
+        except KeyError:
+            raise NoSuchSpider(f"there is no spider {spider!r} here") from None
+
+
+def told_of(looked: Iterable[tuple[str, Status]]) -> dict[str, Any]:
+    """Return what is told of spiders, and when, as JSON types."""
+    now = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    return {"time": now, "spiders": [{"spider": spider, **status.as_dict()} for spider, status in looked]}
+
+
+def _most(wanted: Filter) -> int | None:
+    return len(wanted.ids) if wanted.ids is not None else None

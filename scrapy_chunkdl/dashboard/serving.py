@@ -1,0 +1,61 @@
+"""Serving the page: for as long as a program runs, or in a thread beside a crawl. Knows loops and sockets only."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import Callable
+
+from aiohttp import web
+
+logger = logging.getLogger(__name__)
+
+PORT = 6024
+
+
+async def serve(app: web.Application, host: str, port: int, stop: asyncio.Event, tell: Callable[[str], object]) -> None:
+    """Serve until ``stop`` is set; ``tell`` gets the address once it does. Raises OSError if it cannot be had."""
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=2.0)
+    await runner.setup()
+    try:
+        site = web.TCPSite(runner, host, port)
+        await site.start()
+        name, number = runner.addresses[0][:2]
+        tell(f"http://{f'[{name}]' if ':' in name else name}:{number}/")
+        await stop.wait()
+    finally:
+        await runner.cleanup()
+
+
+class DashboardThread(threading.Thread):
+    """Serves beside a crawl, until :meth:`stop`. Daemonic: a page must not keep a process alive."""
+
+    def __init__(self, app: web.Application, host: str, port: int) -> None:
+        super().__init__(name="chunkdl-dashboard", daemon=True)
+        self._app = app
+        self._address = host, port
+        self._ready = threading.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stop: asyncio.Event | None = None
+
+    def run(self) -> None:
+        try:
+            asyncio.run(self._serve())
+        except OSError as error:  # another process of this machine serves it, as a rule
+            host, port = self._address
+            logger.warning("No dashboard on %s port %d (%s): the crawl goes on without.", host, port, error.strerror)
+        finally:
+            self._ready.set()
+
+    async def _serve(self) -> None:
+        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+        self._ready.set()
+        await serve(self._app, *self._address, self._stop, lambda url: logger.info("Dashboard at %s", url))
+
+    def stop(self) -> None:
+        """Stop serving and wait for the thread."""
+        self._ready.wait()
+        if self._loop is not None and self._stop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._stop.set)
+        self.join(timeout=5.0)
