@@ -166,7 +166,6 @@ class PacedReader(asyncio.BufferedProtocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        self._pass_on()
         self._reader.connection_lost(exc)
 
     def pause_writing(self) -> None:
@@ -195,3 +194,8 @@ class _PacedTls(PacedReader):
         wait = self._pace.read(nbytes, time.monotonic(), _UNKNOWN)
         if wait and self._transport.is_reading():  # else TLS has enough for now
             self._hold_back(wait)
+
+    def _go_on(self) -> None:
+        if self._handler.transport is None:  # aiohttp has closed it, and TLS would say good-bye at this pace
+            self._transport.abort()
+        super()._go_on()

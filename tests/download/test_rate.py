@@ -265,10 +265,12 @@ class Ledger(Rate):
     def __init__(self, bytes_per_second: float) -> None:
         super().__init__(bytes_per_second)
         self.reserved = 0
+        self.wait = 0.0
 
     def reserve(self, size: int, now: float) -> float:
         self.reserved += size
-        return super().reserve(size, now)
+        self.wait = super().reserve(size, now)
+        return self.wait
 
 
 FAULTS = {
@@ -347,6 +349,7 @@ async def test_until_its_turn_nothing_is_read_which_is_no_stall(
 
         assert not fetching.done()
         assert progress.fetched <= before + bodies * SIP
+        assert paused_in == "bodies" or any_origin.stats("file.bin").requests == 1, "HEAD is not given up"
         limits.rates.change(0)
         result = await fetching
 
@@ -369,17 +372,54 @@ async def test_a_connection_is_used_again_after_limited_bodies(any_origin: Origi
 async def test_a_cancelled_download_gives_back_what_it_reserved(
     any_origin: Origin, tmp_path: Path, faults: str
 ) -> None:
-    options = replace(QUICK, verify_tls=False, max_rate=1_000_000_000)
+    options = replace(QUICK, verify_tls=False, chunks_per_file=1)
     limits, progress = Limits(options), Progress()
-    ledger = limits.rates._process = Ledger(1_000_000_000)
+    ledger = limits.rates._process = Ledger(10_000)
     async with Downloader(options, limits) as downloader:
-        url = any_origin.url("file.bin", SIZE, f"hold:gate:{HELD}@get;{faults}")
+        url = any_origin.url("file.bin", SIZE, faults)
         fetching = asyncio.ensure_future(downloader.fetch(FileRequest(url, tmp_path, "out.bin"), progress))
-        await fetched(progress, (4 if faults == FAULTS["ranges"] else 1) * HELD)
+        await fetched(progress, 1)
+        ledger.wait = 0.0
+        while ledger.wait < 0.03:  # noqa: ASYNC110 - until it pauses for its next piece
+            await asyncio.sleep(0.001)
+        before = ledger.reserved
         fetching.cancel()
         await asyncio.gather(fetching, return_exceptions=True)
+        while ledger.reserved == before:  # noqa: ASYNC110 - TLS takes a moment to close
+            await asyncio.sleep(0.001)
 
-    assert ledger.reserved <= progress.fetched + 10_000
+    assert ledger.reserved == before - 1024
+
+
+async def test_whoever_is_idle_is_told_how_long_others_wait_for_their_turn(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = replace(QUICK, chunks_per_file=2)
+    limits = Limits(options)
+    queues = []
+    told = asyncio.Event()
+    take_over = Plan.take_over
+
+    def looked(plan: Plan, now: float, idle: int, queue: float) -> object:
+        queues.append(queue)
+        if queue:
+            told.set()
+        else:
+            limits.rates.change(1)
+            limits.rates._process.reserve(10**6, now)
+        return take_over(plan, now, idle, queue)
+
+    monkeypatch.setattr(Plan, "take_over", looked)
+    async with Downloader(options, limits) as downloader:
+        url = client.url(f"hold:gate:0@get@over={SIZE - 1}")
+        fetching = asyncio.ensure_future(downloader.fetch(FileRequest(url, client.folder, "out.bin")))
+        await asyncio.wait_for(told.wait(), 20)
+        limits.rates.change(0)
+        client.origin.release("gate")
+        result = await fetching
+
+    assert queues[:2] == [0, pytest.approx(10**6, rel=0.01)]
+    assert result.path.read_bytes() == payload()
 
 
 @pytest.mark.parametrize("faults", ["cut:30000@get@1", "rst:30000@get@1", "stall:30000@get@1"])
