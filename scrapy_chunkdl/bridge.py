@@ -17,12 +17,11 @@ import asyncio
 import logging
 import threading
 import time
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Hashable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from http.cookiejar import CookieJar
-from urllib.parse import urlsplit
 
 from scrapy_chunkdl.download import (
     Downloader,
@@ -32,6 +31,8 @@ from scrapy_chunkdl.download import (
     Limits,
     Options,
     Progress,
+    host_of,
+    without_userinfo,
 )
 from scrapy_chunkdl.masking import printable
 
@@ -39,7 +40,7 @@ logger = logging.getLogger(__name__)
 
 Deliver = Callable[[Callable[[], object]], object]
 
-_HOMES_REMEMBERED = 4096
+_HOSTS_REMEMBERED = 4096
 _TICK = 1.0
 
 _SATURATED = 0.9
@@ -66,6 +67,12 @@ class Job:
     def is_done(self) -> bool:
         """Whether the file has its outcome, told or about to be."""
         return self.cancelled or self.result is not None or self.error is not None
+
+
+@dataclass(slots=True)
+class _HostFigures:
+    fetched: int = 0
+    errors: Counter[str] = field(default_factory=Counter)
 
 
 class _Run:
@@ -128,6 +135,7 @@ class Bridge:
         self._running: dict[str, int] = {}
         self._in_lanes: set[_Run] = set()
         self._bytes_fetched = 0
+        self._hosts: OrderedDict[str, _HostFigures] = OrderedDict()
         self._homes: OrderedDict[str, _Lane] = OrderedDict()
         self._done: deque[Job] = deque()
         self._delivery_due = False
@@ -196,6 +204,18 @@ class Bridge:
         with self._lock:
             return self._bytes_fetched + sum(run.progress.fetched for run in self._in_lanes)
 
+    def hosts(self) -> dict[str, tuple[int, dict[str, int]]]:
+        """Return of each host the bytes received from it and its errors by reason, those of running files included.
+
+        Hosts are those that were asked; redirects may have led elsewhere. The last 4096 of them are known.
+        """
+        with self._lock:
+            told = {host: (figures.fetched, dict(figures.errors)) for host, figures in self._hosts.items()}
+            for run in self._in_lanes:
+                fetched, errors = told.get(run.host, (0, {}))
+                told[run.host] = fetched + run.progress.fetched, Counter(errors) + Counter(run.progress.retries)
+        return told
+
     def is_alive(self, within: float) -> bool:
         """Tell whether some download thread's loop has turned in the last ``within`` seconds."""
         return any(time.monotonic() - lane.ticked_at < within for lane in self._lanes)
@@ -241,7 +261,7 @@ class Bridge:
             lane = min(self._lanes, key=lambda lane: (lane.is_saturated, lane.running if lane.is_saturated else 0))
         self._homes[host] = home or lane
         self._homes.move_to_end(host)
-        if len(self._homes) > _HOMES_REMEMBERED:
+        if len(self._homes) > _HOSTS_REMEMBERED:
             self._homes.popitem(last=False)
         return lane
 
@@ -253,6 +273,7 @@ class Bridge:
             run.lane = None
             self._in_lanes.discard(run)
             self._bytes_fetched += run.progress.fetched
+            self._note_host(run, error)
             if (count := self._running[run.host] - 1) > 0:
                 self._running[run.host] = count
             else:
@@ -260,6 +281,16 @@ class Bridge:
             run.settle(result=result, error=error)
             self._end(run)
             self._dispatch()
+
+    def _note_host(self, run: _Run, error: DownloadError | None) -> None:
+        figures = self._hosts.setdefault(run.host, _HostFigures())
+        self._hosts.move_to_end(run.host)
+        if len(self._hosts) > _HOSTS_REMEMBERED:
+            self._hosts.popitem(last=False)
+        figures.fetched += run.progress.fetched
+        figures.errors.update(run.progress.retries)
+        if error is not None:
+            figures.errors[error.reason] += 1
 
     def _end(self, run: _Run) -> None:
         if self._runs.get(run.key) is run:
@@ -405,6 +436,6 @@ def _cookies(jar: CookieJar | None) -> Hashable:
 
 def _host_of(url: str) -> str:
     try:
-        return urlsplit(url).netloc.rpartition("@")[2].lower()
-    except ValueError:  # not a URL: the downloader says so when it gets there
+        return host_of(without_userinfo(url))
+    except DownloadError:  # not a URL: the downloader says so when it gets there
         return ""

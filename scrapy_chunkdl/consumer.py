@@ -24,6 +24,7 @@ from twisted.internet.defer import Deferred, succeed
 from scrapy_chunkdl import __version__, attachments, engine, signals
 from scrapy_chunkdl.bridge import Bridge, Deliver
 from scrapy_chunkdl.config import Config
+from scrapy_chunkdl.details import Details
 from scrapy_chunkdl.download import Limits
 from scrapy_chunkdl.figures import amount
 from scrapy_chunkdl.item_download import ItemDownload
@@ -124,7 +125,13 @@ class Consumer:
             self._queue, deliver=deliver, patience=config.redis_wait, on_unreachable=self._redis_is_unreachable
         )
         self._heartbeat = Heartbeat(
-            self._queue, config.lease, self._moving, self._renewed, self._report, ordered=self._ordered
+            self._queue,
+            config.lease,
+            self._moving,
+            self._renewed,
+            self._report,
+            details=Details(bridge, limits).encode,
+            ordered=self._ordered,
         )
         self._check_policy = lambda: check_policy(client)
 

@@ -11,7 +11,7 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "scrapy_chunkdl"
 
-ROOMS = ["commands", "addon", "pipelines", "extension", "dashboard", "told", "consumer", "item_download"]
+ROOMS = ["commands", "addon", "pipelines", "extension", "dashboard", "told", "consumer", "details", "item_download"]
 ROOMS += ["spider_requests", "progress"]
 ROOMS += ["bars", "engine", "bridge", "attachments", "item_types", "config", "signals", "queue", "storage", "download"]
 ROOMS += ["naming", "masking", "figures"]

@@ -7,12 +7,13 @@ Every method but :meth:`Board.names` talks to Redis and blocks; it raises what
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from typing import Any
 
 from scrapy_chunkdl.config import Config
+from scrapy_chunkdl.dashboard.merged import Details
 from scrapy_chunkdl.queue.control import Control
 from scrapy_chunkdl.queue.item_queue import ItemQueue
 from scrapy_chunkdl.queue.set_aside import SetAside, SetAsideItem
@@ -83,10 +84,14 @@ class Board:
         minutes = look(self._place(spider).queue).minutes
         return {"step": 60, "minutes": [asdict(minute) for minute in minutes]}
 
-    def watch(self, spiders: Collection[str]) -> None:
-        """Have the processes of these spiders tell in detail what they do, for the next seconds."""
-        for spider in spiders:
-            self._place(spider).control.watch()
+    def details(self, spider: str) -> Details:
+        """Tell which files run, and the hosts they come from. Processes tell it for as long as somebody asks."""
+        place = self._place(spider)
+        place.control.watch()
+        details = Details()
+        for token, raw in place.queue.details().items():
+            details.add(token, raw)
+        return details
 
     def set_aside(self, spider: str, kind: str, wanted: Filter, start: int, limit: int) -> dict[str, Any]:
         """Tell of some ``limit`` items set aside, from entry ``start`` on, the oldest first.

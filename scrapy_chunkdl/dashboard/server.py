@@ -38,6 +38,11 @@ COOKIE = "chunkdl_token"
 MOST_ITEMS = 500
 """Items set aside that one answer tells of, at most."""
 
+MOST_FILES = 1000
+"""Running files that one answer tells of, at most."""
+
+FILES_IN_EVENTS = 50
+
 _HEADERS = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; "
@@ -95,9 +100,12 @@ def new_app(board: Board, host: str, token: str | None) -> web.Application:
     app.router.add_get("/", _page)
     app.router.add_post("/login", _login)
     app.router.add_get("/static/{name:.+}", _static)
+    app.router.add_get("/metrics", _metrics)
     app.router.add_get("/api/status", _status)
     app.router.add_get("/api/events", _events)
     app.router.add_get("/api/spiders/{spider}/history", _history)
+    app.router.add_get("/api/spiders/{spider}/files", _files)
+    app.router.add_get("/api/spiders/{spider}/hosts", _hosts)
     app.router.add_get("/api/spiders/{spider}/failed", _set_aside)
     app.router.add_post("/api/spiders/{spider}/failed/{action:retry|drop}", _act)
     app.router.add_post("/api/spiders/{spider}/{action:pause|resume}", _pause)
@@ -164,9 +172,9 @@ async def _login(request: web.Request) -> web.StreamResponse:
     given = (await request.post()).get("token")
     if not isinstance(given, str) or not guard.is_token(given):
         return web.Response(text=_LOGIN, content_type="text/html", status=401)
-    response = web.HTTPSeeOther("./")
-    response.set_cookie(COOKIE, guard.cookie(), httponly=True, samesite="Strict", secure=request.secure)
-    return response
+    to_the_page = web.HTTPSeeOther("./")
+    to_the_page.set_cookie(COOKIE, guard.cookie(), httponly=True, samesite="Strict", secure=request.secure)
+    raise to_the_page
 
 
 async def _add_headers(request: web.Request, response: web.StreamResponse) -> None:
@@ -244,6 +252,26 @@ async def _status(request: web.Request) -> web.StreamResponse:
 
 async def _history(request: web.Request) -> web.StreamResponse:
     return web.json_response(await _in_thread(request.app[_BOARD].history, request.match_info["spider"]))
+
+
+async def _files(request: web.Request) -> web.StreamResponse:
+    start, limit = _number(request.query, "offset", 0, math.inf), _number(request.query, "limit", 50, MOST_FILES)
+    details = await _in_thread(request.app[_BOARD].details, request.match_info["spider"])
+    return web.json_response(details.files(start, limit))
+
+
+async def _hosts(request: web.Request) -> web.StreamResponse:
+    details = await _in_thread(request.app[_BOARD].details, request.match_info["spider"])
+    return web.json_response(details.hosts())
+
+
+async def _metrics(request: web.Request) -> web.StreamResponse:
+    try:
+        from scrapy_chunkdl.dashboard import metrics
+    except ModuleNotFoundError:
+        return _error(501, "metrics need: pip install 'scrapy-chunkdl[dashboard]'")
+    body = metrics.text(await request.app[_LIVE].status())
+    return web.Response(body=body, headers={hdrs.CONTENT_TYPE: "text/plain; version=0.0.4; charset=utf-8"})
 
 
 async def _set_aside(request: web.Request) -> web.StreamResponse:
@@ -381,8 +409,13 @@ async def _events(request: web.Request) -> web.StreamResponse:
 
 
 def _of_spider(board: Board, spider: str) -> dict[str, Any]:
-    board.watch([spider])
-    return {"spider": spider, "history": board.history(spider)}
+    details = board.details(spider)
+    return {
+        "spider": spider,
+        "history": board.history(spider),
+        "files": details.files(0, FILES_IN_EVENTS),
+        "hosts": details.hosts(),
+    }
 
 
 def _event(name: str, data: dict[str, Any]) -> bytes:

@@ -37,7 +37,7 @@ class DashboardThread(threading.Thread):
         self._address = host, port
         self._ready = threading.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._stop: asyncio.Event | None = None
+        self._stop_asked: asyncio.Event | None = None
 
     def run(self) -> None:
         try:
@@ -49,13 +49,13 @@ class DashboardThread(threading.Thread):
             self._ready.set()
 
     async def _serve(self) -> None:
-        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+        self._loop, self._stop_asked = asyncio.get_running_loop(), asyncio.Event()
         self._ready.set()
-        await serve(self._app, *self._address, self._stop, lambda url: logger.info("Dashboard at %s", url))
+        await serve(self._app, *self._address, self._stop_asked, lambda url: logger.info("Dashboard at %s", url))
 
     def stop(self) -> None:
         """Stop serving and wait for the thread."""
         self._ready.wait()
-        if self._loop is not None and self._stop is not None and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._stop.set)
+        if self._loop is not None and self._stop_asked is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._stop_asked.set)
         self.join(timeout=5.0)

@@ -10,7 +10,7 @@ from scrapy_chunkdl.download.errors import (
     Throttled,
     Transient,
 )
-from scrapy_chunkdl.download.identity import without_userinfo
+from scrapy_chunkdl.download.identity import host_of, without_userinfo
 from scrapy_chunkdl.download.limits import Limits
 from scrapy_chunkdl.download.model import FileRequest, FileResult, Options, Progress
 from scrapy_chunkdl.download.partfile import Published
@@ -36,6 +36,7 @@ __all__ = [
     "Store",
     "Throttled",
     "Transient",
+    "host_of",
     "proxies_of_environment",
     "tls_context",
     "without_userinfo",

@@ -52,6 +52,13 @@ class Use(NamedTuple):
     wanted: int
 
 
+class HostState(NamedTuple):
+    """A host at one moment: connections in use, and how many it seems to bear."""
+
+    connections: int
+    bears: int
+
+
 @dataclass(slots=True)
 class _Host:
     in_use: int = 0
@@ -148,6 +155,11 @@ class Limits:
         """Return how many connections ``host`` seems to bear, at most as many as it may get."""
         with self._lock:
             return self._borne(host)
+
+    def hosts(self) -> dict[str, HostState]:
+        """Return the hosts that are in use, waited for or cooling down."""
+        with self._lock:
+            return {host: HostState(state.in_use, self._borne(host)) for host, state in self._hosts.items()}
 
     def connections(self) -> int:
         """Return how many connections are in use, over all hosts."""

@@ -12,6 +12,7 @@ from http.cookiejar import CookieJar
 from pathlib import Path
 
 from scrapy_chunkdl.download.errors import Permanent
+from scrapy_chunkdl.download.plan import Plan
 from scrapy_chunkdl.download.proxies import Proxy
 from scrapy_chunkdl.download.robots import Robots
 from scrapy_chunkdl.download.store import Store
@@ -110,6 +111,7 @@ class Progress:
     ``done`` counts bytes in place, ``fetched`` bytes received (more than ``done`` when some were received twice),
     ``uploaded`` bytes sent to the store. ``moved_at`` is the monotonic time of the last byte: the heartbeat renews a
     lease only while it advances. ``queued`` counts connections that wait for their turn at a host, which is no stall.
+    ``plan`` is there while the file is fetched by ranges.
     """
 
     size: int | None = None
@@ -120,6 +122,7 @@ class Progress:
     moved_at: float = field(default_factory=time.monotonic)
     uploaded: int = 0
     queued: int = 0
+    plan: Plan | None = None
 
 
 @dataclass(frozen=True, slots=True)

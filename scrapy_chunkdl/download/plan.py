@@ -30,8 +30,9 @@ _REMEMBERED = 64
 class Span:
     """Bytes one connection is fetching: ``[start, stop)``, of which everything before ``position`` is in place.
 
-    ``stop`` may shrink while it runs. ``silences`` counts the silent connections these bytes were taken from. Times are
-    in seconds of the caller's clock.
+    ``stop`` may shrink while it runs. ``silences`` counts the silent connections these bytes were taken from,
+    ``tries`` the requests for them; ``taken_over`` whether another connection had them. Times are in seconds of the
+    caller's clock.
     """
 
     start: int
@@ -41,6 +42,8 @@ class Span:
     asked_at: float = 0.0
     first_byte_at: float | None = None
     silences: int = 0
+    tries: int = 0
+    taken_over: bool = False
     _last_at: float = 0.0
     _window_at: float = 0.0
     _window_from: int = 0
@@ -57,6 +60,7 @@ class Span:
     def asked(self, now: float) -> None:
         """Note that a request for the rest went out."""
         self.asked_at, self.first_byte_at, self._rate = now, None, 0.0
+        self.tries += 1
 
     def arrived(self, size: int, now: float) -> None:
         """Note that ``size`` more bytes are in place."""
@@ -158,7 +162,7 @@ class Plan:
             return None
         start, stop = victim.position + keeps, victim.stop
         piece = -(-(stop - start) // takers)
-        span = Span(start, min(start + piece, stop), silences=victim.silences + is_silent)
+        span = Span(start, min(start + piece, stop), silences=victim.silences + is_silent, taken_over=True)
         self._missing += [(at, min(at + piece, stop)) for at in range(span.stop, stop, piece)]
         victim.stop = start
         self.running.add(span)
@@ -180,6 +184,42 @@ class Plan:
         if span.position > span.safe:
             self._unsafe.append((span.safe, span.position))
         self._note(span)
+
+    @property
+    def chunks(self) -> int:
+        """Return how many chunks the file has."""
+        return -(-self.size // self.chunk_size)
+
+    def cells(self, most: int) -> str:
+        """Draw the file in at most ``most`` cells, a letter each; called from any thread.
+
+        d done, r being fetched, h the same over from another connection, t tried again, m missing. A cell over several
+        chunks shows the last of these that one of them is, in the order d, m, r, t, h.
+        """
+        number = max(1, min(most, self.chunks))
+        width = -(-self.size // number) or 1
+        cells = bytearray(b"m" * number)
+        for start, stop in self._in_place():
+            first, last = -(-start // width), number if stop >= self.size else stop // width
+            cells[first:last] = b"d" * max(0, last - first)
+        for letter, spans in self._being_fetched():
+            for position in spans:
+                cells[min(number - 1, position // width)] = letter
+        return cells.decode("ascii")
+
+    def _in_place(self) -> Iterable[Range]:
+        """What is done as a whole; pieces that adjoin are one."""
+        done = Ranges()
+        for start, stop in [*self.done.seen(), *((span.start, span.position) for span in tuple(self.running))]:
+            done.add(start, stop)
+        return done
+
+    def _being_fetched(self) -> Iterable[tuple[int, list[int]]]:
+        kinds: dict[int, list[int]] = {letter: [] for letter in b"rth"}
+        for span in tuple(self.running):
+            if span.remaining > 0:
+                kinds[b"h"[0] if span.taken_over else b"t"[0] if span.tries > 1 else b"r"[0]].append(span.position)
+        return kinds.items()
 
     def newly_in_place(self) -> list[Range]:
         """Return the ranges that came into place since the last call: the caller makes them safe."""

@@ -63,7 +63,7 @@ class RangedFetch:
         self._unsaved = 0
         self._checkpoint_due = asyncio.Event()
         self._reading: dict[Span, aiohttp.ClientResponse] = {}
-        progress.size, progress.done = remote.size, self._plan.done.total
+        progress.size, progress.done, progress.plan = remote.size, self._plan.done.total, self._plan
 
     async def run(self) -> None:
         """Bring all missing bytes into the part file. When it ends early, what has come is safe and can be resumed."""

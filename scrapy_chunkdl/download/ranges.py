@@ -21,6 +21,10 @@ class Ranges:
     def __iter__(self) -> Iterator[Range]:
         return zip(self._starts, self._stops, strict=True)
 
+    def seen(self) -> list[Range]:
+        """Return the ranges to another thread: one that is just being added may be wrong."""
+        return list(zip(self._starts, self._stops, strict=False))
+
     def add(self, start: int, stop: int) -> int:
         """Add ``[start, stop)``; return how many of its bytes were new."""
         if start >= stop:
