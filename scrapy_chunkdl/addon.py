@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scrapy import signals
+from scrapy.exceptions import NotConfigured
 from scrapy.utils.project import data_path
 
 if TYPE_CHECKING:
@@ -44,19 +45,26 @@ class Addon:
         """Set the components, and start the embedded server. Raises ``NotConfigured`` where it is not installed."""
         from scrapy_chunkdl.pipelines import ChunkDownloadPipeline
 
+        if folder := embedded_folder(settings):
+            self._server = _started(folder)
+            self._crawler.signals.connect(self._leave_server, signals.engine_stopped)
         orders = [order for order in settings.getwithbase("ITEM_PIPELINES").values() if order is not None]
         first = min([1, *(order - 1 for order in orders)])
         settings.setdefault_in_component_priority_dict("ITEM_PIPELINES", ChunkDownloadPipeline, first)
         _reach_redis(settings)
-        if folder := embedded_folder(settings):
-            from scrapy_chunkdl.queue import embedded
-
-            self._server = embedded.start(folder)
-            self._crawler.signals.connect(self._leave_server, signals.engine_stopped)
 
     def _leave_server(self) -> None:
         if self._server is not None:
             self._server.close()
+
+
+def _started(folder: Path) -> EmbeddedServer:
+    from scrapy_chunkdl.queue import embedded
+
+    try:
+        return embedded.start(folder)
+    except embedded.EmbeddedMissing as error:
+        raise NotConfigured(str(error)) from error
 
 
 def _reach_redis(settings: BaseSettings) -> None:

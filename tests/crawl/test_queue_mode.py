@@ -287,6 +287,31 @@ def test_ctrl_c_hands_back_what_is_unfinished_and_the_next_crawl_resumes_it(
     assert client.keys("*") == []
 
 
+def test_a_second_ctrl_c_ends_at_once_and_the_next_crawl_resumes_when_the_lease_is_over(
+    project: Project, origin: Origin, client: redis.Redis
+) -> None:
+    project.settings |= {"CHUNKDL_CHUNK_SIZE": 65536, "CHUNKDL_CONCURRENT_CHUNKS_PER_FILE": 2}
+    url = origin.url("big.bin", 4_000_000, "hold:gate:1000000@get")
+    project.items = [item(attachment(url, "big.bin"))]
+    half_way = origin.when("big.bin", lambda stats: stats.sent >= 1_500_000)
+
+    process = project.start()
+    half_way.result(60)
+    assert process.stdout is not None
+    for answer in ("Closing spider", "forcing unclean shutdown"):
+        process.send_signal(signal.SIGINT)
+        next(line for line in process.stdout if answer in line)
+    project.finish(process)
+    [held] = client.zrange("{files:items}:leases", 0, -1)
+    client.zadd("{files:items}:leases", {held: 1})  # its time has passed
+    origin.release("gate")
+    project.items = []
+    crawl = project.crawl()
+
+    assert Path(paths(project.scraped()[0])[0]).read_bytes() == content("big.bin", 4_000_000)
+    assert crawl.stats["chunkdl/bytes/resumed"] > 1_000_000
+
+
 def test_a_file_that_ends_within_the_grace_goes_its_whole_way(
     project: Project, origin: Origin, client: redis.Redis
 ) -> None:

