@@ -95,9 +95,7 @@ def _open_s3(uri: str, bucket: str, prefix: str, settings: Mapping[Any, Any]) ->
     pending = None
     if keys is not None:
         amazon = f"https://s3.{region}.amazonaws.com"
-        pending = PendingUploads(
-            config.get("endpoint", amazon), bucket, region, keys, verify=settings.get("AWS_VERIFY")
-        )
+        pending = PendingUploads(config.get("endpoint", amazon), bucket, region, keys, verify=verify)
 
     def connect(timeout: timedelta) -> S3Store:
         return S3Store(
