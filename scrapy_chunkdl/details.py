@@ -45,7 +45,7 @@ class Details:
 
     def _file(self, job: Job, before: dict[object, Rate], now: float) -> dict[str, Any]:
         request, progress = job.request, job.progress
-        rate = self._rate(progress, progress.done, before, now)
+        rate = self._rate(job, progress.done, before, now)
         plan, size = progress.plan, progress.size
         return {
             "url": masked(request.url)[:_LONGEST],

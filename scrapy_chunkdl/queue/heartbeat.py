@@ -23,6 +23,10 @@ WATCHED_EVERY = 2.0
 """Seconds between reports while somebody watches."""
 
 
+_SOON = 0.25
+"""Seconds after which a process that was asked for something tells that it does it."""
+
+
 class Heartbeat(threading.Thread):
     """Every third of the lease, renew ``moving()`` and hand the outcome to ``renewed(ids, lost, asked_at)``.
 
@@ -63,8 +67,10 @@ class Heartbeat(threading.Thread):
                     beat_at = time.monotonic() + self._interval
                     self.beat()
                 if time.monotonic() >= report_at:
+                    before = self._orders
                     self.send_report()
-                    report_at = time.monotonic() + (WATCHED_EVERY if self._orders.watched else REPORT_EVERY)
+                    usual = WATCHED_EVERY if self._orders.watched else REPORT_EVERY
+                    report_at = time.monotonic() + (usual if self._orders == before else _SOON)
             except Exception as error:  # without a heart every lease would be lost, one after the other, unsaid
                 logger.error("A heartbeat failed by a bug", exc_info=error)
 

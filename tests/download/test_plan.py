@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from scrapy_chunkdl.download.plan import Plan, Span
 from scrapy_chunkdl.download.ranges import Ranges
 
+MIB = 1 << 20
+
 CHUNK = 100
 
 
@@ -229,3 +231,26 @@ def test_whatever_happens_spans_never_overlap_and_the_file_is_completed(seed: in
         plan.settle(span)
     assert plan.done.covers(0, size)
     assert sum(stop - start for start, stop in plan.newly_in_place()) == size
+
+
+def test_the_cells_of_a_file_show_what_is_done_running_taken_over_tried_again_and_missing() -> None:
+    plan = Plan(10 * MIB, MIB, [(0, 2 * MIB)])
+    plan.connections_worth(4)
+    running, again, other, last = (plan.take() for _ in range(4))
+    assert running and again and other and last
+    for span in (running, again, again, other):
+        span.asked(0.0)
+    running.arrived(MIB, 1.0)
+    other.taken_over = True
+    plan.settle(last)
+
+    assert plan.cells(256) == "dddr" + "tm" + "hm" + "mm"
+    assert plan.cells(5) == "dr" + "thm"
+    assert plan.cells(1) == "h"
+
+
+def test_the_cells_of_a_whole_file_are_all_done_whatever_its_size() -> None:
+    for size in (1, MIB - 1, 3 * MIB, 3 * MIB + 1, 1000 * MIB + 17):
+        for most in (1, 7, 256):
+            assert set(Plan(size, MIB, [(0, size)]).cells(most)) == {"d"}
+            assert set(Plan(size, MIB).cells(most)) == {"m"}
