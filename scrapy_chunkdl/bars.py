@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, TextIO
 
 from rich.console import Console, Group
+from rich.file_proxy import FileProxy
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
@@ -53,7 +54,13 @@ class Bars:
 
     def __init__(self) -> None:
         self._console = Console(stderr=True, highlight=False)
-        self._live = Live(console=self._console, auto_refresh=False, transient=True, redirect_stderr=True)
+        self._live = Live(
+            console=self._console,
+            auto_refresh=False,
+            transient=True,
+            redirect_stdout=sys.stdout.isatty(),  # what is printed into a file or a pipe stays there
+            redirect_stderr=True,
+        )
         self._handlers: list[tuple[logging.StreamHandler[Any], TextIO]] = []
         self._rates: dict[int, Rate] = {}
 
@@ -107,7 +114,7 @@ class Bars:
 
 def can_be_shown() -> bool:
     """Whether there is a terminal, and no other crawl of this process has bars on it."""
-    return sys.stderr.isatty() and not any(isinstance(_stream_of(handler), _Above) for handler in logging.root.handlers)
+    return sys.stderr.isatty() and not isinstance(sys.stderr, FileProxy)
 
 
 def _overall(totals: Totals, rate: float, left: str) -> Text:
@@ -121,10 +128,6 @@ def _overall(totals: Totals, rate: float, left: str) -> Text:
         f"{left} left",
     ]
     return Text(", ".join(parts), style="bold", overflow="ellipsis", no_wrap=True)
-
-
-def _stream_of(handler: logging.Handler) -> object:
-    return getattr(handler, "stream", None)
 
 
 class _Above(io.TextIOBase):

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import termios
 from collections.abc import Callable
+from typing import IO
 
 import pytest
 from origin import Origin
@@ -37,19 +38,19 @@ class FilesSpider(scrapy.Spider):
 
 
 class Terminal:
-    """A crawl that has a terminal of 100 columns for its output."""
+    """A crawl, or a program, that has a terminal of 100 columns for its output; ``stdout`` may go elsewhere."""
 
-    def __init__(self, project: Project) -> None:
+    def __init__(self, project: Project, *, stdout: IO[str] | None = None, program: str | None = None) -> None:
         project.settings["LOG_COLOR"] = False  # Scrapy's own colours, where colorlog is installed
         project.write()
         self._ours, theirs = pty.openpty()
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 100, 0, 0))
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "scrapy", "crawl", "files"],
+            [sys.executable, *(["-c", program] if program else ["-m", "scrapy", "crawl", "files"])],
             cwd=project.folder,
             env={**os.environ, "PYTHONPATH": str(project.folder), "TERM": "xterm-256color"},
             stdin=theirs,
-            stdout=theirs,
+            stdout=theirs if stdout is None else stdout,
             stderr=theirs,
         )
         os.close(theirs)
@@ -110,6 +111,69 @@ def test_log_lines_and_bars_do_not_tear_each_other(project: Project, origin: Ori
     lines = [line.rpartition("\r")[2] for line in terminal.text.replace("\r\n", "\n").split("\n")]
     chatter = [line.partition("INFO: ")[2] for line in lines if "chatter" in line]
     assert chatter == [f"chatter {number:03}, {'x' * (2 * number)} its end" for number in range(100)]
+
+
+def test_what_is_printed_goes_where_stdout_goes(project: Project, origin: Origin) -> None:
+    project.spider = """
+    import asyncio
+
+    import scrapy
+
+    class FilesSpider(scrapy.Spider):
+        name = "files"
+
+        async def start(self):
+            for item in ITEMS:
+                yield item
+            while not self.crawler.stats.get_value("chunkdl/items/claimed"):
+                await asyncio.sleep(0.01)
+            print("for a file")
+    """
+    project.items = [item(attachment(origin.url("big", 3_000_000, "hold:gate:1000000@get")))]
+    project.folder.mkdir()
+
+    with (project.folder / "printed.txt").open("w+") as printed:
+        terminal = Terminal(project, stdout=printed)
+        terminal.read_until(lambda text: "of 3 MB" in text)
+        origin.release("gate")
+        terminal.read_to_its_end()
+        printed.seek(0)
+        assert printed.read() == "for a file\n"
+
+    assert "for a file" not in terminal.text
+
+
+def test_one_crawl_of_a_process_has_the_bars(project: Project, origin: Origin) -> None:
+    project.settings |= {"CHUNKDL_MODE": "inline", "LOG_FILE": "log.txt"}  # the log is not what holds the terminal
+    project.items = [item(attachment(origin.url(name, 3_000_000, "hold:gate:10@get"), name)) for name in ("a", "b")]
+    program = """
+from scrapy.crawler import CrawlerProcess
+from scrapy.utils.project import get_project_settings
+
+process = CrawlerProcess(get_project_settings())
+for index in (0, 1):
+    process.crawl("files", only=index)
+process.start()
+"""
+    project.spider = """
+    import scrapy
+
+    class FilesSpider(scrapy.Spider):
+        name = "files"
+
+        async def start(self):
+            yield ITEMS[self.only]
+    """
+    begun = [origin.when(name, lambda stats: stats.sent >= 10) for name in ("a", "b")]
+
+    terminal = Terminal(project, program=program)
+    for each in begun:
+        each.result(60)
+    terminal.read_until(lambda text: "1 to do" in text)
+    origin.release("gate")
+    terminal.read_to_its_end()
+
+    assert terminal.raw.count("\x1b[?25l") == terminal.raw.count("\x1b[?25h") == 1
 
 
 def test_without_a_terminal_there_is_a_line_now_and_then(project: Project, origin: Origin) -> None:
