@@ -33,7 +33,7 @@ Faults: ``name:arg:arg@when@when;name…``
         ``framing:chunked|close|http10``, ``extra:N`` (bytes after the declared end)
     body; N is bytes of this response, or a fraction of it when it has a dot
         ``cut:N`` (FIN), ``rst:N``, ``stall:N``, ``hold:GATE[:N]`` (until :meth:`Origin.release`), ``pause:N:SECONDS``,
-        ``rate:BYTES_PER_SECOND[:PIECE]``
+        ``rate:BYTES_PER_SECOND[:PIECE]``, ``line:BYTES_PER_SECOND`` (all answers of the origin share it)
 
 Redirects
     ``/redirect/<label>?to=URL&code=302&hops=N&cookie=…`` (no ``to``: to itself, a loop) and
@@ -72,6 +72,7 @@ from urllib.parse import parse_qs, quote, unquote, urlencode, urlsplit
 from origin_content import content, content_hash, content_slice
 
 PIECE = 256 * 1024
+LINE_PIECE = 16 * 1024
 EPOCH_OF_FILES = 1_577_836_800  # 2020-01-01
 MAX_RANGES = 16
 LOG_LIMIT = 20_000
@@ -128,7 +129,7 @@ KNOWN_FAULTS = frozenset(
         "header",
         "bighead",
     }
-    | {"framing", "extra", "cut", "rst", "stall", "hold", "pause", "rate"}
+    | {"framing", "extra", "cut", "rst", "stall", "hold", "pause", "rate", "line"}
 )
 KINDS = frozenset({"head", "get", "range", "plain"})
 
@@ -472,6 +473,7 @@ class Origin:
         self._writers: weakref.WeakSet[asyncio.StreamWriter] = weakref.WeakSet()
         self._accepted = 0
         self.requests = 0
+        self._line_free = 0.0
         self.running = 0
         self.peak = 0
         self._server: asyncio.Server | None = None
@@ -964,6 +966,9 @@ class Origin:
         piece_size = PIECE
         if rate:
             piece_size = int(strikes.arg("rate", 1) or max(1, min(PIECE, rate / 50)))
+        line = float(strikes.arg("line", default="0"))
+        if line:
+            piece_size = min(piece_size, LINE_PIECE)
         began = self._loop.time()
         sent = 0
         for segment in response.body:
@@ -980,6 +985,9 @@ class Origin:
                 yield piece
                 at += len(piece)
                 sent += len(piece)
+                if line:
+                    self._line_free = max(self._line_free, self._loop.time()) + len(piece) / line
+                    await asyncio.sleep(max(0.0, self._line_free - self._loop.time()))
                 if rate:
                     await asyncio.sleep(max(0.0, began + sent / rate - self._loop.time()))
         for _, fault in marks:

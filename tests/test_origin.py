@@ -307,6 +307,13 @@ class TestFaults:
             assert connection.getresponse().read(100) == content("a", 100)
             assert origin.stats("a").sent < SIZE // 2
 
+    def test_a_line_is_shared_by_all_answers(self, origin: Origin) -> None:
+        with _connected(origin) as first, _connected(origin) as second:
+            for name, connection in (("a", first), ("b", second)):
+                connection.request("GET", origin.url(name, 10**6, "line:1000").removeprefix(origin.base))
+                assert connection.getresponse().read(100) == content(name, 100)
+            assert origin.stats("a").sent + origin.stats("b").sent < 50_000
+
     def test_digests_right_and_wrong(self, origin: Origin) -> None:
         right = _ask(origin, origin.url("a", SIZE, "digest:repr;digest:md5"))[0].headers
         wrong = _ask(origin, origin.url("a", SIZE, "digest:repr:wrong;digest:md5:wrong"))[0].headers

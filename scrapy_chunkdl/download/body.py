@@ -119,6 +119,7 @@ class _Receiver(asyncio.BufferedProtocol):
         self._handler.start_timeout()
         self._before = self._transport.get_protocol()
         self._transport.set_protocol(self)
+        self._pause_for(self._pace.pause(time.monotonic()))
         self._look()
         try:
             await self._over
@@ -155,9 +156,13 @@ class _Receiver(asyncio.BufferedProtocol):
         elif not wanted:
             self._transport.pause_reading()
             self._over.set_result(None)
-        elif wait:
+        else:
+            self._pause_for(wait)
+
+    def _pause_for(self, seconds: float) -> None:
+        if seconds:
             self._transport.pause_reading()
-            self._pause = self._loop.call_later(min(wait, LONGEST_PAUSE), self._go_on)
+            self._pause = self._loop.call_later(min(seconds, LONGEST_PAUSE), self._go_on)
 
     def _go_on(self) -> None:
         if wait := self._pace.pause(time.monotonic()):

@@ -4,10 +4,10 @@ One :class:`Limits` is shared by every downloader of the process; each has an ev
 first come, first served. Knows hosts and loops; nothing of HTTP, nor of where the :class:`Shares` of a host come from
 that other processes use, too.
 
-A host starts with few connections. Each answer lets one more, so that they double with each round trip, up to the
-limit. A refusal (429, 503, no connection) halves them, and from there on they grow by one in a round trip: the slow
-start and congestion avoidance of TCP (RFC 5681 §3.1). A server that bears only so many connections is soon asked for
-no more than that.
+A host starts with few connections. Each answer lets two more, so that they triple with each round trip, up to the limit
+(docs/performance.md has what doubling cost). A refusal (429, 503, no connection) halves them, and from there on they
+grow by one in a round trip: the slow start and congestion avoidance of TCP (RFC 5681 §3.1). A server that bears only so
+many connections is soon asked for no more than that.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from scrapy_chunkdl.download.rate import Pace, Rates
 _Waiter = tuple[asyncio.AbstractEventLoop, "asyncio.Future[None]"]
 
 _FIRST = 4.0
+_MORE = 2.0
 _HOSTS_REMEMBERED = 4096
 
 
@@ -131,11 +132,11 @@ class Limits:
         return pause if self._shares is None else max(pause, self._shares.cooling(host))
 
     def answered(self, host: str) -> None:
-        """Note that ``host`` answered a request: it bears one connection more."""
+        """Note that ``host`` answered a request: it bears some connections more."""
         with self._lock:
             ceiling = self._ceiling(host)
             if ceiling.now < self._per_host:
-                ceiling.now += 1.0 if ceiling.now < ceiling.threshold else 1.0 / ceiling.now
+                ceiling.now += _MORE if ceiling.now < ceiling.threshold else 1.0 / ceiling.now
                 self._grant_waiters(host)
 
     def refused(self, host: str, asked_at: float) -> None:

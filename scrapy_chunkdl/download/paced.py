@@ -59,12 +59,11 @@ def read(connection: Connection, pace: Pace) -> PacedReader:
 def lend(connection: Connection, pace: Pace) -> tuple[Pace, PacedReader | None]:
     """Return the pace for whoever reads a body in aiohttp's place, and what paces it for him: below TLS."""
     assert connection.transport is not None
-    if _below_tls(connection.transport) is not None:
-        return Pace([]), read(connection, pace)
-    reader = connection.transport.get_protocol()
-    if isinstance(reader, PacedReader):
-        reader.hurry()
-    return pace, None
+    below = _below_tls(connection.transport)
+    reader = (below or connection.transport).get_protocol()
+    if below is not None:
+        return Pace([]), reader if isinstance(reader, PacedReader) else read(connection, pace)
+    return reader.hand_over() if isinstance(reader, PacedReader) else pace, None
 
 
 def _below_tls(transport: asyncio.Transport) -> asyncio.Transport | None:
@@ -102,15 +101,15 @@ class PacedReader(asyncio.BufferedProtocol):
 
     def keep(self, pace: Pace) -> None:
         """Have another pace hold from now on."""
-        self.hurry()
+        self.hand_over().give_back(time.monotonic())
         self._pace = pace
 
-    def hurry(self) -> None:
-        """End a pause before its time, with nothing reserved any more."""
-        self._pace.give_back(time.monotonic())
+    def hand_over(self) -> Pace:
+        """End a pause before its time. Whoever goes on reading goes on waiting for the turn, too."""
         if self._timer is not None:
             self._timer.cancel()
             self._resume()
+        return self._pace
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Where the socket is read into."""

@@ -66,7 +66,7 @@ class Pace:
         self._rates = rates
         self._granted = self._offered = self._wanted = 0
         self._turn = 0.0
-        self._changes = 0
+        self._changes = self._changes_made()
 
     @property
     def is_limited(self) -> bool:

@@ -51,14 +51,14 @@ async def test_other_hosts_do_not_wait_for_a_cooling_one() -> None:
 # --- what a host bears
 
 
-def test_a_host_starts_with_few_connections_and_each_answer_lets_one_more() -> None:
-    limits = Limits(Options(chunks_per_host=7))
+def test_a_host_starts_with_few_connections_and_each_answer_lets_two_more() -> None:
+    limits = Limits(Options(chunks_per_host=9))
     borne = [limits.bears(HOST)]
     for _ in range(5):
         limits.answered(HOST)
         borne.append(limits.bears(HOST))
 
-    assert borne == [4, 5, 6, 7, 7, 7]
+    assert borne == [4, 6, 8, 9, 9, 9]
 
 
 def test_a_refusal_halves_them_once_for_all_that_were_asked_together_and_then_they_grow_slowly() -> None:
