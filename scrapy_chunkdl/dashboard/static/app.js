@@ -67,6 +67,7 @@ function follow(name) {
   state.chosen = name;
   state.spider = null;
   events.follow(name);
+  showSpider();
   showStatus();
 }
 
@@ -95,9 +96,9 @@ function takeSpider(detail) {
 function showStatus() {
   if (state.status === null) return;
   const rows = state.status.spiders;
-  if (!rows.some(({ spider }) => spider === state.chosen) && rows.length > 0) {
-    state.chosen = rows[0].spider; // none was chosen, or it is no more
-    events.follow(state.chosen);
+  if (!rows.some(({ spider }) => spider === state.chosen)) {
+    const first = rows[0]?.spider ?? null; // none was chosen, or there is none of that name
+    if (first !== state.chosen) return follow(first);
   }
   const row = rows.find(({ spider }) => spider === state.chosen);
   spiders.update(rows, state.chosen);
@@ -110,12 +111,13 @@ function showStatus() {
 
 function showSpider() {
   const shown = state.spider;
+  for (const part of ["history", "files", "hosts"]) set(byId(part), "hidden", !shown?.[part]); // of no other spider
   if (shown === null || state.status === null) return;
   const current = (show) => () => shown === state.spider && show(); // newer ones may have come, or another was chosen
   return inTurn([
-    current(() => history.update(shown.history, Date.parse(state.status.time) / 1000)),
-    current(() => files.update(shown.files)),
-    current(() => hosts.update(shown.hosts)),
+    current(() => shown.history && history.update(shown.history, Date.parse(state.status.time) / 1000)),
+    current(() => shown.files && files.update(shown.files)),
+    current(() => shown.hosts && hosts.update(shown.hosts)),
   ]);
 }
 

@@ -94,7 +94,7 @@ export class Events {
     // An EventSource does not tell why it failed; an ordinary request does, and finds out about a token that changed.
     this.#again = setTimeout(async () => {
       try {
-        await get("api/status");
+        this.#callbacks.status(await get("api/status")); // which also finds out about a spider that is no more
       } catch {
         if (!this.#source && !document.hidden) this.#lost();
         return;

@@ -1,0 +1,482 @@
+"""The dashboard's page in a real browser, with a real Redis and real crawls behind it."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+from chromium import chromium
+from origin import Origin
+from origin_content import content
+from playwright.sync_api import Browser, Locator, Page, expect
+from project import Project, attachment, item
+from servers import Server, any_binary, free_port, wait_for, wait_for_port
+
+WAITING, FAILED, DEAD, LEASES = "files:items", "{files:items}:failed", "{files:items}:dead", "{files:items}:leases"
+HOSTILE = '<img src=x onerror="window.hacked=1">'
+
+expect.set_options(timeout=20_000)
+
+OpenPage = Callable[..., Page]
+
+
+class Dashboard:
+    """``scrapy chunkdl dashboard`` of a project, on a port of its own. It can be killed and started again."""
+
+    def __init__(self, project: Project) -> None:
+        self._project = project
+        self._port = free_port()
+        self._process: subprocess.Popen[str] | None = None
+        self.url = f"http://127.0.0.1:{self._port}/"
+
+    def __enter__(self) -> Dashboard:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+
+    def start(self) -> None:
+        self._process = self._project.begin("chunkdl", "dashboard", "--port", str(self._port))
+        wait_for_port(self._port, self._process)
+
+    def kill(self) -> None:
+        assert self._process is not None
+        self._process.kill()
+        self._process.communicate()
+
+
+class Running:
+    """Crawls and workers that go on until the test ends them, or its end does."""
+
+    def __init__(self, project: Project) -> None:
+        self._project = project
+        self._processes: list[subprocess.Popen[str]] = []
+        project.settings |= {"CHUNKDL_SHUTDOWN_GRACE": 0.0, "CHUNKDL_RETRY_TIMES": 0, "CHUNKDL_THREADS": 1}
+
+    def begin(self, *words: str) -> subprocess.Popen[str]:
+        process = self._project.begin(*words)
+        self._processes.append(process)
+        return process
+
+    def end(self) -> None:
+        for process in self._processes:
+            if process.poll() is None:
+                process.send_signal(signal.SIGTERM)
+                self._project.finish(process)
+            assert process.stdout is not None
+            process.stdout.close()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as browser:
+        yield browser
+
+
+@pytest.fixture(scope="module")
+def dashboard(_valkey: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dashboard]:
+    """One for all tests that do not harm it; each starts with an empty Redis."""
+    with Dashboard(Project(tmp_path_factory.mktemp("dashboard"), {"REDIS_URL": _valkey})) as dashboard:
+        yield dashboard
+
+
+@pytest.fixture
+def running(project: Project) -> Iterator[Running]:
+    running = Running(project)
+    yield running
+    running.end()
+
+
+@pytest.fixture
+def open_page(browser: Browser) -> Iterator[OpenPage]:
+    """Opens pages that must not break their Content-Security-Policy, and must not fail."""
+    troubles: list[str] = []
+
+    with ExitStack() as closing:
+
+        def open_page(url: str, *, width: int = 1280, **options: Any) -> Page:
+            context = browser.new_context(viewport={"width": width, "height": 900}, **{"locale": "en-US", **options})
+            closing.callback(context.close)
+            page = context.new_page()
+            page.on("pageerror", lambda error: troubles.append(str(error)))
+            page.on("dialog", lambda dialog: troubles.append(f"dialog: {dialog.message}"))
+            page.on("console", lambda line: troubles.append(line.text) if "Content Security" in line.text else None)
+            page.goto(url)
+            return page
+
+        yield open_page
+    assert troubles == []
+
+
+def cell(page: Page, table: str, head: str, row: int = 0) -> Locator:
+    """Return the cell of a table's row below that head."""
+    return page.locator(f"#{table}-table tbody tr").nth(row).locator(f"td[data-label='{head}']")
+
+
+def record(n: int, **fields: Any) -> bytes:
+    """Return a record as fail.lua writes it, whose item is ``{"n": n}``."""
+    told = {"url": f"http://h/{n}", "filename": f"{n}.bin", "reason": "http_404", "message": "404 Not Found"}
+    told |= {"time": "2026-01-01T00:00:00+00:00", "status": 404, "attempts": 1, "bytes_done": 0}
+    head = json.dumps({**told, "delivery": f"d:{n}", **fields})
+    return f'{head[:-1]}, "item": {{"n": {n}}}}}'.encode()
+
+
+def stored(project: Project, name: str) -> list[bytes]:
+    """Return what finished files of that name hold."""
+    return [data for path, data in project.files().items() if Path(path).name == name]
+
+
+def test_its_numbers_are_those_of_the_queue(
+    project: Project, running: Running, origin: Origin, client: redis.Redis, dashboard: Dashboard, open_page: OpenPage
+) -> None:
+    project.settings |= {"CHUNKDL_BATCH_SIZE": 2}
+    held = [item(attachment(origin.url(f"{n}.bin", 3 << 20, "hold:gate:500000"), f"{n}.bin")) for n in range(5)]
+    project.items = [item(attachment(origin.url("gone.bin", 1000, "status:404"))), *held]
+    client.rpush(DEAD, b"no item at all")
+    crawl = running.begin("crawl", "files")
+
+    page = open_page(dashboard.url)
+    shown = {"Waiting": "3", "Leased": "2", "Delayed": "0", "Failed": "1", "Dead": "1", "Files": "2"}
+    for head, number in shown.items():
+        expect(cell(page, "spiders", head)).to_have_text(number)
+
+    assert (client.llen(WAITING), client.zcard(LEASES), client.llen(FAILED), client.llen(DEAD)) == (3, 2, 1, 1)
+    expect(cell(page, "workers", "Worker")).to_contain_text(f": {crawl.pid}")
+    expect(cell(page, "workers", "Items")).to_have_text("2")
+    expect(cell(page, "workers", "State")).to_have_text("claiming")
+    expect(cell(page, "given-up", "Why")).to_contain_text("http_404")
+    page.get_by_label("Dead").check()
+    expect(cell(page, "given-up", "File")).to_contain_text("no item at all")
+
+    origin.release("gate")
+    assert project.finish(crawl).returncode == 0
+    for head in ("Waiting", "Leased"):
+        expect(cell(page, "spiders", head)).to_have_text("0")
+
+
+def test_running_files_are_shown_with_their_chunks_and_hosts(
+    project: Project, running: Running, origin: Origin, dashboard: Dashboard, open_page: OpenPage
+) -> None:
+    project.items = [item(attachment(origin.url("big.bin", 4 << 20, "hold:gate:600000"), "big.bin"))]
+    running.begin("crawl", "files")
+
+    page = open_page(dashboard.url)
+
+    expect(cell(page, "files", "File")).to_contain_text("big.bin")
+    expect(cell(page, "files", "Chunks")).to_contain_text("4 chunks")
+    expect(cell(page, "files", "Progress")).to_contain_text("of 4.2 MB")
+    chunk_map = page.locator("#files-table canvas")
+    expect(chunk_map).to_have_attribute("aria-label", "Of 4 parts: running 4")
+    assert chunk_map.evaluate(
+        "(canvas) => canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data.some((part) => part)"
+    )
+    expect(cell(page, "hosts", "Host")).to_contain_text("127.0.0.1")
+    expect(page.locator("#history .chart canvas")).to_have_count(3)
+
+    origin.release("gate")
+    expect(page.locator("#files-none")).to_be_visible()
+
+
+def test_a_retry_leads_to_the_file_on_disk(
+    project: Project, running: Running, origin: Origin, client: redis.Redis, dashboard: Dashboard, open_page: OpenPage
+) -> None:
+    held = attachment(origin.url("held.bin", 3000, "hold:gate:1000"), "held.bin")
+    project.items = [item(attachment(origin.url("late.bin", 2000, "status:404"), "late.bin")), item(held)]
+    running.begin("crawl", "files")
+    page = open_page(dashboard.url)
+    retry = page.get_by_role("button", name="Retry late.bin")
+    expect(retry).to_be_visible()
+    origin.set_faults("late.bin", "")
+
+    retry.click()
+    expect(page.get_by_role("dialog")).to_contain_text("late.bin")
+    page.get_by_role("dialog").get_by_role("button", name="Retry").click()
+
+    wait_for(lambda: stored(project, "late.bin") == [content("late.bin", 2000)], "the file does not come")
+    expect(page.get_by_text("Items put back into the queue: 1.")).to_be_visible()
+    expect(cell(page, "spiders", "Failed")).to_have_text("0")
+    expect(page.locator("#given-up-none")).to_be_visible()
+
+
+def test_pause_pauses_and_resume_resumes(
+    project: Project, running: Running, origin: Origin, client: redis.Redis, dashboard: Dashboard, open_page: OpenPage
+) -> None:
+    running.begin("chunkdl", "worker", "files")
+    page = open_page(dashboard.url)
+    expect(cell(page, "workers", "State")).to_have_text("claiming")
+
+    page.get_by_role("button", name="Pause claiming").click()
+    expect(page.locator("#chosen-paused")).to_be_visible()
+    wait_for(lambda: _told_state(client) == "paused", "the process does not pause")
+    client.rpush(WAITING, json.dumps(item(attachment(origin.url("a.bin", 1000), "a.bin"))))
+    told = _reports(client)
+    wait_for(lambda: _reports(client) != told, "the process says nothing more")
+    assert client.llen(WAITING) == 1
+    expect(cell(page, "spiders", "Waiting")).to_have_text("1")
+
+    page.get_by_role("button", name="Resume claiming").click()
+    wait_for(lambda: stored(project, "a.bin") == [content("a.bin", 1000)], "claiming does not go on")
+    expect(cell(page, "spiders", "Waiting")).to_have_text("0")
+
+    page.locator("#workers-table").get_by_role("button", name="Pause").click()
+    wait_for(lambda: _told_state(client) == "paused", "the process does not pause")
+    expect(cell(page, "workers", "State")).to_have_text("paused")
+    page.locator("#workers-table").get_by_role("button", name="Resume").click()
+    wait_for(lambda: _told_state(client) == "claiming", "the process does not resume")
+
+
+def _reports(client: redis.Redis) -> dict[bytes, bytes]:
+    return client.hgetall("{files:items}:workers")  # type: ignore[return-value]
+
+
+def _told_state(client: redis.Redis) -> str:
+    [report] = _reports(client).values()
+    return str(json.loads(report[report.index(b"{") :])["state"])
+
+
+def test_the_rate_limit_is_changed(client: redis.Redis, dashboard: Dashboard, open_page: OpenPage) -> None:
+    client.rpush(FAILED, record(1))
+    page = open_page(dashboard.url)
+    button = page.locator("#rate-button")
+    expect(button).to_have_text("Rate limit: as in settings")
+
+    for choose, told in [("2.5", "Rate limit: 2.5 MB/s per process"), ("No limit", "Rate limit: none")]:
+        button.click()
+        if choose == "No limit":
+            page.get_by_label(choose).check()
+        else:
+            page.locator("#rate-amount").fill(choose)
+        page.get_by_role("button", name="Set").click()
+        expect(button).to_have_text(told)
+
+    button.click()
+    expect(page.get_by_label("No limit")).to_be_checked()
+    page.get_by_label("As the settings say").check()
+    page.get_by_role("button", name="Set").click()
+    expect(button).to_have_text("Rate limit: as in settings")
+
+
+def test_names_from_outside_cannot_run_script(
+    project: Project, running: Running, origin: Origin, client: redis.Redis, dashboard: Dashboard, open_page: OpenPage
+) -> None:
+    held = attachment(origin.url("held.bin", 3 << 20, "hold:gate:1000"), f"{HOSTILE}.bin")
+    script = attachment("javascript:window.hacked=1", f"{HOSTILE}\u202egpj.exe")
+    project.items = [item(held), item(script)]
+    client.rpush(FAILED, record(1, url="javascript:window.hacked=1", filename=HOSTILE, reason=HOSTILE, message=HOSTILE))
+    client.rpush(DEAD, f"<script>window.hacked=1</script>{HOSTILE}".encode())
+    running.begin("crawl", "files")
+
+    page = open_page(dashboard.url)
+
+    expect(cell(page, "files", "File")).to_contain_text("onerror")
+    expect(cell(page, "given-up", "File")).to_contain_text(HOSTILE)
+    expect(cell(page, "given-up", "Why")).to_contain_text(HOSTILE)
+    expect(cell(page, "given-up", "File", row=1)).to_contain_text("<U+202E>gpj.exe")
+    page.get_by_role("button", name="Drop").first.click()
+    expect(page.get_by_role("dialog")).to_contain_text(HOSTILE)
+    page.keyboard.press("Escape")
+    page.get_by_label("Dead").check()
+    expect(cell(page, "given-up", "File")).to_contain_text("<script>")
+    assert page.evaluate("() => window.hacked") is None
+    assert page.locator("main img, main script, main a[href^='javascript']").count() == 0
+
+
+def test_it_says_that_redis_is_away_and_recovers(tmp_path: Path, open_page: OpenPage) -> None:
+    with Server(any_binary()) as server, Dashboard(Project(tmp_path, {"REDIS_URL": server.url})) as dashboard:
+        with server.client() as client:
+            client.rpush(FAILED, record(1))
+        page = open_page(dashboard.url)
+        expect(cell(page, "spiders", "Failed")).to_have_text("1")
+
+        server.kill()
+        expect(page.locator("#banner")).to_contain_text("Redis does not answer")
+        expect(page.locator("#connection")).to_have_text("Redis is away")
+        expect(cell(page, "spiders", "Failed")).to_have_text("1")  # what was known stays in sight
+        page.get_by_role("button", name="Pause claiming").click()
+        expect(page.locator(".message.error")).to_contain_text("That was not done")
+
+        server.start()
+        expect(page.locator("#banner")).to_be_hidden()
+        expect(page.locator("#connection")).to_have_text("Live")
+        with server.client() as client:
+            client.rpush(FAILED, record(2))
+        expect(cell(page, "spiders", "Failed")).to_have_text("2")
+
+
+def test_it_says_that_its_server_is_away_and_recovers(
+    tmp_path: Path, redis_url: str, client: redis.Redis, open_page: OpenPage
+) -> None:
+    client.rpush(FAILED, record(1))
+    with Dashboard(Project(tmp_path, {"REDIS_URL": redis_url})) as dashboard:
+        page = open_page(dashboard.url)
+        expect(cell(page, "spiders", "Failed")).to_have_text("1")
+
+        dashboard.kill()
+        expect(page.locator("#banner")).to_contain_text("server does not answer")
+        client.rpush(FAILED, record(2))
+
+        dashboard.start()
+        expect(page.locator("#banner")).to_be_hidden()
+        expect(cell(page, "spiders", "Failed")).to_have_text("2")
+
+
+def test_a_token_is_asked_for_once(tmp_path: Path, redis_url: str, client: redis.Redis, open_page: OpenPage) -> None:
+    client.rpush(FAILED, record(1))
+    settings = {"REDIS_URL": redis_url, "CHUNKDL_DASHBOARD_TOKEN": "open sesame"}
+    with Dashboard(Project(tmp_path, settings)) as dashboard:
+        page = open_page(dashboard.url, width=360)
+        token = page.locator("input[name=token]")
+
+        for wrong in ("", "open"):
+            token.fill(wrong)
+            token.press("Enter")
+            expect(token).to_be_visible()
+        token.fill("open sesame")
+        token.press("Enter")
+
+        expect(cell(page, "spiders", "Failed")).to_have_text("1")
+        page.reload()
+        expect(cell(page, "spiders", "Failed")).to_have_text("1")
+        page.context.clear_cookies()
+        page.get_by_role("button", name="Pause claiming").click()
+        expect(token).to_be_visible()
+
+
+def test_it_is_worked_by_keyboard_alone(client: redis.Redis, dashboard: Dashboard, open_page: OpenPage) -> None:
+    client.rpush(FAILED, record(1), record(2))
+    page = open_page(dashboard.url)
+    expect(page.get_by_role("button", name="Drop 2.bin")).to_be_visible()
+    controls = "main, header"
+    wanted = page.locator(controls).locator("a, button:not([disabled]), select, input[type=search]")
+    wanted_ids = [
+        name
+        for name in wanted.evaluate_all(
+            "(all) => all.filter((one) => one.checkVisibility()).map(NAME)".replace("NAME", _NAME)
+        )
+    ]
+
+    reached = {}
+    for _ in range(60):
+        page.keyboard.press("Tab")
+        name, outline = page.evaluate(
+            f"() => [({_NAME})(document.activeElement), getComputedStyle(document.activeElement).outlineStyle]"
+        )
+        if name == "BODY" or name in reached:
+            break
+        reached[name] = outline
+    assert set(wanted_ids) <= reached.keys()
+    assert {name for name, outline in reached.items() if outline == "none"} == set()
+
+    def go_to(name: str) -> None:
+        for _ in range(60):
+            page.keyboard.press("Tab")
+            if page.evaluate(f"() => ({_NAME})(document.activeElement)") == name:
+                return
+        raise AssertionError(f"{name} cannot be reached")
+
+    go_to("Pause claiming")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("button", name="Resume claiming")).to_be_focused()
+    go_to("Drop 1.bin")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("button", name="Cancel")).to_be_focused()
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("button", name="Drop 1.bin")).to_be_focused()
+    page.keyboard.press("Enter")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+
+    expect(cell(page, "spiders", "Failed")).to_have_text("1")
+    expect(cell(page, "given-up", "File")).to_contain_text("2.bin")
+    expect(page.locator("#given-up")).to_be_focused()
+    assert client.llen(FAILED) == 1
+
+
+_NAME = (
+    "(one) => one.ariaLabel || one.id && one.tagName !== 'BUTTON' && one.id || one.textContent.trim() || one.tagName"
+)
+
+
+@pytest.mark.parametrize("locale", ["en-US", "zh-CN"])
+def test_nothing_is_cut_off_at_phone_width(
+    client: redis.Redis, dashboard: Dashboard, open_page: OpenPage, locale: str
+) -> None:
+    client.rpush(FAILED, record(1, url="http://h/" + "u" * 500, filename="f" * 300, message="m" * 300, reason="r" * 60))
+
+    page = open_page(dashboard.url, width=360, locale=locale, color_scheme="dark")
+
+    expect(page.locator("#given-up-table tbody tr")).to_be_visible()
+    page.locator("#given-up").scroll_into_view_if_needed()
+    assert page.evaluate("() => document.documentElement.scrollWidth") == 360
+    page.locator("#rate-button").click()
+    assert page.evaluate("() => document.querySelector('#rate').scrollWidth <= 330")
+
+
+def test_it_speaks_the_language_of_the_browser_until_told_otherwise(
+    client: redis.Redis, dashboard: Dashboard, open_page: OpenPage
+) -> None:
+    client.rpush(FAILED, record(1))
+    page = open_page(dashboard.url, locale="zh-CN")
+    expect(page.get_by_role("heading", name="爬虫")).to_be_visible()
+    expect(cell(page, "spiders", "失败")).to_have_text("1")
+
+    page.locator("#language").select_option("en")
+    expect(page.get_by_role("heading", name="Spiders")).to_be_visible()
+    expect(cell(page, "spiders", "Failed")).to_have_text("1")
+
+    page.reload()
+    expect(page.get_by_role("heading", name="Spiders")).to_be_visible()
+    assert page.evaluate("() => document.documentElement.lang") == "en"
+
+
+def test_colours_follow_the_system_until_told_otherwise(dashboard: Dashboard, open_page: OpenPage) -> None:
+    def ground(page: Page) -> str:
+        return str(page.evaluate("() => getComputedStyle(document.body).backgroundColor"))
+
+    light, page = (open_page(dashboard.url, color_scheme=scheme) for scheme in ("light", "dark"))
+    assert ground(page) != ground(light)
+
+    page.locator("#theme").select_option("light")
+    assert ground(page) == ground(light)
+    page.reload()
+    expect(page.locator("#theme")).to_have_value("light")
+    assert ground(page) == ground(light)
+
+
+def test_thousands_of_records_are_searched_and_dropped_a_part_at_a_time(
+    client: redis.Redis, dashboard: Dashboard, open_page: OpenPage
+) -> None:
+    for start in range(0, 20_000, 10_000):
+        reasons = ((n, "dns" if n % 200 == 7 else "http_404") for n in range(start, start + 10_000))
+        client.rpush(FAILED, *(record(n, reason=reason) for n, reason in reasons))
+    page = open_page(dashboard.url)
+    place, rows = page.locator("#given-up-place"), page.locator("#given-up-table tbody tr")
+
+    expect(place).to_contain_text("1–50 of 20,000")
+    expect(rows).to_have_count(50)
+    page.locator("#given-up-after").click()
+    expect(place).to_contain_text("51–100 of 20,000")
+    expect(cell(page, "given-up", "File")).to_contain_text("50.bin")
+
+    page.get_by_role("searchbox").fill("http://h/19007")
+    expect(rows).to_have_count(1)
+    expect(cell(page, "given-up", "File")).to_contain_text("19007.bin")
+    page.get_by_role("searchbox").fill("")
+    page.locator("#reason-filter").select_option("dns")
+    expect(rows).to_have_count(50)
+    expect(cell(page, "given-up", "File", row=1)).to_contain_text("207.bin")
+
+    page.get_by_role("button", name="Drop filtered").click()
+    expect(page.get_by_role("dialog")).to_contain_text("every item that matches the reason dns")
+    page.get_by_role("dialog").get_by_role("button", name="Drop filtered").click()
+    expect(page.get_by_text("Items dropped: 100.")).to_be_visible()
+    expect(page.locator("#given-up-none")).to_have_text("Nothing matches.")
+    assert client.llen(FAILED) == 19_900
