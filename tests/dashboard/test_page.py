@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +47,11 @@ class Dashboard:
 
     def start(self) -> None:
         self._process = self._project.begin("chunkdl", "dashboard", "--port", str(self._port))
-        wait_for_port(self._port, self._process)
+        try:
+            wait_for_port(self._port, self._process)
+        except AssertionError as error:
+            self._process.kill()
+            raise AssertionError(f"{error}: {self._process.communicate()[0]}") from None
 
     def kill(self) -> None:
         assert self._process is not None
@@ -53,26 +59,29 @@ class Dashboard:
         self._process.communicate()
 
 
-class Running:
-    """Crawls and workers that go on until the test ends them, or its end does."""
+@dataclass
+class Site:
+    """A Redis of its own, the page, and one process at work."""
 
-    def __init__(self, project: Project) -> None:
-        self._project = project
-        self._processes: list[subprocess.Popen[str]] = []
-        project.settings |= {"CHUNKDL_SHUTDOWN_GRACE": 0.0, "CHUNKDL_RETRY_TIMES": 0, "CHUNKDL_THREADS": 1}
+    server: Server
+    project: Project
+    dashboard: Dashboard
+    process: subprocess.Popen[str]
 
-    def begin(self, *words: str) -> subprocess.Popen[str]:
-        process = self._project.begin(*words)
-        self._processes.append(process)
-        return process
 
-    def end(self) -> None:
-        for process in self._processes:
-            if process.poll() is None:
-                process.send_signal(signal.SIGTERM)
-                self._project.finish(process)
-            assert process.stdout is not None
-            process.stdout.close()
+@contextmanager
+def site(folder: Path, *words: str, items: Sequence[Any] = (), **settings: Any) -> Iterator[Site]:
+    """Start it; the process is ``scrapy`` with these words, and is stopped at the end if it still runs."""
+    settings |= {"CHUNKDL_SHUTDOWN_GRACE": 0.0, "CHUNKDL_RETRY_TIMES": 0, "CHUNKDL_THREADS": 1}
+    with Server(any_binary()) as server:
+        project = Project(folder, {"REDIS_URL": server.url, **settings}, [*items])
+        process = project.begin(*words)
+        try:
+            with Dashboard(project) as dashboard:
+                yield Site(server, project, dashboard, process)
+        finally:
+            process.send_signal(signal.SIGTERM)
+            project.finish(process)
 
 
 @pytest.fixture(scope="module")
@@ -82,17 +91,32 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="module")
-def dashboard(_valkey: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dashboard]:
-    """One for all tests that do not harm it; each starts with an empty Redis."""
-    with Dashboard(Project(tmp_path_factory.mktemp("dashboard"), {"REDIS_URL": _valkey})) as dashboard:
-        yield dashboard
+def working(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """A worker that does what it can, for all tests that leave it at work."""
+    with site(tmp_path_factory.mktemp("working"), "chunkdl", "worker", "files") as working:
+        yield working
 
 
 @pytest.fixture
-def running(project: Project) -> Iterator[Running]:
-    running = Running(project)
-    yield running
-    running.end()
+def queue(working: Site) -> Iterator[redis.Redis]:
+    """A client of the worker's Redis, whose queue is empty."""
+    with working.server.client() as client:
+        client.delete(WAITING, FAILED, DEAD, "{files:items}:control")
+        yield client
+
+
+@pytest.fixture(scope="module")
+def held(browser: Browser, _origin: Origin, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """A crawl in the middle of its work: two items are held by their server, as many as it may have."""
+    missing = attachment(_origin.url("gone.bin", 1000, "status:404"), f"{HOSTILE}\u202egpj.exe")
+    names = [f"{HOSTILE}.bin", *(f"{n}.bin" for n in range(4))]
+    waiting = [attachment(_origin.url(f"{n}.bin", 3 << 20, "hold:gate:500000"), name) for n, name in enumerate(names)]
+    items = [item(missing), *map(item, waiting)]
+    with site(tmp_path_factory.mktemp("held"), "crawl", "files", items=items, CHUNKDL_BATCH_SIZE=2) as held:
+        with held.server.client() as client:
+            client.rpush(DEAD, f"<script>window.hacked=1</script>{HOSTILE}")
+        yield held
+        _origin.drop_connections()
 
 
 @pytest.fixture
@@ -129,69 +153,66 @@ def record(n: int, **fields: Any) -> bytes:
     return f'{head[:-1]}, "item": {{"n": {n}}}}}'.encode()
 
 
-def stored(project: Project, name: str) -> list[bytes]:
+def stored(site: Site, name: str) -> list[bytes]:
     """Return what finished files of that name hold."""
-    return [data for path, data in project.files().items() if Path(path).name == name]
+    return [data for path, data in site.project.files().items() if Path(path).name == name]
 
 
-def test_its_numbers_are_those_of_the_queue(
-    project: Project, running: Running, origin: Origin, client: redis.Redis, dashboard: Dashboard, open_page: OpenPage
-) -> None:
-    project.settings |= {"CHUNKDL_BATCH_SIZE": 2}
-    held = [item(attachment(origin.url(f"{n}.bin", 3 << 20, "hold:gate:500000"), f"{n}.bin")) for n in range(5)]
-    project.items = [item(attachment(origin.url("gone.bin", 1000, "status:404"))), *held]
-    client.rpush(DEAD, b"no item at all")
-    crawl = running.begin("crawl", "files")
+def test_its_numbers_are_those_of_the_queue(held: Site, open_page: OpenPage) -> None:
+    page = open_page(held.dashboard.url)
 
-    page = open_page(dashboard.url)
     shown = {"Waiting": "3", "Leased": "2", "Delayed": "0", "Failed": "1", "Dead": "1", "Files": "2"}
     for head, number in shown.items():
         expect(cell(page, "spiders", head)).to_have_text(number)
-
-    assert (client.llen(WAITING), client.zcard(LEASES), client.llen(FAILED), client.llen(DEAD)) == (3, 2, 1, 1)
-    expect(cell(page, "workers", "Worker")).to_contain_text(f": {crawl.pid}")
-    expect(cell(page, "workers", "Items")).to_have_text("2")
+    with held.server.client() as client:
+        assert (client.llen(WAITING), client.zcard(LEASES), client.llen(FAILED), client.llen(DEAD)) == (3, 2, 1, 1)
+    expect(cell(page, "workers", "Worker")).to_contain_text(f": {held.process.pid}")
     expect(cell(page, "workers", "State")).to_have_text("claiming")
-    expect(cell(page, "given-up", "Why")).to_contain_text("http_404")
-    page.get_by_label("Dead").check()
-    expect(cell(page, "given-up", "File")).to_contain_text("no item at all")
-
-    origin.release("gate")
-    assert project.finish(crawl).returncode == 0
-    for head in ("Waiting", "Leased"):
-        expect(cell(page, "spiders", head)).to_have_text("0")
-
-
-def test_running_files_are_shown_with_their_chunks_and_hosts(
-    project: Project, running: Running, origin: Origin, dashboard: Dashboard, open_page: OpenPage
-) -> None:
-    project.items = [item(attachment(origin.url("big.bin", 4 << 20, "hold:gate:600000"), "big.bin"))]
-    running.begin("crawl", "files")
-
-    page = open_page(dashboard.url)
-
-    expect(cell(page, "files", "File")).to_contain_text("big.bin")
-    expect(cell(page, "files", "Chunks")).to_contain_text("4 chunks")
-    expect(cell(page, "files", "Progress")).to_contain_text("of 4.2 MB")
-    chunk_map = page.locator("#files-table canvas")
-    expect(chunk_map).to_have_attribute("aria-label", "Of 4 parts: running 4")
-    assert chunk_map.evaluate(
-        "(canvas) => canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data.some((part) => part)"
-    )
-    expect(cell(page, "hosts", "Host")).to_contain_text("127.0.0.1")
+    expect(cell(page, "workers", "Items")).to_have_text("2")
+    expect(cell(page, "workers", "Files")).to_have_text("2")
     expect(page.locator("#history .chart canvas")).to_have_count(3)
 
-    origin.release("gate")
-    expect(page.locator("#files-none")).to_be_visible()
+
+def test_running_files_are_shown_with_their_chunks_and_hosts(held: Site, open_page: OpenPage) -> None:
+    page = open_page(held.dashboard.url)
+
+    expect(page.locator("#files-table tbody tr")).to_have_count(2)
+    expect(cell(page, "files", "Chunks")).to_contain_text("3 chunks")
+    expect(cell(page, "files", "Progress")).to_contain_text("of 3.1 MB")
+    chunk_map = page.locator("#files-table canvas").first
+    expect(chunk_map).to_have_attribute("aria-label", "Of 3 parts: running 3")
+    chunk_map.scroll_into_view_if_needed()
+    expect(chunk_map).not_to_have_js_property("width", 300)  # that of a canvas nobody drew on
+    expect(cell(page, "hosts", "Host")).to_contain_text("127.0.0.1")
+
+
+def test_names_from_outside_cannot_run_script(held: Site, open_page: OpenPage) -> None:
+    with held.server.client() as client:
+        script = {"url": "javascript:window.hacked=1", "filename": HOSTILE, "reason": HOSTILE, "message": HOSTILE}
+        client.rpush(FAILED, record(1, **script))
+    page = open_page(held.dashboard.url)
+
+    expect(page.locator("#files-table")).to_contain_text(HOSTILE)
+    expect(cell(page, "given-up", "File")).to_contain_text(f"{HOSTILE}<U+202E>gpj.exe")
+    expect(cell(page, "given-up", "File", row=1)).to_contain_text("javascript:window.hacked=1")
+    expect(cell(page, "given-up", "Why", row=1)).to_contain_text(f"{HOSTILE} {HOSTILE}")
+    page.locator("#reason-filter").select_option(HOSTILE)
+    expect(page.locator("#given-up-table tbody tr")).to_have_count(1)
+    page.get_by_role("button", name="Drop <img").click()
+    expect(page.get_by_role("dialog")).to_contain_text(HOSTILE)
+    page.get_by_role("dialog").get_by_role("button", name="Drop").click()
+    expect(page.get_by_text("Items dropped: 1.")).to_be_visible()
+    page.get_by_label("Dead").check()
+    expect(cell(page, "given-up", "File")).to_contain_text("<script>")
+    assert page.evaluate("() => window.hacked") is None
+    assert page.locator("main img, main script, main a[href^='javascript']").count() == 0
 
 
 def test_a_retry_leads_to_the_file_on_disk(
-    project: Project, running: Running, origin: Origin, client: redis.Redis, dashboard: Dashboard, open_page: OpenPage
+    working: Site, queue: redis.Redis, origin: Origin, open_page: OpenPage
 ) -> None:
-    held = attachment(origin.url("held.bin", 3000, "hold:gate:1000"), "held.bin")
-    project.items = [item(attachment(origin.url("late.bin", 2000, "status:404"), "late.bin")), item(held)]
-    running.begin("crawl", "files")
-    page = open_page(dashboard.url)
+    queue.rpush(WAITING, json.dumps(item(attachment(origin.url("late.bin", 2000, "status:404"), "late.bin"))))
+    page = open_page(working.dashboard.url)
     retry = page.get_by_role("button", name="Retry late.bin")
     expect(retry).to_be_visible()
     origin.set_faults("late.bin", "")
@@ -200,37 +221,41 @@ def test_a_retry_leads_to_the_file_on_disk(
     expect(page.get_by_role("dialog")).to_contain_text("late.bin")
     page.get_by_role("dialog").get_by_role("button", name="Retry").click()
 
-    wait_for(lambda: stored(project, "late.bin") == [content("late.bin", 2000)], "the file does not come")
+    wait_for(lambda: stored(working, "late.bin") == [content("late.bin", 2000)], "the file does not come")
     expect(page.get_by_text("Items put back into the queue: 1.")).to_be_visible()
     expect(cell(page, "spiders", "Failed")).to_have_text("0")
     expect(page.locator("#given-up-none")).to_be_visible()
 
 
 def test_pause_pauses_and_resume_resumes(
-    project: Project, running: Running, origin: Origin, client: redis.Redis, dashboard: Dashboard, open_page: OpenPage
+    working: Site, queue: redis.Redis, origin: Origin, open_page: OpenPage
 ) -> None:
-    running.begin("chunkdl", "worker", "files")
-    page = open_page(dashboard.url)
-    expect(cell(page, "workers", "State")).to_have_text("claiming")
+    page = open_page(working.dashboard.url)
 
     page.get_by_role("button", name="Pause claiming").click()
     expect(page.locator("#chosen-paused")).to_be_visible()
-    wait_for(lambda: _told_state(client) == "paused", "the process does not pause")
-    client.rpush(WAITING, json.dumps(item(attachment(origin.url("a.bin", 1000), "a.bin"))))
-    told = _reports(client)
-    wait_for(lambda: _reports(client) != told, "the process says nothing more")
-    assert client.llen(WAITING) == 1
+    wait_for(lambda: _told_state(queue) == "paused", "the process does not pause")
+    queue.rpush(WAITING, json.dumps(item(attachment(origin.url("a.bin", 1000), "a.bin"))))
+    told = _reports(queue)
+    wait_for(lambda: _reports(queue) != told, "the process says nothing more")
+    assert queue.llen(WAITING) == 1
     expect(cell(page, "spiders", "Waiting")).to_have_text("1")
 
     page.get_by_role("button", name="Resume claiming").click()
-    wait_for(lambda: stored(project, "a.bin") == [content("a.bin", 1000)], "claiming does not go on")
+    wait_for(lambda: stored(working, "a.bin") == [content("a.bin", 1000)], "claiming does not go on")
     expect(cell(page, "spiders", "Waiting")).to_have_text("0")
 
-    page.locator("#workers-table").get_by_role("button", name="Pause").click()
-    wait_for(lambda: _told_state(client) == "paused", "the process does not pause")
+
+def test_one_worker_is_paused(working: Site, queue: redis.Redis, open_page: OpenPage) -> None:
+    page = open_page(working.dashboard.url)
+
+    page.get_by_role("button", name=re.compile("^Pause .* : ")).click()
+    wait_for(lambda: _told_state(queue) == "paused", "the process does not pause")
     expect(cell(page, "workers", "State")).to_have_text("paused")
-    page.locator("#workers-table").get_by_role("button", name="Resume").click()
-    wait_for(lambda: _told_state(client) == "claiming", "the process does not resume")
+    expect(page.locator("#chosen-paused")).to_be_hidden()
+
+    page.get_by_role("button", name=re.compile("^Resume .* : ")).click()
+    expect(page.get_by_role("button", name=re.compile("^Pause .* : "))).to_be_visible()
 
 
 def _reports(client: redis.Redis) -> dict[bytes, bytes]:
@@ -242,9 +267,9 @@ def _told_state(client: redis.Redis) -> str:
     return str(json.loads(report[report.index(b"{") :])["state"])
 
 
-def test_the_rate_limit_is_changed(client: redis.Redis, dashboard: Dashboard, open_page: OpenPage) -> None:
-    client.rpush(FAILED, record(1))
-    page = open_page(dashboard.url)
+def test_the_rate_limit_is_changed(working: Site, queue: redis.Redis, open_page: OpenPage) -> None:
+    queue.rpush(FAILED, record(1))
+    page = open_page(working.dashboard.url)
     button = page.locator("#rate-button")
     expect(button).to_have_text("Rate limit: as in settings")
 
@@ -254,78 +279,47 @@ def test_the_rate_limit_is_changed(client: redis.Redis, dashboard: Dashboard, op
             page.get_by_label(choose).check()
         else:
             page.locator("#rate-amount").fill(choose)
-        page.get_by_role("button", name="Set").click()
+        page.get_by_role("button", name="Set", exact=True).click()
         expect(button).to_have_text(told)
 
     button.click()
     expect(page.get_by_label("No limit")).to_be_checked()
     page.get_by_label("As the settings say").check()
-    page.get_by_role("button", name="Set").click()
+    page.get_by_role("button", name="Set", exact=True).click()
     expect(button).to_have_text("Rate limit: as in settings")
 
 
-def test_names_from_outside_cannot_run_script(
-    project: Project, running: Running, origin: Origin, client: redis.Redis, dashboard: Dashboard, open_page: OpenPage
-) -> None:
-    held = attachment(origin.url("held.bin", 3 << 20, "hold:gate:1000"), f"{HOSTILE}.bin")
-    script = attachment("javascript:window.hacked=1", f"{HOSTILE}\u202egpj.exe")
-    project.items = [item(held), item(script)]
-    client.rpush(FAILED, record(1, url="javascript:window.hacked=1", filename=HOSTILE, reason=HOSTILE, message=HOSTILE))
-    client.rpush(DEAD, f"<script>window.hacked=1</script>{HOSTILE}".encode())
-    running.begin("crawl", "files")
+def test_it_says_that_redis_is_away_and_recovers(working: Site, queue: redis.Redis, open_page: OpenPage) -> None:
+    queue.rpush(FAILED, record(1))
+    page = open_page(working.dashboard.url)
+    expect(cell(page, "spiders", "Failed")).to_have_text("1")
 
-    page = open_page(dashboard.url)
+    working.server.kill()
+    expect(page.locator("#banner")).to_contain_text("Redis does not answer")
+    expect(page.locator("#connection")).to_have_text("Redis is away")
+    expect(cell(page, "spiders", "Failed")).to_have_text("1")  # what was known stays in sight
+    page.get_by_role("button", name="Pause claiming").click()
+    expect(page.locator(".message.error")).to_contain_text("That was not done")
 
-    expect(cell(page, "files", "File")).to_contain_text("onerror")
-    expect(cell(page, "given-up", "File")).to_contain_text(HOSTILE)
-    expect(cell(page, "given-up", "Why")).to_contain_text(HOSTILE)
-    expect(cell(page, "given-up", "File", row=1)).to_contain_text("<U+202E>gpj.exe")
-    page.get_by_role("button", name="Drop").first.click()
-    expect(page.get_by_role("dialog")).to_contain_text(HOSTILE)
-    page.keyboard.press("Escape")
-    page.get_by_label("Dead").check()
-    expect(cell(page, "given-up", "File")).to_contain_text("<script>")
-    assert page.evaluate("() => window.hacked") is None
-    assert page.locator("main img, main script, main a[href^='javascript']").count() == 0
+    working.server.start()
+    expect(page.locator("#banner")).to_be_hidden()
+    expect(page.locator("#connection")).to_have_text("Live")
+    queue.rpush(FAILED, record(2))
+    expect(cell(page, "spiders", "Failed")).to_have_text("2")
 
 
-def test_it_says_that_redis_is_away_and_recovers(tmp_path: Path, open_page: OpenPage) -> None:
-    with Server(any_binary()) as server, Dashboard(Project(tmp_path, {"REDIS_URL": server.url})) as dashboard:
-        with server.client() as client:
-            client.rpush(FAILED, record(1))
-        page = open_page(dashboard.url)
-        expect(cell(page, "spiders", "Failed")).to_have_text("1")
+def test_it_says_that_its_server_is_away_and_recovers(working: Site, queue: redis.Redis, open_page: OpenPage) -> None:
+    queue.rpush(FAILED, record(1))
+    page = open_page(working.dashboard.url)
+    expect(cell(page, "spiders", "Failed")).to_have_text("1")
 
-        server.kill()
-        expect(page.locator("#banner")).to_contain_text("Redis does not answer")
-        expect(page.locator("#connection")).to_have_text("Redis is away")
-        expect(cell(page, "spiders", "Failed")).to_have_text("1")  # what was known stays in sight
-        page.get_by_role("button", name="Pause claiming").click()
-        expect(page.locator(".message.error")).to_contain_text("That was not done")
+    working.dashboard.kill()
+    expect(page.locator("#banner")).to_contain_text("server does not answer")
+    queue.rpush(FAILED, record(2))
 
-        server.start()
-        expect(page.locator("#banner")).to_be_hidden()
-        expect(page.locator("#connection")).to_have_text("Live")
-        with server.client() as client:
-            client.rpush(FAILED, record(2))
-        expect(cell(page, "spiders", "Failed")).to_have_text("2")
-
-
-def test_it_says_that_its_server_is_away_and_recovers(
-    tmp_path: Path, redis_url: str, client: redis.Redis, open_page: OpenPage
-) -> None:
-    client.rpush(FAILED, record(1))
-    with Dashboard(Project(tmp_path, {"REDIS_URL": redis_url})) as dashboard:
-        page = open_page(dashboard.url)
-        expect(cell(page, "spiders", "Failed")).to_have_text("1")
-
-        dashboard.kill()
-        expect(page.locator("#banner")).to_contain_text("server does not answer")
-        client.rpush(FAILED, record(2))
-
-        dashboard.start()
-        expect(page.locator("#banner")).to_be_hidden()
-        expect(cell(page, "spiders", "Failed")).to_have_text("2")
+    working.dashboard.start()
+    expect(page.locator("#banner")).to_be_hidden()
+    expect(cell(page, "spiders", "Failed")).to_have_text("2")
 
 
 def test_a_token_is_asked_for_once(tmp_path: Path, redis_url: str, client: redis.Redis, open_page: OpenPage) -> None:
@@ -350,18 +344,12 @@ def test_a_token_is_asked_for_once(tmp_path: Path, redis_url: str, client: redis
         expect(token).to_be_visible()
 
 
-def test_it_is_worked_by_keyboard_alone(client: redis.Redis, dashboard: Dashboard, open_page: OpenPage) -> None:
-    client.rpush(FAILED, record(1), record(2))
-    page = open_page(dashboard.url)
+def test_it_is_worked_by_keyboard_alone(working: Site, queue: redis.Redis, open_page: OpenPage) -> None:
+    queue.rpush(FAILED, record(1), record(2))
+    page = open_page(working.dashboard.url)
     expect(page.get_by_role("button", name="Drop 2.bin")).to_be_visible()
-    controls = "main, header"
-    wanted = page.locator(controls).locator("a, button:not([disabled]), select, input[type=search]")
-    wanted_ids = [
-        name
-        for name in wanted.evaluate_all(
-            "(all) => all.filter((one) => one.checkVisibility()).map(NAME)".replace("NAME", _NAME)
-        )
-    ]
+    wanted = page.locator("main, header").locator("a, button:not([disabled]), select, input[type=search]")
+    names = wanted.evaluate_all(f"(all) => all.filter((one) => one.checkVisibility()).map({_NAME})")
 
     reached = {}
     for _ in range(60):
@@ -369,10 +357,10 @@ def test_it_is_worked_by_keyboard_alone(client: redis.Redis, dashboard: Dashboar
         name, outline = page.evaluate(
             f"() => [({_NAME})(document.activeElement), getComputedStyle(document.activeElement).outlineStyle]"
         )
-        if name == "BODY" or name in reached:
+        if not name or name in reached:
             break
         reached[name] = outline
-    assert set(wanted_ids) <= reached.keys()
+    assert set(names) <= reached.keys()
     assert {name for name, outline in reached.items() if outline == "none"} == set()
 
     def go_to(name: str) -> None:
@@ -397,7 +385,7 @@ def test_it_is_worked_by_keyboard_alone(client: redis.Redis, dashboard: Dashboar
     expect(cell(page, "spiders", "Failed")).to_have_text("1")
     expect(cell(page, "given-up", "File")).to_contain_text("2.bin")
     expect(page.locator("#given-up")).to_be_focused()
-    assert client.llen(FAILED) == 1
+    assert queue.llen(FAILED) == 1
 
 
 _NAME = (
@@ -406,12 +394,10 @@ _NAME = (
 
 
 @pytest.mark.parametrize("locale", ["en-US", "zh-CN"])
-def test_nothing_is_cut_off_at_phone_width(
-    client: redis.Redis, dashboard: Dashboard, open_page: OpenPage, locale: str
-) -> None:
-    client.rpush(FAILED, record(1, url="http://h/" + "u" * 500, filename="f" * 300, message="m" * 300, reason="r" * 60))
+def test_nothing_is_cut_off_at_phone_width(working: Site, queue: redis.Redis, open_page: OpenPage, locale: str) -> None:
+    queue.rpush(FAILED, record(1, url="http://h/" + "u" * 500, filename="f" * 300, message="m" * 300, reason="r" * 60))
 
-    page = open_page(dashboard.url, width=360, locale=locale, color_scheme="dark")
+    page = open_page(working.dashboard.url, width=360, locale=locale, color_scheme="dark")
 
     expect(page.locator("#given-up-table tbody tr")).to_be_visible()
     page.locator("#given-up").scroll_into_view_if_needed()
@@ -421,10 +407,10 @@ def test_nothing_is_cut_off_at_phone_width(
 
 
 def test_it_speaks_the_language_of_the_browser_until_told_otherwise(
-    client: redis.Redis, dashboard: Dashboard, open_page: OpenPage
+    working: Site, queue: redis.Redis, open_page: OpenPage
 ) -> None:
-    client.rpush(FAILED, record(1))
-    page = open_page(dashboard.url, locale="zh-CN")
+    queue.rpush(FAILED, record(1))
+    page = open_page(working.dashboard.url, locale="zh-CN")
     expect(page.get_by_role("heading", name="爬虫")).to_be_visible()
     expect(cell(page, "spiders", "失败")).to_have_text("1")
 
@@ -437,11 +423,11 @@ def test_it_speaks_the_language_of_the_browser_until_told_otherwise(
     assert page.evaluate("() => document.documentElement.lang") == "en"
 
 
-def test_colours_follow_the_system_until_told_otherwise(dashboard: Dashboard, open_page: OpenPage) -> None:
+def test_colours_follow_the_system_until_told_otherwise(working: Site, open_page: OpenPage) -> None:
     def ground(page: Page) -> str:
         return str(page.evaluate("() => getComputedStyle(document.body).backgroundColor"))
 
-    light, page = (open_page(dashboard.url, color_scheme=scheme) for scheme in ("light", "dark"))
+    light, page = (open_page(working.dashboard.url, color_scheme=scheme) for scheme in ("light", "dark"))
     assert ground(page) != ground(light)
 
     page.locator("#theme").select_option("light")
@@ -452,12 +438,12 @@ def test_colours_follow_the_system_until_told_otherwise(dashboard: Dashboard, op
 
 
 def test_thousands_of_records_are_searched_and_dropped_a_part_at_a_time(
-    client: redis.Redis, dashboard: Dashboard, open_page: OpenPage
+    working: Site, queue: redis.Redis, open_page: OpenPage
 ) -> None:
     for start in range(0, 20_000, 10_000):
         reasons = ((n, "dns" if n % 200 == 7 else "http_404") for n in range(start, start + 10_000))
-        client.rpush(FAILED, *(record(n, reason=reason) for n, reason in reasons))
-    page = open_page(dashboard.url)
+        queue.rpush(FAILED, *(record(n, reason=reason) for n, reason in reasons))
+    page = open_page(working.dashboard.url)
     place, rows = page.locator("#given-up-place"), page.locator("#given-up-table tbody tr")
 
     expect(place).to_contain_text("1–50 of 20,000")
@@ -479,4 +465,4 @@ def test_thousands_of_records_are_searched_and_dropped_a_part_at_a_time(
     page.get_by_role("dialog").get_by_role("button", name="Drop filtered").click()
     expect(page.get_by_text("Items dropped: 100.")).to_be_visible()
     expect(page.locator("#given-up-none")).to_have_text("Nothing matches.")
-    assert client.llen(FAILED) == 19_900
+    assert queue.llen(FAILED) == 19_900
