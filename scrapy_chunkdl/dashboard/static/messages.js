@@ -24,11 +24,21 @@ export async function ask({ title, text, action, danger }) {
   return (await answer(dialog)) === "yes";
 }
 
+let pending = null;
+
 /** Open a dialog and wait until it is closed; resolves to the value of the button that closed it. */
 export function answer(dialog) {
+  pending?.("no"); // opened anew before the browser told that it was closed: that event is ignored below
   return new Promise((resolve) => {
+    const over = new AbortController();
+    const settle = (value) => {
+      over.abort();
+      pending = null;
+      resolve(value);
+    };
+    pending = settle;
     dialog.returnValue = "no";
-    dialog.addEventListener("close", () => resolve(dialog.returnValue), { once: true });
+    dialog.addEventListener("close", () => dialog.open || settle(dialog.returnValue), { signal: over.signal });
     dialog.showModal();
   });
 }
