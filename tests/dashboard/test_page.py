@@ -177,12 +177,26 @@ def test_its_numbers_are_those_of_the_queue(held: Site, open_page: OpenPage) -> 
     expect(page.locator("#history .chart canvas")).to_have_count(3)
 
 
+def test_running_files_are_shown_with_their_chunks_and_hosts(held: Site, open_page: OpenPage) -> None:
+    page = open_page(held.dashboard.url)
+
+    expect(page.locator("#files-table tbody tr")).to_have_count(2)
+    expect(cell(page, "files", "Chunks")).to_contain_text("3 chunks")
+    expect(cell(page, "files", "Progress")).to_contain_text("of 3.1 MB")
+    chunk_map = page.locator("#files-table canvas").first
+    expect(chunk_map).to_have_attribute("aria-label", "Of 3 parts: running 3")
+    chunk_map.scroll_into_view_if_needed()
+    expect(chunk_map).not_to_have_js_property("width", 300)  # that of a canvas nobody drew on
+    expect(cell(page, "hosts", "Host")).to_contain_text("127.0.0.1")
+
+
 def test_names_from_outside_cannot_run_script(held: Site, open_page: OpenPage) -> None:
     with held.server.client() as client:
         script = {"url": "javascript:window.hacked=1", "filename": HOSTILE, "reason": HOSTILE, "message": HOSTILE}
         client.rpush(FAILED, record(1, **script))
     page = open_page(held.dashboard.url)
 
+    expect(page.locator("#files-table")).to_contain_text(HOSTILE)
     expect(cell(page, "given-up", "File")).to_contain_text(f"{HOSTILE}<U+202E>gpj.exe")
     expect(cell(page, "given-up", "File", row=1)).to_contain_text("javascript:window.hacked=1")
     expect(cell(page, "given-up", "Why", row=1)).to_contain_text(f"{HOSTILE} {HOSTILE}")
