@@ -34,12 +34,14 @@ demo: $(VENV)/installed
 	$(BIN)/python examples/spider_project/demo.py
 
 # Crawls wait more than they work, so two files of tests run side by side; ARGS="-n0 tests/..." runs one after another.
+PYTEST = pytest -n 2 --dist loadfile
+
 test: $(VENV)/installed
-	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+	$(BIN)/python -m $(UNDER) $(PYTEST) $(ARGS)
 
 coverage: $(VENV)/installed
 	$(BIN)/python -m coverage erase
-	$(BIN)/python -m coverage run -m pytest $(ARGS)
+	$(MAKE) test UNDER="coverage run -m"
 	$(BIN)/python -m coverage combine -q
 	$(BIN)/python -m coverage report
 

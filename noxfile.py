@@ -7,6 +7,7 @@ from pathlib import Path
 
 import nox
 
+PYTEST = ("python", "-m", "pytest", "-n", "2", "--dist", "loadfile")
 PYTHONS = ["3.10", "3.11", "3.12", "3.13", "3.14"]
 
 nox.options.default_venv_backend = "venv"
@@ -25,11 +26,11 @@ def oldest() -> list[str]:
 def newest(session: nox.Session) -> None:
     """The newest libraries; arguments go to pytest."""
     session.install("--upgrade", "--upgrade-strategy", "eager", "--editable", ".[embedded,progress,test]")
-    session.run("python", "-m", "pytest", *session.posargs)
+    session.run(*PYTEST, *session.posargs)
 
 
 @nox.session(python=PYTHONS[0])
 def oldest_supported(session: nox.Session) -> None:
     """The oldest Python and libraries. aiohttp before 3.12 leaves TLS connections for the collector to close."""
     session.install("--editable", ".[test]", *oldest())
-    session.run("python", "-m", "pytest", "-W", "ignore::pytest.PytestUnraisableExceptionWarning", *session.posargs)
+    session.run(*PYTEST, "-W", "ignore::pytest.PytestUnraisableExceptionWarning", *session.posargs)

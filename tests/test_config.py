@@ -90,6 +90,15 @@ def test_a_spider_attribute_that_comes_too_late_is_refused() -> None:
         ("CHUNKDL_ALLOWED_HOSTS", [1], "a list of host names"),
         ("CHUNKDL_ATTACHMENTS", "data..files", "a dotted path"),
         ("CHUNKDL_EMBEDDED_REDIS", 3.5, "True, False or a folder"),
+        ("CHUNKDL_DASHBOARD", "6024", 'an address such as "127.0.0.1:6024"'),
+        ("CHUNKDL_DASHBOARD", ":6024", 'an address such as "127.0.0.1:6024"'),
+        ("CHUNKDL_DASHBOARD", "localhost:99999", 'an address such as "127.0.0.1:6024"'),
+        ("CHUNKDL_DASHBOARD_TOKEN", "short", "a secret of 8 characters at least"),
+        ("CHUNKDL_EXPIRES", "never", "a number of days, or 0"),
+        ("CHUNKDL_ITEM_CLASSES", [3], "a list of classes"),
+        ("CHUNKDL_CLIENT_CERT", ["a", "b", "c"], "a PEM file, or two"),
+        ("CHUNKDL_BIND_ADDRESS", "eth0", "an IP address of this machine"),
+        ("CHUNKDL_ATTACHMENTS", 5, "a list"),
     ],
 )
 def test_a_wrong_value_is_refused_with_name_value_and_what_it_should_be(name: str, value: object, wanted: str) -> None:
@@ -99,6 +108,32 @@ def test_a_wrong_value_is_refused_with_name_value_and_what_it_should_be(name: st
     assert name in str(refusal.value)
     assert repr(value) in str(refusal.value)
     assert wanted in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("value", "address"),
+    [(True, ("127.0.0.1", 6024)), ("1", ("127.0.0.1", 6024)), ("[::1]:80", ("::1", 80)), ("host:0", ("host", 0))],
+)
+def test_the_page_is_served_where_it_says(value: object, address: tuple[str, int]) -> None:
+    assert read({"CHUNKDL_DASHBOARD": value}).dashboard_address == address
+    assert not read({"CHUNKDL_DASHBOARD": False}).dashboard
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"CHUNKDL_MODE": "inline", "CHUNKDL_DASHBOARD": True},
+        {"CHUNKDL_MODE": "inline", "CHUNKDL_ON_FAILURE": "hold"},
+        {"CHUNKDL_MODE": "inline", "CHUNKDL_CLUSTER_CONCURRENT_CHUNKS_PER_HOST": 5},
+        {"CHUNKDL_NAMING": "content", "CHUNKDL_STORE": "s3://bucket"},
+        {"CHUNKDL_FAILED_MAX": 5, "CHUNKDL_ON_FAILURE": "hold"},
+    ],
+)
+def test_settings_that_do_not_go_together_are_refused_by_their_names(settings: dict[str, object]) -> None:
+    with pytest.raises(ConfigError) as refusal:
+        read(settings)
+
+    assert all(name in str(refusal.value) for name in settings)
 
 
 def test_a_wrong_value_of_a_fallback_names_the_fallback() -> None:
