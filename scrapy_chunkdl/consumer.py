@@ -398,7 +398,11 @@ class Consumer:
             return
         finished = None
         if outcome == "scraped" and self._config.done_key:
-            finished = plain_json(handed_on.item)
+            try:
+                finished = plain_json(handed_on.item)
+            except (TypeError, ValueError) as error:
+                self._bury(work, f"finished, but not for {self._config.done_key}, which takes JSON: {error}")
+                return
         item = handed_on.item if outcome == "scraped" else work.item
         self._courier.ack(work.claimed.id, finished, lambda kept: self._acked(work, item, kept))
 

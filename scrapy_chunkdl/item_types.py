@@ -21,6 +21,9 @@ logger = logging.getLogger(__name__)
 
 CLASS_FIELD = "chunkdl_item_class"
 
+LONE_SURROGATES = "backslashreplace"
+"""Pages have halves of emojis. UTF-8 has no word for them, JSON has, \\ud83d, and that is how Python escapes them."""
+
 _ENCODED_CLASS_FIELD = CLASS_FIELD.encode()
 
 
@@ -31,7 +34,7 @@ def item_classes_in(namespace: Mapping[str, object]) -> list[type]:
 
 def plain_json(item: object) -> bytes:
     """Write an item as JSON without telling its type. Raises TypeError or ValueError for what JSON does not know."""
-    return _plain(item).encode()
+    return _plain(item).encode(errors=LONE_SURROGATES)
 
 
 class ItemTypes:
@@ -44,7 +47,7 @@ class ItemTypes:
 
     def write(self, item: object) -> bytes:
         """Write an item as JSON. Raises TypeError or ValueError for what JSON does not know."""
-        return self._encode(item).encode()
+        return self._encode(item).encode(errors=LONE_SURROGATES)
 
     def read(self, payload: bytes) -> Any:
         """Read an item. What cannot be of its type again is a dict with all its fields, and said so once per class.

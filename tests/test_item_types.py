@@ -90,6 +90,13 @@ def test_a_dict_of_plain_things_is_written_as_ever_and_read_as_it_stands() -> No
     assert types.read(types.write(item)) == item
 
 
+def test_half_an_emoji_is_written_as_json_can() -> None:
+    types, item = ItemTypes(), {"title": "\ud83d", "data": ["a\udc00b", "\\ud83d", "ü😀"]}
+
+    assert types.read(types.write(item)) == json.loads(plain_json(item)) == item
+    assert "ü😀".encode() in types.write(item)
+
+
 def test_finished_items_for_others_do_not_tell_their_class() -> None:
     assert json.loads(plain_json(Report("a", [File("u")]))) == {
         "title": "a",

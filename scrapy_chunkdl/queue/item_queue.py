@@ -295,7 +295,8 @@ class ItemQueue:
 
     def _record(self, item_id: str, then: str, records: Sequence[Mapping[str, Any]]) -> bool:
         keys = [self.leases_key, self.payload_key, self.tries_key, self.owner_key, self.calls_key, self.failed_key]
-        texts = [json.dumps({**record, "delivery": item_id}, ensure_ascii=False).encode() for record in records]
+        plain = [json.dumps({**record, "delivery": item_id}, ensure_ascii=False) for record in records]
+        texts = [text.encode(errors="backslashreplace") for text in plain]  # \\ud83d: half an emoji, as JSON has it
         return bool(self._fail(keys=[*keys, self.dead_key], args=[self.token, item_id, then, self._failed_max, *texts]))
 
 

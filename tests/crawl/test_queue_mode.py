@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -146,6 +147,37 @@ def test_an_attachment_that_makes_no_sense_is_recorded_and_the_item_goes_on(
     assert "Traceback" not in crawl.log
 
 
+@pytest.mark.parametrize("settings", [{"CHUNKDL_DONE_KEY": "done"}, {"CHUNKDL_ON_FAILURE": "hold"}])
+def test_half_an_emoji_anywhere_in_an_item_holds_up_nothing(
+    project: Project, origin: Origin, client: redis.Redis, settings: dict[str, Any]
+) -> None:
+    project.settings |= settings
+    half = "\ud83d"
+    there, gone = origin.url("a", 10), origin.url("b", 10, "status:404")
+    broken = [
+        attachment(there, f"{half}.pdf"),
+        attachment(gone, f"b{half}"),
+        attachment(there + half, "c"),
+        attachment(there, "d", headers={"X-Half": half}),
+        attachment(there, "e", checksum=half),
+        attachment(there, "f", mirrors=[there + half]),
+        attachment(there, "g", proxy=half),
+        half,
+    ]
+    client.rpush("files:items", json.dumps(item(*broken, mark=half)))
+    project.items = [item(attachment(there, "scraped"), mark=half)]
+
+    crawl = project.crawl()
+
+    assert crawl.stats["finish_reason"] == "finished", crawl.log
+    assert "Traceback" not in crawl.log
+    kept = 1 if "CHUNKDL_ON_FAILURE" in settings else 0
+    assert [found["mark"] for found in project.scraped()] == [half] * (2 - kept)
+    assert {record["filename"] for record in records(client)} >= {f"b{half}"}
+    assert client.llen("done") == (2 if "CHUNKDL_DONE_KEY" in settings else 0)
+    assert client.exists("{files:items}:leases", "{files:items}:dead") == 0
+
+
 def test_the_result_field_says_what_became_of_each_file(project: Project, origin: Origin) -> None:
     project.settings |= {"CHUNKDL_RESULT_FIELD": "result", "CHUNKDL_CHECKSUM": "md5"}
     project.items = [
@@ -181,6 +213,30 @@ def test_the_done_list_gets_what_the_pipelines_made_of_the_item(
     [done] = client.lrange("done", 0, -1)
     assert json.loads(done) == project.scraped()[0]
     assert json.loads(done)["marked"] is True
+
+
+def test_a_finished_item_that_is_no_json_for_the_done_list_is_kept_among_the_dead(
+    project: Project, origin: Origin, client: redis.Redis
+) -> None:
+    project.settings |= {"CHUNKDL_DONE_KEY": "done", "FEEDS": {}}
+    project.settings["ITEM_PIPELINES"] = {
+        "scrapy_chunkdl.pipelines.ChunkDownloadPipeline": 1,
+        "probe.support.Read": 2,
+    }
+    project.support = """
+    class Read:
+        def process_item(self, item, spider=None):
+            return {**item, "body": b"bytes"} if item["mark"] == "bytes" else item
+    """
+    project.items = [item(attachment(origin.url(mark, 10)), mark=mark) for mark in ("bytes", "text")]
+
+    crawl = project.crawl()
+
+    assert crawl.stats["finish_reason"] == "finished"
+    assert [json.loads(done)["mark"] for done in client.lrange("done", 0, -1)] == ["text"]
+    assert [json.loads(dead)["mark"] for dead in client.lrange(DEAD, 0, -1)] == ["bytes"]
+    assert "not for done, which takes JSON: Object of type bytes" in crawl.log
+    assert "Traceback" not in crawl.log
 
 
 def test_an_item_that_fails_in_a_later_pipeline_comes_back_and_its_files_are_not_fetched_again(
