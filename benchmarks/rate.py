@@ -1,6 +1,6 @@
 """How well the limit in bytes per second is kept, over all threads.
 
-``python benchmarks/rate.py [--rate N] [--files N] [--hosts N] [--size N] [--tls] [--faults TEXT]``: two threads, each
+``python benchmarks/rate.py [--rate N] [--files N] [--hosts N] …``: two threads, each
 with a downloader of its own, fetch from the tests' origin, a process of its own that sends as fast as it can. Counted
 every 10 ms, headers and TLS included: what the process read from its sockets, and what had come to the machine by then
 (Linux' ``tcpi_bytes_received``: what waits in the kernel's buffers, too).
@@ -88,7 +88,7 @@ def main() -> None:
     """Print how far all of it is off, and the worst second."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rate", type=int, default=20_000_000)
-    parser.add_argument("--of-host", type=int, default=0, help="limit of each host instead; --hosts 1 for a comparison")
+    parser.add_argument("--of-host", type=int, default=0, help="limit of one host instead")
     parser.add_argument("--seconds", type=int, default=10)
     parser.add_argument("--files", type=int, default=2)
     parser.add_argument("--hosts", type=int, default=1)
