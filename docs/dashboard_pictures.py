@@ -62,7 +62,7 @@ def items(origin: Origin) -> list[dict[str, Any]]:
         elif n % 40 == 29:
             fault += ";cut:200000@30%"
         host = "localhost" if n % 3 else "127.0.0.1"
-        url = origin.url(f"archive/{year}/{name}", 20_000_000 + n * 7919 % 70_000_000, fault, host=host)
+        url = origin.url(f"archive/{year}/{name}", 20_000_000 + n * 7_919_317 % 70_000_000, fault, host=host)
         made.append(item(attachment(url, name)))
     return made
 
@@ -83,7 +83,7 @@ def settings(redis_url: str) -> dict[str, Any]:
 def main() -> None:
     """Run all of it; leave the pictures, and nothing else."""
     options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--minutes", type=float, default=6.0, help="how long it runs before the pictures are taken")
+    options.add_argument("--minutes", type=float, default=4.0, help="how long it runs before the pictures are taken")
     minutes = options.parse_args().minutes
     with ExitStack() as closing:
         folder = Path(closing.enter_context(tempfile.TemporaryDirectory()))
@@ -134,7 +134,8 @@ def _take(browser: Browser, url: str, width: int, theme: str, section: str) -> N
     )
     page = context.new_page()
     page.goto(url)
-    page.locator("#given-up-table tbody tr").first.wait_for(state="attached")
+    for table in ("given-up", "files"):
+        page.locator(f"#{table}-table tbody tr").first.wait_for(state="attached")
     page.wait_for_timeout(5000)  # until events have come twice
     page.evaluate("(id) => document.getElementById(id).scrollIntoView()", section)
     page.wait_for_timeout(500)  # until maps that were out of sight are drawn

@@ -106,6 +106,7 @@ function showStatus() {
   if (row === undefined) return;
   workers.update(row);
   files.know(row);
+  hosts.know(row);
   givenUp.know(row);
 }
 

@@ -27,6 +27,8 @@ export const plain = (text) =>
 
 export const setText = (element, text) => set(element, "textContent", String(text));
 
+const BUILT_AT_ONCE = 15; // rows: some 10 ms on a slow machine
+
 /**
  * A table whose rows stay the same elements while their ids do, so that focus, selection and canvases survive updates.
  *
@@ -39,6 +41,7 @@ export class Table {
   #body = document.createElement("tbody");
   #rows = new Map();
   #decorate;
+  #rest = 0;
 
   constructor(element, columns, decorate = () => {}) {
     this.#columns = columns;
@@ -48,8 +51,14 @@ export class Table {
     element.append(make("thead", {}, make("tr", {}, ...this.#head)), this.#body);
   }
 
-  /** Show these rows; `idOf` gives each its id. */
-  update(rows, idOf) {
+  /**
+   * Show these rows; `idOf` gives each its id. New rows are built a few at a time, so that clicks and keys are not kept
+   * waiting; `then` is called when all are there.
+   */
+  update(rows, idOf, then = () => {}) {
+    clearTimeout(this.#rest);
+    let room = BUILT_AT_ONCE;
+    let left = false;
     this.#columns.forEach(({ head }, n) => setText(this.#head[n], t(head)));
     const before = this.#rows;
     this.#rows = new Map();
@@ -57,6 +66,10 @@ export class Table {
     for (const row of rows) {
       let id = idOf(row);
       while (this.#rows.has(id)) id += "+"; // ids come from outside; none may hide another's row
+      if (!before.has(id) && room-- <= 0) {
+        left = true;
+        continue;
+      }
       const element = before.get(id) ?? this.#build(row);
       before.delete(id);
       this.#rows.set(id, element);
@@ -65,6 +78,8 @@ export class Table {
       this.#fill(element, row);
     }
     for (const element of before.values()) element.remove();
+    if (left) this.#rest = setTimeout(() => this.update(rows, idOf, then));
+    else then();
   }
 
   #build(row) {

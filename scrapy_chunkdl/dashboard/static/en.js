@@ -97,6 +97,7 @@ export default {
 
   files: "Running files",
   files_none: "No file is being downloaded.",
+  told_soon: "The processes tell it in a moment: they do so only while somebody looks.",
   files_sampled: "There are more; of each process the longest running ones are shown.",
   file: "File",
   progress: "Progress",
@@ -114,6 +115,7 @@ export default {
   chunk_h_long: "hedged: taken over from a slow connection",
   chunk_t_long: "being retried",
   chunk_m_long: "missing",
+  map_none: "in one piece",
   map_label: "Of {all} parts: {parts}",
   of_size: "{done} of {size}",
   n_chunks: "{n} chunks",

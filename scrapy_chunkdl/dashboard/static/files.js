@@ -13,6 +13,7 @@ const percent = ({ done, size }) => (size ? `${Math.floor((100 * done) / size)} 
 
 function describe(map) {
   const cells = tally(map);
+  if (cells.all === 0) return t("map_none");
   const parts = STATES.filter((state) => cells[state]).map((state) => `${t(`chunk_${state}`)} ${cells[state]}`);
   return t("map_label", { all: cells.all, parts: parts.join(", ") });
 }
@@ -29,6 +30,7 @@ export class Files {
   #workers = new Map();
   #table;
   #asked = 0;
+  #running = 0; // files, by the status: it is told of at once, which ones only a moment after somebody looks
   #width = 0; // of each map, in CSS pixels
 
   constructor() {
@@ -58,7 +60,7 @@ export class Files {
           canvas.map = map;
           const words = busy(map);
           if (chunks !== null) words.unshift(t("n_chunks", { n: count(chunks) }));
-          setText(under, words.join(" · "));
+          setText(under, words.join(" · ") || t("map_none"));
         },
       },
       {
@@ -91,11 +93,13 @@ export class Files {
   }
 
   /** Another spider, or the same with other workers: names of processes come from there. */
-  know({ spider, workers }) {
+  know({ spider, workers, files }) {
     if (spider !== this.#spider) {
       this.#spider = spider;
       this.#offset = 0;
     }
+    this.#running = files;
+    setText(byId("files-count"), count(files));
     this.#workers = new Map(workers.map((worker) => [worker.id, nameOf(worker)]));
   }
 
@@ -144,10 +148,9 @@ export class Files {
   #show(shown) {
     this.#shown = shown;
     const { total, sampled, files } = shown;
-    setText(byId("files-count"), count(total));
     showEither("files", files.length > 0);
-    this.#table.update(files, ({ worker, url, name }) => `${worker} ${url} ${name}`);
-    this.#drawMaps();
+    setText(byId("files-none"), t(this.#running > 0 ? "told_soon" : "files_none"));
+    this.#table.update(files, ({ worker, url, name }) => `${worker} ${url} ${name}`, () => this.#drawMaps());
     const more = total > PAGE || this.#offset > 0;
     set(byId("files-pager"), "hidden", !more && !sampled);
     const place = { from: count(this.#offset + 1), to: count(this.#offset + files.length), total: count(total) };

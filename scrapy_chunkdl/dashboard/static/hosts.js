@@ -10,6 +10,7 @@ export class Hosts {
   #table;
   #hosts = [];
   #all = false;
+  #connections = 0; // by the status
 
   constructor() {
     this.#table = new Table(byId("hosts-table"), [
@@ -39,12 +40,17 @@ export class Hosts {
     });
   }
 
+  know({ connections }) {
+    this.#connections = connections;
+  }
+
   update({ hosts }) {
     this.#hosts = hosts;
     // By name: an order by rate would turn all the time under the eyes of who reads it.
     const sorted = hosts.toSorted((a, b) => ORDER.compare(a.host, b.host));
     setText(byId("hosts-count"), count(hosts.length));
     showEither("hosts", hosts.length > 0);
+    setText(byId("hosts-none"), t(this.#connections > 0 ? "told_soon" : "hosts_none"));
     this.#table.update(this.#all ? sorted : sorted.slice(0, FEW), ({ host }) => host);
     const button = byId("hosts-all");
     set(button, "hidden", hosts.length <= FEW);

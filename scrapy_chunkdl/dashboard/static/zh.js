@@ -97,6 +97,7 @@ export default {
 
   files: "正在下载",
   files_none: "没有正在下载的文件。",
+  told_soon: "进程稍后会报告：只有有人查看时它们才报告详情。",
   files_sampled: "还有更多；每个进程只显示运行最久的文件。",
   file: "文件",
   progress: "进度",
@@ -114,6 +115,7 @@ export default {
   chunk_h_long: "接管：从慢连接接过来",
   chunk_t_long: "正在重试",
   chunk_m_long: "缺失",
+  map_none: "不分块",
   map_label: "共 {all} 份：{parts}",
   of_size: "{done} / {size}",
   n_chunks: "{n} 块",
