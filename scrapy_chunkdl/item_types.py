@@ -54,9 +54,11 @@ class ItemTypes:
 
         Raises ValueError for what is no JSON.
         """
-        if _ENCODED_CLASS_FIELD not in payload:
-            return json.loads(payload)
-        return json.loads(payload, object_hook=self._revive)
+        revive = self._revive if _ENCODED_CLASS_FIELD in payload else None
+        try:
+            return json.loads(payload, object_hook=revive)
+        except RecursionError as error:
+            raise ValueError("it is nested too deeply") from error
 
     def _learn(self, cls: type) -> str:
         name = _name(cls)

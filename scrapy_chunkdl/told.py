@@ -34,7 +34,7 @@ def as_dict(item: SetAsideItem, config: Config) -> dict[str, Any]:
 def _urls(payload: bytes, config: Config) -> list[str]:
     try:
         item = json.loads(payload)
-    except ValueError:
+    except (ValueError, RecursionError):
         return []
     return [found.url for found in attachments.find(item, config)] if isinstance(item, dict) else []
 

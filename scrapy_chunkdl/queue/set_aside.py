@@ -142,7 +142,7 @@ def _read_record(raw: bytes) -> _Entry:
     head, found, rest = raw.partition(_ITEM)
     try:
         record = json.loads(head + b"}" if found else head)
-    except ValueError:
+    except (ValueError, RecursionError):
         return _Entry(raw, None, None, None)  # not written by us: it can be seen and dropped
     if not isinstance(record, dict):
         return _Entry(raw, None, None, None)

@@ -104,6 +104,19 @@ def test_the_dead_are_seen_put_back_and_dropped(project: Project, client: redis.
     assert client.exists(DEAD) == 0
 
 
+def test_what_is_nested_too_deeply_to_be_read_is_seen_and_dropped(project: Project, client: redis.Redis) -> None:
+    deep = b'{"data":' * 100_000
+    client.rpush(DEAD, deep)
+    client.rpush(FAILED, deep)
+
+    texts = [failed(project), failed(project, "--dead")]
+    failed(project, "drop", "--all")
+    failed(project, "drop", "--dead", "--all")
+
+    assert all('{"data":{"data":' in text for text in texts)
+    assert client.exists(DEAD, FAILED) == 0
+
+
 def test_secrets_and_terminal_codes_are_not_shown_and_the_record_stays_exact(
     project: Project, client: redis.Redis
 ) -> None:

@@ -109,7 +109,11 @@ def test_hold_keeps_the_item_with_its_record(project: Project, origin: Origin, c
     assert crawl.stats["chunkdl/items/held"] == 1
 
 
-@pytest.mark.parametrize("entry", [b"{not json", b"\xff\xfe", b"[1, 2]", b'"text"', b"7"])
+@pytest.mark.parametrize(
+    "entry",
+    [b"{not json", b"\xff\xfe", b"[1, 2]", b'"text"', b"7", b'{"data":' * 100_000],
+    ids=["no json", "no text", "list", "string", "number", "nested"],
+)
 def test_an_entry_that_is_no_item_is_kept_byte_for_byte(project: Project, client: redis.Redis, entry: bytes) -> None:
     client.rpush(WAITING, entry)
 
