@@ -172,7 +172,10 @@ class ChunkDownloader:
         if self.file_path is None:
             folder, name = self._root / naming.folder_for(attachment.url), attachment.filename
         else:
-            path = naming.inside(self._root, self.file_path(as_request(attachment), item=item))
+            relative = self.file_path(as_request(attachment), item=item)
+            if not isinstance(relative, str):
+                raise TypeError(f"file_path gave {relative!r}, not a path inside CHUNKDL_STORE")
+            path = naming.inside(self._root, relative)
             folder, name = path.parent, path.name
         return FileRequest(
             url=attachment.url,
@@ -362,7 +365,12 @@ def as_request(attachment: Attachment) -> Request:
 
 
 def as_attachment(request: Request) -> Attachment:
-    """Take from a hook of the project's what is to be fetched, for the attachment it was shown or for none."""
+    """Take from a hook of the project's what is to be fetched, for the attachment it was shown or for none.
+
+    Raises TypeError for what is no request.
+    """
+    if not isinstance(request, Request):
+        raise TypeError(f"get_media_requests gave {request!r}, not a scrapy.Request")
     meta = request.meta
     shown: Attachment = meta.get(_ATTACHMENT) or Attachment(url=request.url)
     unchanged = request.url == Request(shown.url).url  # but for what Scrapy does to any URL

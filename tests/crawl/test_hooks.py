@@ -124,6 +124,29 @@ def test_a_hook_that_raises_is_an_error_of_the_item_and_in_the_queue_it_comes_ba
     assert client.lrange("{files:items}:dead", 0, -1) == [b'{"broken": true}']
 
 
+@pytest.mark.parametrize(
+    ("hook", "problem"),
+    [
+        ("get_media_requests(self, item, info): return ['http://h/a']", "gave 'http://h/a', not a scrapy.Request"),
+        ("file_path(self, request, response=None, info=None, *, item=None): pass", "gave None, not a path inside"),
+    ],
+)
+def test_a_hook_that_gives_something_else_is_told_what_it_gave(project: Project, hook: str, problem: str) -> None:
+    project.settings |= {"CHUNKDL_MODE": "inline", "ITEM_PIPELINES": {"probe.support.Own": 1}}
+    project.support = f"""
+    from scrapy_chunkdl.pipelines import ChunkDownloadPipeline
+
+    class Own(ChunkDownloadPipeline):
+        def {hook}
+    """
+    project.items = [item(attachment("http://127.0.0.1:1/a"))]
+
+    crawl = project.crawl()
+
+    assert f"TypeError: {hook.partition('(')[0]} {problem}" in crawl.log
+    assert project.scraped() == []
+
+
 WITH_COOKIES = """
 from scrapy_chunkdl.pipelines import ChunkDownloadPipeline
 
