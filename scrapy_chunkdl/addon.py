@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from scrapy import signals
 from scrapy.exceptions import NotConfigured
+from scrapy.settings import SETTINGS_PRIORITIES
 from scrapy.utils.project import data_path
 
 if TYPE_CHECKING:
@@ -81,6 +82,7 @@ def embedded_folder(settings: BaseSettings) -> Path | None:
     from scrapy_chunkdl.config import Config
 
     wanted = Config.read(settings).embedded_redis
-    if not wanted:
+    has_own = settings.get("REDIS_URL") and (settings.getpriority("REDIS_URL") or 0) > SETTINGS_PRIORITIES["addon"]
+    if not wanted or has_own:  # a Redis of the project's own wins, as all its settings do
         return None
     return Path(data_path(EMBEDDED_FOLDER) if wanted is True else wanted).absolute()

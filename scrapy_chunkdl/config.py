@@ -344,7 +344,7 @@ class Config:
         30.0, _seconds_or_zero, "Seconds to wait for Redis at start before the crawl is closed."
     )
     embedded_redis: bool | str = _setting(
-        False, _embedded, "The add-on starts a local server and points `REDIS_URL` at it: `True`, or its data folder."
+        False, _embedded, "Where no `REDIS_URL` is set, the add-on starts a server for it: `True`, or its data folder."
     )
     progress: str = _setting(
         "auto",

@@ -38,7 +38,7 @@ from scrapy_chunkdl.progress import ProgressReport
 from scrapy_chunkdl.queue.client import make_client
 from scrapy_chunkdl.queue.hosts import HostShares
 from scrapy_chunkdl.queue.share_keeper import ShareKeeper
-from scrapy_chunkdl.spider_requests import as_the_spider, session_cookies
+from scrapy_chunkdl.spider_requests import as_the_spider, has_cookies, session_cookies
 from scrapy_chunkdl.storage import MissingExtra, StoreUnusable, open_store, without_password
 from scrapy_chunkdl.storage.content import ContentStore
 
@@ -248,6 +248,10 @@ class ChunkDownloader:
             logger.error("%s", error)
             engine.close_spider(self._crawler, "chunkdl_store_unusable")
             return
+        if self.config.cookies and not has_cookies(self._crawler):
+            logger.warning(
+                "CHUNKDL_COOKIES is on, but DOWNLOADER_MIDDLEWARES has no CookiesMiddleware: no cookies are sent."
+            )
         self._deliver = deliver = engine.thread_caller()
         self._hold = engine.ClosingHold(self._crawler)
         options = replace(self._options, store=self._store, store_root=self._root)

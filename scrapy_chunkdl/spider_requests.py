@@ -51,6 +51,11 @@ def as_the_spider(crawler: Crawler, config: Config, options: Options) -> Options
     return options
 
 
+def has_cookies(crawler: Crawler) -> bool:
+    """Tell whether the spider's session has cookies that can be copied: Scrapy's middleware, or one made from it."""
+    return crawler.get_downloader_middleware(CookiesMiddleware) is not None
+
+
 def session_cookies(crawler: Crawler, key: Hashable) -> CookieJar | None:
     """Return a copy of the spider's cookies, as they are now, from the jar that ``meta["cookiejar"]`` names.
 

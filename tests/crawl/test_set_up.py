@@ -61,6 +61,15 @@ def test_the_embedded_server_keeps_queued_items_over_a_restart(with_addon: Proje
     assert len(with_addon.scraped()) == 1
 
 
+def test_a_redis_of_ones_own_wins_over_the_embedded_server(with_addon: Project, origin: Origin, redis_url: str) -> None:
+    with_addon.items = [item(attachment(origin.url("a", 10)))]
+
+    crawl = with_addon.crawl("-s", f"REDIS_URL={redis_url}")
+
+    assert crawl.stats["chunkdl/items/finished"] == 1
+    assert not data_folder(with_addon).exists()
+
+
 @needs_valkey
 def test_two_crawls_share_the_embedded_server_and_the_last_stops_it(with_addon: Project, origin: Origin) -> None:
     with_addon.items = [item(attachment(origin.url("a", 10, "hold:gate@get"), "a.bin"))]

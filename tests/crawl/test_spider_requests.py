@@ -75,6 +75,20 @@ def test_without_being_asked_no_cookie_is_sent(inline: Project, origin: Origin) 
     assert origin.stats("a").headers("Cookie") == []
 
 
+def test_cookies_that_nobody_keeps_are_told(inline: Project, origin: Origin) -> None:
+    inline.settings |= {
+        "CHUNKDL_COOKIES": True,
+        "DOWNLOADER_MIDDLEWARES": {"scrapy.downloadermiddlewares.cookies.CookiesMiddleware": None},
+        "PAGES": [(None, page(origin, "login", "session=1"))],
+    }
+    inline.items = [item(attachment(origin.url("a", 10)), jar=None)]
+
+    crawl = inline.crawl()
+
+    assert crawl.log.count("DOWNLOADER_MIDDLEWARES has no CookiesMiddleware: no cookies are sent") == 1
+    assert origin.stats("a").headers("Cookie") == []
+
+
 def test_a_file_that_robots_txt_refuses_is_given_up(inline: Project, origin: Origin) -> None:
     origin.robots = "User-agent: *\nDisallow: /f/secret"
     inline.settings |= {"ROBOTSTXT_OBEY": True, "PAGES": [(None, origin.url("page", 10))]}
