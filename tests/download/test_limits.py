@@ -12,6 +12,7 @@ import pytest
 from fetching import SIZE, Client, payload
 
 from scrapy_chunkdl.download import Downloader, FileRequest, Limits, Options
+from scrapy_chunkdl.download import limits as limits_module
 from scrapy_chunkdl.download.limits import Use
 
 HOST = "files.example:443"
@@ -59,6 +60,18 @@ def test_a_host_starts_with_few_connections_and_each_answer_lets_two_more() -> N
         borne.append(limits.bears(HOST))
 
     assert borne == [4, 6, 8, 9, 9, 9]
+
+
+async def test_no_more_hosts_are_remembered_than_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits_module, "_HOSTS_REMEMBERED", 3)
+    limits = Limits(Options(delay=1e-9, max_rate_per_host=1000))
+
+    for number in range(10):
+        async with limits.slot(f"host-{number}"):
+            limits.answered(f"host-{number}")
+
+    assert list(limits._ceilings) == list(limits._last_start) == ["host-7", "host-8", "host-9"]
+    assert limits._hosts == {}
 
 
 def test_a_refusal_halves_them_once_for_all_that_were_asked_together_and_then_they_grow_slowly() -> None:
