@@ -299,6 +299,7 @@ def test_it_says_that_redis_is_away_and_recovers(working: Site, queue: redis.Red
     expect(cell(page, "spiders", "Failed")).to_have_text("1")
 
     working.server.kill()
+    expect(page.locator("#banner")).to_be_visible()
     expect(page.locator("#banner")).to_contain_text("Redis does not answer")
     expect(page.locator("#connection")).to_have_text("Redis is away")
     expect(cell(page, "spiders", "Failed")).to_have_text("1")  # what was known stays in sight
@@ -318,6 +319,7 @@ def test_it_says_that_its_server_is_away_and_recovers(working: Site, queue: redi
     expect(cell(page, "spiders", "Failed")).to_have_text("1")
 
     working.dashboard.kill()
+    expect(page.locator("#banner")).to_be_visible()
     expect(page.locator("#banner")).to_contain_text("server does not answer")
     queue.rpush(FAILED, record(2))
 
