@@ -145,7 +145,7 @@ class _Receiver(asyncio.BufferedProtocol):
         try:
             wanted = self._take(self._buffer[:nbytes])
         except Exception as error:  # noqa: BLE001 - raised where the body is waited for
-            self._transport.pause_reading()
+            self._transport.abort()
             self._over.set_exception(error)
             return
         wait = self._pace.read(nbytes, time.monotonic(), self._left if wanted else 0)
@@ -154,7 +154,7 @@ class _Receiver(asyncio.BufferedProtocol):
             self._response.content.feed_eof()  # has aiohttp take the connection back into its pool
             self._over.set_result(None)
         elif not wanted:
-            self._transport.pause_reading()
+            self._transport.abort()  # to close TLS takes an answer, which Python 3.10 does not read once it was paused
             self._over.set_result(None)
         else:
             self._pause_for(wait)

@@ -21,6 +21,7 @@ async def session() -> AsyncIterator[aiohttp.ClientSession]:
     connector = aiohttp.TCPConnector(ssl=False)
     async with aiohttp.ClientSession(connector=connector, auto_decompress=False) as session:
         yield session
+    await asyncio.sleep(0.05)  # aiohttp 3.10 does not wait until TLS has closed
 
 
 async def read(

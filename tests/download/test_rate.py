@@ -6,6 +6,7 @@ import asyncio
 import heapq
 import threading
 import time
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -282,10 +283,12 @@ FAULTS = {
 
 
 @pytest.fixture(params=["plain", "TLS"])
-def any_origin(request: pytest.FixtureRequest, origin: Origin, tls_origin: Origin) -> Origin:
+async def any_origin(request: pytest.FixtureRequest, origin: Origin, tls_origin: Origin) -> AsyncIterator[Origin]:
     chosen = origin if request.param == "plain" else tls_origin
     chosen.reset()
-    return chosen
+    yield chosen
+    if chosen is tls_origin:
+        await asyncio.sleep(0.05)  # aiohttp 3.10 does not wait until TLS has closed
 
 
 async def fetched(progress: Progress, size: int) -> None:
