@@ -18,6 +18,7 @@ import pytest
 from origin import Origin
 from origin_content import content
 from project import HANG, Project, attachment, item, paths
+from scrapy.core.engine import ExecutionEngine
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -29,6 +30,15 @@ def block(page: str, text: str) -> str:
     found = re.findall(r"^ *```python\n(.*?)^ *```", (DOCS / page).read_text("utf-8"), re.MULTILINE | re.DOTALL)
     [wanted] = [code for code in found if text in code]
     return textwrap.dedent(wanted)
+
+
+def for_this_scrapy(code: str) -> str:
+    """Return ``code`` as the page says that it is on Scrapy 2.13."""
+    if hasattr(ExecutionEngine, "download_async"):
+        return code
+    code = code.replace("engine.download_async(page)", "engine.download(page))")
+    code = code.replace("await info.", "await maybe_deferred_to_future(info.")
+    return f"from scrapy.utils.defer import maybe_deferred_to_future\n{code}"
 
 
 class Site:
@@ -99,7 +109,7 @@ def test_the_hooks_and_the_receiver_do_what_their_page_says(
     hooks = ["ByTitle", "OnlyPdf", "WithFiles", "Signed"]
     project.write()
     for name in hooks:  # each on its own, as somebody would copy it
-        (project.folder / "probe" / f"{name}.py").write_text(block("hooks.md", f"class {name}"))
+        (project.folder / "probe" / f"{name}.py").write_text(for_this_scrapy(block("hooks.md", f"class {name}")))
     project.support = "\n".join(f"from probe.{name} import {name}" for name in hooks)
     project.support += f"\nclass All({', '.join(hooks)}): pass\n"
     told = block("hooks.md", "class Watch").replace("result): ...", "result): print('TOLD', url)")

@@ -299,6 +299,7 @@ def test_a_redis_spider_waits_for_urls_and_downloads_what_they_bring(
     assert [Path(path).stat().st_size for path in paths(project.scraped()[0])] == [1000]
 
 
+@needs_valkey
 def test_without_the_bundled_server_the_add_on_says_how_to_get_it_and_stands_aside(
     with_addon: Project, origin: Origin
 ) -> None:
