@@ -107,6 +107,8 @@ class Command(BaseRunSpiderCommand):
         if opts.subcommand == "worker":
             super().process_options(args, opts)
         else:
+            assert self.settings is not None
+            self.settings.set("LOG_ENABLED", False, priority="command")  # Scrapy 2.13 logs what it is at every command
             ScrapyCommand.process_options(self, args, opts)
         if opts.subcommand == "failed":
             _check_failed(opts)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import scrapy.crawler
 import redis
 from origin import Origin
 from project import HANG, Project, attachment, item, paths
@@ -22,6 +23,9 @@ REACTORLESS = {"TWISTED_REACTOR_ENABLED": False, "TELNETCONSOLE_ENABLED": False}
 
 needs_reactorless = pytest.mark.skipif(
     importlib.util.find_spec("scrapy.utils.reactorless") is None, reason="this Scrapy needs a reactor"
+)
+needs_async_api = pytest.mark.skipif(
+    not hasattr(scrapy.crawler, "AsyncCrawlerRunner"), reason="this Scrapy has only crawlers that return Deferreds"
 )
 each_reactor = pytest.mark.parametrize(
     "reactor",
@@ -170,7 +174,7 @@ def test_a_spider_that_closes_itself_in_the_middle_of_a_download_ends(
     [
         ("CrawlerProcess", ASYNCIO),
         ("CrawlerProcess", SELECT),
-        ("AsyncCrawlerProcess", ASYNCIO),
+        pytest.param("AsyncCrawlerProcess", ASYNCIO, marks=needs_async_api),
         pytest.param("AsyncCrawlerProcess", REACTORLESS, marks=needs_reactorless),
     ],
 )
@@ -188,6 +192,7 @@ def test_a_script_with_several_crawlers_at_once(
     assert client.keys("*") == []
 
 
+@needs_async_api
 def test_a_script_with_one_crawl_after_the_other(project: Project, origin: Origin, client: redis.Redis) -> None:
     project.spider = TWO_SPIDERS
     project.items = [item(attachment(origin.url(mark, 1000)), mark=mark) for mark in SPIDERS]

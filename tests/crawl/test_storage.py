@@ -29,6 +29,7 @@ BIG = 20 * MB
 @pytest.fixture
 def cloud(project: Project, s3: S3) -> Project:
     """A project whose files go to S3."""
+    pytest.importorskip("obstore", reason="obstore needs Python 3.11 or later")
     project.settings |= {"CHUNKDL_STORE": f"s3://{BUCKET}/reports"} | s3.settings()
     return project
 

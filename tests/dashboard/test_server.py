@@ -194,6 +194,7 @@ def test_events_tell_of_all_and_in_detail_of_the_spider_that_is_watched(
     assert response.headers["Content-Type"] == "text/event-stream"
     assert events["status"]["spiders"][0]["spider"] == "s"
     told = events["spider"]
+    told["files"]["files"].sort(key=lambda file: file["worker"])
     assert told["files"] == {"total": 600, "sampled": True, "files": [{"worker": w, **file} for w in ("a", "b")]}
     assert told["hosts"]["hosts"] == [
         {**host, "connections": 4, "limit": 8, "errors": {"stalled": 2}, "bytes_per_second": 20}

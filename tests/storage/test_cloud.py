@@ -18,7 +18,10 @@ from s3_server import BUCKET, KEYS, S3
 from scrapy_chunkdl import naming
 from scrapy_chunkdl.download import Permanent, Published, Store
 from scrapy_chunkdl.storage import StoreUnusable, open_store
-from scrapy_chunkdl.storage.cloud import PART, _Budget, _plan
+
+pytest.importorskip("obstore", reason="obstore needs Python 3.11 or later")
+
+from scrapy_chunkdl.storage.cloud import PART, _Budget, _plan  # noqa: E402
 from scrapy_chunkdl.storage.s3_uploads import Keys, PendingUploads
 
 SIZE = 4 * PART + 12_345
