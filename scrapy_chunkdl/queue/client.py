@@ -125,7 +125,7 @@ _BY_KIND: Mapping[type[Exception], str] = {
 }
 
 _BY_TEXT: Mapping[str, str] = {
-    "NOAUTH": _NO_PASSWORD,
+    "NOAUTH|unauthenticated (multi)?bulk length": _NO_PASSWORD,  # the latter where the first command is a long one
     "WRONGPASS": _WRONG_PASSWORD,
     "READONLY": _READ_ONLY,
     "OOM": _OUT_OF_MEMORY,

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import scrapy.crawler
 import redis
+import scrapy.crawler
 from origin import Origin
 from project import HANG, Project, attachment, item, paths
 

@@ -14,8 +14,9 @@ from origin_content import content
 from project import Project, attachment, item, paths
 from s3_server import BUCKET, S3
 from scrapy import Spider
+from scrapy.crawler import Crawler
 from scrapy.exceptions import NotConfigured
-from scrapy.utils.test import get_crawler
+from scrapy.statscollectors import StatsCollector
 
 from scrapy_chunkdl import naming, storage
 from scrapy_chunkdl.config import ConfigError
@@ -142,12 +143,13 @@ def test_a_bucket_that_does_not_exist_closes_the_crawl_before_the_first_item(
 
 
 def extension(**settings: object) -> ChunkDownloader:
-    crawler = get_crawler(Spider, {"CHUNKDL_MODE": "inline", **settings})
-    crawler.spider = Spider("files")
+    crawler = Crawler(Spider, {"CHUNKDL_MODE": "inline", **settings})
+    crawler.spider, crawler.stats = Spider("files"), StatsCollector(crawler)
     return ChunkDownloader.from_crawler(crawler)
 
 
 def test_an_acl_that_cannot_be_set_is_refused_before_the_crawl_begins() -> None:
+    pytest.importorskip("obstore", reason="obstore needs Python 3.11 or later")
     with pytest.raises(ConfigError, match="CHUNKDL_STORE: FILES_STORE_S3_ACL = 'public-read'"):
         extension(CHUNKDL_STORE="s3://bucket", FILES_STORE_S3_ACL="public-read")
 

@@ -21,7 +21,7 @@ from scrapy_chunkdl.storage import StoreUnusable, open_store
 
 pytest.importorskip("obstore", reason="obstore needs Python 3.11 or later")
 
-from scrapy_chunkdl.storage.cloud import PART, _Budget, _plan  # noqa: E402
+from scrapy_chunkdl.storage.cloud import PART, _Budget, _plan
 from scrapy_chunkdl.storage.s3_uploads import Keys, PendingUploads
 
 SIZE = 4 * PART + 12_345
