@@ -102,9 +102,6 @@ def test_the_first_crawl_goes_as_the_page_says(site: Site, tmp_path: Path) -> No
     assert [Path(path).name for path in paths(found)] == list(files)
 
 
-@pytest.mark.skipif(
-    not hasattr(ExecutionEngine, "download_async"), reason="the page shows a method that Scrapy has since 2.14"
-)
 @pytest.mark.parametrize("mode", ["queue", "inline"])
 def test_the_hooks_and_the_receiver_do_what_their_page_says(
     project: Project, site: Site, origin: Origin, mode: str
