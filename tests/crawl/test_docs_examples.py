@@ -141,10 +141,22 @@ def test_the_hooks_and_the_receiver_do_what_their_page_says(
     not hasattr(ExecutionEngine, "download_async"), reason="FilesPipeline of Scrapy 2.13.0 loses one of these items"
 )
 def test_after_the_move_from_filespipeline_items_and_files_are_the_same(project: Project, site: Site) -> None:
-    site.pages |= {"/a.pdf": b"a" * 1000, "/b.zip": b"b" * 10}
+    site.pages |= {"/a.pdf": b"a" * 1000, "/b.zip": b"b" * 10, "/list.html": b"<p>"}
     urls = [f"{site.base}/{name}" for name in ("a.pdf", "gone.pdf", "b.zip")]
     project.items = [{"file_urls": urls, "files": []}, {"title": "without files"}]
-    project.settings |= {"FILES_STORE": "downloads", "CHUNKDL_STORE": None}
+    project.settings |= {"FILES_STORE": "downloads", "CHUNKDL_STORE": None, "LIST": f"{site.base}/list.html"}
+    project.spider = """
+    import scrapy
+
+    class FilesSpider(scrapy.Spider):
+        name = "files"
+
+        async def start(self):  # Scrapy 2.13 does not wait for FilesPipeline where items come from here
+            yield scrapy.Request(self.settings["LIST"])
+
+        def parse(self, response):
+            yield from ITEMS
+    """
     before: dict[str, Any] = {"ITEM_PIPELINES": {"scrapy.pipelines.files.FilesPipeline": 1}}
     project.settings |= before
     project.crawl()
