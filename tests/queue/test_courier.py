@@ -15,6 +15,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 from servers import Server, any_binary
 
+from scrapy_chunkdl.queue import courier as courier_module
 from scrapy_chunkdl.queue.client import make_client
 from scrapy_chunkdl.queue.courier import Courier, QueueUnavailable
 from scrapy_chunkdl.queue.item_queue import ItemQueue
@@ -147,6 +148,45 @@ def test_acks_and_pushes_that_follow_each_other_go_a_hundred_at_once(
     assert client.lrange(LIST, 0, -1) == [b"%d" % n for n in range(250)]
     assert inbox.told == [("push", None)] * 250 + [("ack", True)] * 100
     assert client.exists("{s:items}:payload") == 0
+
+
+@pytest.mark.parametrize(("acks", "then"), [(3, "call"), (3, "close"), (100, None)])
+def test_acks_wait_for_each_other_but_nothing_else_waits_for_them(
+    new_courier: Callable[..., Courier],
+    inbox: Inbox,
+    client: redis.Redis,
+    monkeypatch: pytest.MonkeyPatch,
+    acks: int,
+    then: str | None,
+) -> None:
+    gathers, only_acks = threading.Event(), Courier._only_acks
+
+    def watched(courier: Courier) -> bool:
+        gathers.set()
+        return only_acks(courier)
+
+    monkeypatch.setattr(courier_module, "GATHER", PATIENCE * 2)
+    monkeypatch.setattr(Courier, "_only_acks", watched)
+    courier = new_courier()
+    queue = queue_of(courier)
+    queue.push([str(n).encode() for n in range(acks)], -1)
+    queue.claim(acks, "p")
+    queue.ack([])
+    client.config_resetstat()
+
+    courier.ack("p:1", None, inbox.take("ack"))
+    assert gathers.wait(PATIENCE)  # what is added next finds it waiting
+    for n in range(1, acks):
+        courier.ack(f"p:{n + 1}", None, inbox.take("ack"))
+    if then == "call":
+        courier.call(lambda: evalshas(client), inbox.take("call"))
+    elif then == "close":
+        courier.close(timeout=PATIENCE)
+        assert not courier.is_alive()
+
+    inbox.wait_for(acks + (then == "call"))
+    assert inbox.told == [("ack", True)] * acks + [("call", 1)] * (then == "call")
+    assert evalshas(client) == 1
 
 
 def test_an_ack_tells_which_leases_were_lost(
