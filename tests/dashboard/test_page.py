@@ -22,9 +22,9 @@ from project import Project, attachment, item
 from servers import Server, any_binary, free_port, wait_for, wait_for_port
 
 WAITING, FAILED, DEAD, LEASES = "files:items", "{files:items}:failed", "{files:items}:dead", "{files:items}:leases"
-NAME = """(one) => one === document.body || one === document.documentElement ? "" : one.ariaLabel
-    || (one.tagName !== "BUTTON" && one.id) || one.textContent.trim() || one.value"""
-"""Tells elements apart as a person does."""
+NAME = r"""(one) => one === document.body || one === document.documentElement ? "" : one.ariaLabel
+    || (one.tagName !== "BUTTON" && one.id) || one.textContent.trim().replace(/ \d+$/, "") || one.value"""
+"""Tells elements apart as a person does, whatever the counts in their texts are by then."""
 HOSTILE = '<img src=x onerror="window.hacked=1">'
 
 expect.set_options(timeout=20_000)
@@ -354,7 +354,6 @@ def test_it_is_worked_by_keyboard_alone(working: Site, queue: redis.Redis, open_
     queue.rpush(FAILED, record(1), record(2))
     page = open_page(working.dashboard.url)
     expect(page.get_by_role("button", name="Drop 2.bin")).to_be_visible()
-    expect(page.get_by_role("navigation")).to_contain_text("Hosts 0")  # with its count, which is part of its name
     wanted = page.locator("main, header").locator("a, button:not([disabled]), select, input[type=search]")
     names = wanted.evaluate_all(f"(all) => all.filter((one) => one.checkVisibility()).map({NAME})")
 
