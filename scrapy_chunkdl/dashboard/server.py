@@ -22,6 +22,7 @@ from typing import Any, TypeVar
 
 from aiohttp import hdrs, web
 
+from scrapy_chunkdl.dashboard import login
 from scrapy_chunkdl.dashboard.board import KINDS, Board, Filter, NoSuchSpider
 from scrapy_chunkdl.queue.client import REDIS_ERRORS, explain
 
@@ -54,15 +55,6 @@ _HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
-
-_LOGIN = """<!doctype html>
-<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>scrapy-chunkdl</title>
-<link rel="stylesheet" href="static/style.css">
-<form class="login" method="post" action="login"><label>CHUNKDL_DASHBOARD_TOKEN
-<input type="password" name="token" autocomplete="current-password" autofocus required></label>
-<button>OK</button></form>
-</html>
-"""
 
 _BOARD = web.AppKey("board", Board)
 _GUARD: web.AppKey[_Guard] = web.AppKey("guard")
@@ -156,7 +148,7 @@ async def _guarded(request: web.Request, handler: Handler) -> web.StreamResponse
         return await handler(request)
     if not guard.lets_in(request):
         if request.path == "/":
-            return web.Response(text=_LOGIN, content_type="text/html", status=401)
+            return _form(request)
         raise _refused(web.HTTPUnauthorized, "the token is missing or wrong: send 'Authorization: Bearer TOKEN'")
     if request.method == "POST" and (
         request.headers.get(CSRF_HEADER) != "1" or request.content_type != "application/json"
@@ -167,11 +159,16 @@ async def _guarded(request: web.Request, handler: Handler) -> web.StreamResponse
     return await handler(request)
 
 
+def _form(request: web.Request, *, refused: bool = False) -> web.Response:
+    text = login.form(request.headers.get(hdrs.ACCEPT_LANGUAGE, ""), refused=refused)
+    return web.Response(text=text, content_type="text/html", status=401)
+
+
 async def _login(request: web.Request) -> web.StreamResponse:
     guard = request.app[_GUARD]
     given = (await request.post()).get("token")
     if not isinstance(given, str) or not guard.is_token(given):
-        return web.Response(text=_LOGIN, content_type="text/html", status=401)
+        return _form(request, refused=True)
     to_the_page = web.HTTPSeeOther("./")
     to_the_page.set_cookie(COOKIE, guard.cookie(), httponly=True, samesite="Strict", secure=request.secure)
     raise to_the_page

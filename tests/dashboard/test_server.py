@@ -454,7 +454,7 @@ def test_only_the_token_lets_in(board: Board, new_dashboard: NewDashboard) -> No
 
     assert refused == [401] * 4
     assert wrong.status == 401
-    assert (page.status, b"<form" in page.body) == (401, True)
+    assert (page.status, b"<form" in page.body, b"alert" in page.body) == (401, True, False)
     assert dashboard.get("/static/style.css").status == 200
     assert dashboard.get("/api/status", Host="any.name", Authorization=bearer).status == 200
 
@@ -469,13 +469,33 @@ def test_the_form_takes_the_token_and_gives_a_cookie_that_scripts_cannot_read(
     right = dashboard.ask("POST", "/login", b"token=a+long+secret%2C+with+%C3%BC", **form)
     cookie = right.headers["Set-Cookie"]
 
-    assert wrong.status == 401
+    assert (wrong.status, b'role="alert"' in wrong.body) == (401, True)
     assert "Set-Cookie" not in wrong.headers
     assert (right.status, right.headers["Location"]) == (303, "./")
     assert "HttpOnly" in cookie
     assert "SameSite=Strict" in cookie
     assert "secret" not in cookie
     assert dashboard.get("/", Cookie=cookie.split(";")[0]).status == 200
+
+
+@pytest.mark.parametrize(
+    ("accept", "language", "button"),
+    [
+        ("zh-CN,zh;q=0.9,en;q=0.8", "zh-CN", "登录"),
+        ("de, ZH-TW;q=0.5, en;q=0.3", "zh-CN", "登录"),
+        ("en-GB, zh;q=0.9", "en", "Sign in"),
+        ("zh;q=0, de", "en", "Sign in"),
+        ("zh;q=much", "en", "Sign in"),
+        ("", "en", "Sign in"),
+    ],
+)
+def test_the_form_is_in_the_readers_language(
+    board: Board, new_dashboard: NewDashboard, accept: str, language: str, button: str
+) -> None:
+    page = new_dashboard(board, token=TOKEN).get("/", **{"Accept-Language": accept}).body.decode()
+
+    assert f'<html lang="{language}">' in page
+    assert f">{button}</button>" in page
 
 
 # --- beside a crawl
