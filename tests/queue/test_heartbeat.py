@@ -12,7 +12,7 @@ import redis
 from servers import Server, any_binary
 
 from scrapy_chunkdl.queue.client import make_client
-from scrapy_chunkdl.queue.heartbeat import Heartbeat
+from scrapy_chunkdl.queue.heartbeat import Heartbeat, pause_after
 from scrapy_chunkdl.queue.item_queue import ItemQueue
 
 LIST, LEASES = "s:items", "{s:items}:leases"
@@ -161,3 +161,13 @@ def test_a_bug_is_logged_and_the_next_beat_comes(
 
     assert ids == ["p:1"]
     assert any(record.exc_info for record in caplog.records)
+
+
+@pytest.mark.parametrize(
+    ("cpu_time", "watched", "pause"),
+    [(0.0, True, 2.0), (0.02, True, 2.0), (0.026, True, 2.6), (1.0, True, 5.0), (0.0, False, 5.0), (1.0, False, 5.0)],
+)
+def test_reports_take_one_percent_of_a_core_unless_they_would_come_too_rarely(
+    cpu_time: float, watched: bool, pause: float
+) -> None:
+    assert pause_after(cpu_time, watched=watched) == pytest.approx(pause)
