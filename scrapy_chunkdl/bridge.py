@@ -365,7 +365,11 @@ class _Lane(threading.Thread):
             self._ready.set()
 
     def _call(self, function: Callable[[], object]) -> None:
-        if self._loop is not None and not self._loop.is_closed():
+        if self._loop is None or self._loop.is_closed():
+            return
+        if threading.current_thread() is self:  # a file that is done makes room for the next
+            self._loop.call_soon(function)
+        else:
             self._loop.call_soon_threadsafe(function)
 
     async def _serve(self) -> None:

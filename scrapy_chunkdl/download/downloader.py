@@ -7,6 +7,7 @@ from types import TracebackType
 import aiohttp
 
 from scrapy_chunkdl.download.client import new_session
+from scrapy_chunkdl.download.concurrency import QuickCalls
 from scrapy_chunkdl.download.errors import DownloadError
 from scrapy_chunkdl.download.identity import with_logins_apart
 from scrapy_chunkdl.download.limits import Limits
@@ -23,6 +24,7 @@ class Downloader:
     def __init__(self, options: Options | None = None, limits: Limits | None = None) -> None:
         self._options = options or Options()
         self._limits = limits or Limits(self._options)
+        self._quick_calls = QuickCalls()
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Downloader:
@@ -46,7 +48,7 @@ class Downloader:
         progress = progress or Progress()
         transfer = None
         try:
-            transfer = Transfer(request, self._options, self._limits, self._session, progress)
+            transfer = Transfer(request, self._options, self._limits, self._session, progress, self._quick_calls)
             return await transfer.run()
         except DownloadError as error:
             error.attempts = transfer.requests if transfer is not None else 0

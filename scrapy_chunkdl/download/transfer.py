@@ -31,7 +31,7 @@ import aiohttp
 
 from scrapy_chunkdl import naming
 from scrapy_chunkdl.download.checksum import hash_file, parse_expected
-from scrapy_chunkdl.download.concurrency import in_thread
+from scrapy_chunkdl.download.concurrency import QuickCalls, in_thread
 from scrapy_chunkdl.download.delivery import Delivery
 from scrapy_chunkdl.download.errors import (
     DownloadError,
@@ -70,10 +70,12 @@ class Transfer:
         limits: Limits,
         session: aiohttp.ClientSession,
         progress: Progress,
+        quick_calls: QuickCalls,
     ) -> None:
         self._request = request
         self._options = options
         self._progress = progress
+        self._quick_calls = quick_calls
         self._expected = parse_expected(request.checksum) if request.checksum else None
         self._began = time.monotonic()
         self._sources = Sources(request, options, limits, session, progress, self._expected)
@@ -148,7 +150,8 @@ class Transfer:
                     await in_thread(part.checkpoint, [(0, record.size)])
                 raise _lease_lost()
             part.prepare(record)
-            await in_thread(part.publish)
+            small = record.size <= self._options.chunk_size
+            await (self._quick_calls.call(part.publish) if small else in_thread(part.publish))
             return self._result(record, final, "downloaded", resumed)
         except DownloadError as error:
             error.bytes_done = part.done.total
