@@ -34,6 +34,7 @@ from scrapy_chunkdl.download import (
     host_of,
     without_userinfo,
 )
+from scrapy_chunkdl.download.progress import Doing
 from scrapy_chunkdl.masking import printable
 
 logger = logging.getLogger(__name__)
@@ -87,6 +88,7 @@ class _Run:
         self.lane: _Lane | None = None
         self.task: asyncio.Task[FileResult] | None = None
         self.request = job.request
+        self.place = job.progress.during(Doing.WAITING_FOR_A_PLACE).begin()
         if job.request.may_publish is not None:
             self.request = replace(job.request, may_publish=self._may_publish)
 
@@ -157,6 +159,7 @@ class Bridge:
                     run.join(job)
                     continue
                 job._run = self._runs[key] = _Run(job, key)
+                job.progress.turned = self._turned_at
                 self._waiting.setdefault(job._run.host, deque()).append(job._run)
             self._dispatch()
 
@@ -216,9 +219,9 @@ class Bridge:
                 told[run.host] = fetched + run.progress.fetched, Counter(errors) + Counter(run.progress.retries)
         return told
 
-    def is_alive(self, within: float) -> bool:
-        """Tell whether some download thread's loop has turned in the last ``within`` seconds."""
-        return any(time.monotonic() - lane.ticked_at < within for lane in self._lanes)
+    def _turned_at(self) -> float:
+        """Return when the loop of some download thread turned last: a file that waits may get any of them."""
+        return max(lane.ticked_at for lane in self._lanes)
 
     def stop(self, timeout: float = 10.0) -> None:
         """Cancel what still runs, close the connections and join the threads, each within ``timeout`` seconds."""
@@ -395,7 +398,8 @@ class _Lane(threading.Thread):
         assert self._loop is not None
         while self._inbox:
             run = self._inbox.popleft()
-            run.progress.moved_at = time.monotonic()
+            run.progress.turned = lambda: self.ticked_at
+            run.place.end()
             run.task = self._loop.create_task(self._downloader.fetch(run.request, progress=run.progress))
             self._tasks.add(run.task)
             run.task.add_done_callback(lambda task, run=run: self._settle(run, task))  # type: ignore[misc]

@@ -528,13 +528,7 @@ class Consumer:
         unfinished = [job for job in download.jobs if not job.is_done] if download is not None else []
         if not unfinished:  # in the pipelines, or on its way there or to Redis: as long as Scrapy's thread is well
             return now - self._ticked_at < self._config.lease
-        patience = self._config.lease + self._config.stall_timeout
-        return any(
-            now - job.progress.moved_at < patience
-            if self._bridge.is_running(job) and not job.progress.queued
-            else self._bridge.is_alive(patience)
-            for job in unfinished
-        )
+        return any(job.progress.is_alive(now, self._config.lease) for job in unfinished)
 
     def _renewed(self, ids: Sequence[str], lost: Sequence[str], asked_at: float) -> None:
         gone = set(lost)

@@ -46,7 +46,7 @@ class Details:
     def _file(self, job: Job, before: dict[object, Rate], now: float) -> dict[str, Any]:
         request, progress = job.request, job.progress
         rate = self._rate(job, progress.done, before, now)
-        plan, size = progress.plan, progress.size
+        plan, size, state = progress.plan, progress.size, progress.state()
         return {
             "url": masked(request.url)[:_LONGEST],
             "name": (request.name or name_from_url(request.url) or "")[:_LONGEST],
@@ -56,6 +56,8 @@ class Details:
             "eta": round((size - progress.done) / rate) if size is not None and rate > 0 else None,
             "chunks": plan.chunks if plan is not None else None,
             "retries": sum(progress.retries.values()),
+            "doing": state.doing.value,
+            "doing_for": round(max(0.0, now - state.since), 1),
             "map": run_lengths(plan.cells(MOST_CELLS)) if plan is not None else "",
         }
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -17,13 +16,11 @@ from typing import TypeVar
 from scrapy_chunkdl.download.errors import DownloadError, Permanent, Transient
 from scrapy_chunkdl.download.model import Progress
 from scrapy_chunkdl.download.partfile import Published
+from scrapy_chunkdl.download.progress import Doing
 from scrapy_chunkdl.download.sources import Sources
 from scrapy_chunkdl.download.store import Store
 
 T = TypeVar("T")
-
-_PATIENCE = 300.0
-"""Seconds an upload may go without a sign before the lease is no longer renewed: stores tell of whole parts only."""
 
 _STOP_PATIENCE = 3.0
 """Seconds a cancelled upload gets to take back what it has sent."""
@@ -64,21 +61,17 @@ class Delivery:
 
     async def _put(self, final: Path, record: Published) -> None:
         stop = threading.Event()
-        sign = time.monotonic()
 
         def moved(count: int) -> None:
-            nonlocal sign
             if stop.is_set():
                 raise _Stopped
-            sign = time.monotonic()
+            self._progress.moved()
             self._progress.uploaded += count
 
         work = _in_own_thread(self._store.put, final, self._key(final), record, moved)
         try:
-            while not work.done():
-                if time.monotonic() - sign < _PATIENCE:
-                    self._progress.moved_at = time.monotonic()
-                await asyncio.wait({work}, timeout=1.0)
+            with self._progress.during(Doing.DELIVERING):
+                await asyncio.wait({work})
         except asyncio.CancelledError:
             stop.set()
             with suppress(asyncio.CancelledError):

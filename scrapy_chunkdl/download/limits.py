@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 from scrapy_chunkdl.download.model import Options
+from scrapy_chunkdl.download.progress import Progress
 from scrapy_chunkdl.download.rate import Pace, Rates
 
 _Waiter = tuple[asyncio.AbstractEventLoop, "asyncio.Future[None]"]
@@ -66,6 +67,7 @@ class _Host:
     waiters: deque[_Waiter] = field(default_factory=deque)
     cool_until: float = 0.0
     yielding: int = 0
+    holders: list[Progress] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -166,6 +168,30 @@ class Limits:
         """Return how many connections are in use, over all hosts."""
         with self._lock:
             return sum(state.in_use for state in self._hosts.values())
+
+    # --- who waits for a host, and whether that goes on
+
+    def hold(self, host: str, progress: Progress) -> None:
+        """Note whose the slot is that was got."""
+        with self._lock:
+            self._hosts[host].holders.append(progress)
+            progress.connections += 1
+
+    def let_go(self, host: str, progress: Progress) -> None:
+        """Note that the slot is about to be released."""
+        with self._lock:
+            self._hosts[host].holders.remove(progress)
+            progress.connections -= 1
+
+    def moved_at(self, host: str) -> float:
+        """Return when one of those who hold the host's connections last gave a sign, by the monotonic clock.
+
+        Now, while nobody here holds one: then it is a pause on purpose, or another process that is waited for.
+        """
+        with self._lock:
+            state = self._hosts.get(host)
+            holders = tuple(state.holders) if state is not None else ()
+        return max((max(held.moved_at, held.paused_until) for held in holders), default=time.monotonic())
 
     # --- hosts that other processes use, too
 

@@ -5,17 +5,18 @@ Plain data; no I/O, no asyncio. Sizes are in bytes, times in seconds.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from http.cookiejar import CookieJar
 from pathlib import Path
 
 from scrapy_chunkdl.download.errors import Permanent
-from scrapy_chunkdl.download.plan import Plan
+from scrapy_chunkdl.download.progress import Progress
 from scrapy_chunkdl.download.proxies import Proxy
 from scrapy_chunkdl.download.robots import Robots
 from scrapy_chunkdl.download.store import Store
+
+__all__ = ["DEFAULT_RETRY_CODES", "FileRequest", "FileResult", "Options", "Progress"]
 
 DEFAULT_RETRY_CODES = frozenset({408, 429, 500, 502, 503, 504, 522, 524})
 
@@ -102,27 +103,6 @@ class FileRequest:
     logins: Mapping[str, str] = field(default_factory=dict, repr=False)
     proxy: str | None = field(default=None, repr=False)
     renew: Callable[[], Awaitable[str | None]] | None = None
-
-
-@dataclass(slots=True)
-class Progress:
-    """The live figures of one file: written by its download thread, read by any other.
-
-    ``done`` counts bytes in place, ``fetched`` bytes received (more than ``done`` when some were received twice),
-    ``uploaded`` bytes sent to the store. ``moved_at`` is the monotonic time of the last byte: the heartbeat renews a
-    lease only while it advances. ``queued`` counts connections that wait for their turn at a host, which is no stall.
-    ``plan`` is there while the file is fetched by ranges.
-    """
-
-    size: int | None = None
-    done: int = 0
-    fetched: int = 0
-    requests: int = 0
-    retries: dict[str, int] = field(default_factory=dict)
-    moved_at: float = field(default_factory=time.monotonic)
-    uploaded: int = 0
-    queued: int = 0
-    plan: Plan | None = None
 
 
 @dataclass(frozen=True, slots=True)

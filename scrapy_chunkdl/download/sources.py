@@ -20,9 +20,10 @@ from scrapy_chunkdl.download.client import FileClient
 from scrapy_chunkdl.download.errors import DownloadError, Throttled, Transient
 from scrapy_chunkdl.download.headers import parse_content_range
 from scrapy_chunkdl.download.identity import host_of
-from scrapy_chunkdl.download.limits import Limits, Slot
+from scrapy_chunkdl.download.limits import Limits
 from scrapy_chunkdl.download.model import FileRequest, Options, Progress
 from scrapy_chunkdl.download.probe import DEAD_LINK, Remote, refusal
+from scrapy_chunkdl.download.progress import Doing
 from scrapy_chunkdl.download.rate import Pace
 from scrapy_chunkdl.masking import printable
 
@@ -68,23 +69,24 @@ class Opening:
 
 
 class _QueuedSlot:
-    """A slot whose wait shows in the file's progress."""
+    """A slot that shows in the file's progress, and so does the wait for it."""
 
-    __slots__ = ("_progress", "_slot")
+    __slots__ = ("_host", "_limits", "_progress", "_slot")
 
-    def __init__(self, slot: Slot, progress: Progress) -> None:
-        self._slot = slot
+    def __init__(self, limits: Limits, host: str, progress: Progress) -> None:
+        self._limits = limits
+        self._host = host
+        self._slot = limits.slot(host)
         self._progress = progress
 
     async def __aenter__(self) -> None:
-        self._progress.queued += 1
-        try:
+        limits, host = self._limits, self._host
+        with self._progress.during(Doing.WAITING_FOR_A_HOST, lambda: limits.moved_at(host)):
             await self._slot.__aenter__()
-        finally:
-            self._progress.queued -= 1
-            self._progress.moved_at = time.monotonic()
+        limits.hold(host, self._progress)
 
     async def __aexit__(self, *error: object) -> None:
+        self._limits.let_go(self._host, self._progress)
         await self._slot.__aexit__()
 
 
@@ -131,7 +133,7 @@ class Sources:
 
     def slot(self, source: Source) -> _QueuedSlot:
         """Hold one of the connections the source's host gets."""
-        return _QueuedSlot(self._limits.slot(source.host), self._progress)
+        return _QueuedSlot(self._limits, source.host, self._progress)
 
     def pace(self, source: Source) -> Pace:
         """Return how fast a body may come from where the source last led."""
@@ -231,7 +233,7 @@ class Sources:
     async def _ask(
         self, method: str, source: Source, headers: dict[str, str], timeout: float | None
     ) -> aiohttp.ClientResponse:
-        self._progress.moved_at = asked_at = time.monotonic()
+        asked_at = self._progress.asked()
         asked, host = source.final_url, source.host
         try:
             response = await self._client.request(method, asked, headers, timeout=timeout)
@@ -293,7 +295,7 @@ class Sources:
     def _note_retry(self, error: Transient, pause: float) -> None:
         self._count_retry(error.reason)
         cooling = max(self._limits.cooling(source.host) for source in self._sources)
-        self._progress.moved_at = time.monotonic() + max(pause, cooling)  # a pause on purpose is no stall
+        self._progress.paused_for(max(pause, cooling))
 
     def drop(self, source: Source, error: DownloadError) -> bool:
         """Go on without a mirror that is dead or different; False when it is the last one."""

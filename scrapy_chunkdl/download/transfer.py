@@ -47,6 +47,7 @@ from scrapy_chunkdl.download.limits import Limits
 from scrapy_chunkdl.download.model import FileRequest, FileResult, Options, Progress
 from scrapy_chunkdl.download.partfile import JOURNAL, PART, Busy, PartFile, Published, read_published, remove_leftovers
 from scrapy_chunkdl.download.probe import Remote
+from scrapy_chunkdl.download.progress import Doing
 from scrapy_chunkdl.download.ranged import RangedFetch
 from scrapy_chunkdl.download.sources import Sources
 from scrapy_chunkdl.download.streamed import StreamedFetch
@@ -78,6 +79,8 @@ class Transfer:
         self._quick_calls = quick_calls
         self._expected = parse_expected(request.checksum) if request.checksum else None
         self._began = time.monotonic()
+        progress.asking_s = options.dns_timeout + options.connect_timeout + options.stall_timeout
+        progress.receiving_s = options.stall_timeout
         self._sources = Sources(request, options, limits, session, progress, self._expected)
         self._delivery = (
             Delivery(options.store, options.store_root, self._sources, progress) if options.store is not None else None
@@ -151,7 +154,8 @@ class Transfer:
                 raise _lease_lost()
             part.prepare(record)
             small = record.size <= self._options.chunk_size
-            await (self._quick_calls.call(part.publish) if small else in_thread(part.publish))
+            with self._progress.during(Doing.PUBLISHING):
+                await (self._quick_calls.call(part.publish) if small else in_thread(part.publish))
             return self._result(record, final, "downloaded", resumed)
         except DownloadError as error:
             error.bytes_done = part.done.total
@@ -257,9 +261,9 @@ class Transfer:
                     part.close()
                 raise
             except Busy:
-                self._progress.moved_at = time.monotonic() + _BUSY_LOOK
                 await self._sources.close_opening()
-                await asyncio.sleep(_BUSY_LOOK)
+                with self._progress.during(Doing.WAITING_FOR_A_DISK):
+                    await asyncio.sleep(_BUSY_LOOK)
 
     def _is_anothers(self, there: Published | None) -> bool:
         """Whether the name is taken by the file of another URL, which is never overwritten."""
@@ -307,7 +311,8 @@ class Transfer:
             to_compute = {*wanted, *([self._options.checksum] if self._options.checksum else [])}
             # Not in_thread: it only reads, and may take minutes that a cancellation need not wait for.
             loop = asyncio.get_running_loop()
-            found = await loop.run_in_executor(None, hash_file, part.path, to_compute) if to_compute else {}
+            with self._progress.during(Doing.CHECKING):
+                found = await loop.run_in_executor(None, hash_file, part.path, to_compute) if to_compute else {}
             wrong = [
                 f"{name}: expected {wanted[name]}, got {found[name]}" for name in wanted if found[name] != wanted[name]
             ]

@@ -14,6 +14,7 @@ from fetching import QUICK, SIZE, Client, payload
 from origin import Origin
 
 from scrapy_chunkdl.download import Downloader, FileRequest, FileResult, Progress, Published, Store
+from scrapy_chunkdl.download.progress import Doing
 
 KEY = "ab/out.bin"
 
@@ -224,19 +225,21 @@ async def test_cancelled_the_upload_is_told_to_stop_and_nothing_is_fetched_again
     assert store.read() == payload()
 
 
-async def test_an_upload_without_a_sign_for_a_while_counts_as_moving(stored: Client, store: FolderStore) -> None:
+async def test_an_upload_without_a_sign_for_a_while_is_told_as_delivering_and_alive(
+    stored: Client, store: FolderStore
+) -> None:
     store.hold = threading.Event()
     progress = Progress()
     async with Downloader(stored.options) as downloader:
         request = FileRequest(stored.url(), stored.folder, "out.bin")
         fetching = asyncio.ensure_future(downloader.fetch(request, progress))
         await asyncio.to_thread(store.begun.wait)
-        progress.moved_at = 0.0
-        while not progress.moved_at:  # noqa: ASYNC110 -- there is no event for it, and it hangs where it fails
-            await asyncio.sleep(0.05)
+        doing, since = progress.state()
         store.hold.set()
         await fetching
 
+    assert doing is Doing.DELIVERING
+    assert progress.is_alive(since + 200)
     assert progress.uploaded == SIZE
 
 
