@@ -225,9 +225,7 @@ async def test_cancelled_the_upload_is_told_to_stop_and_nothing_is_fetched_again
     assert store.read() == payload()
 
 
-async def test_an_upload_without_a_sign_for_a_while_is_told_as_delivering_and_alive(
-    stored: Client, store: FolderStore
-) -> None:
+async def test_an_upload_without_a_sign_for_a_while_is_told_and_alive(stored: Client, store: FolderStore) -> None:
     store.hold = threading.Event()
     progress = Progress()
     async with Downloader(stored.options) as downloader:
@@ -235,11 +233,12 @@ async def test_an_upload_without_a_sign_for_a_while_is_told_as_delivering_and_al
         fetching = asyncio.ensure_future(downloader.fetch(request, progress))
         await asyncio.to_thread(store.begun.wait)
         doing, since = progress.state()
+        alive = progress.is_alive(since + 200)
         store.hold.set()
         await fetching
 
     assert doing is Doing.DELIVERING
-    assert progress.is_alive(since + 200)
+    assert alive
     assert progress.uploaded == SIZE
 
 
