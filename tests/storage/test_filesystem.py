@@ -59,6 +59,8 @@ def sftp(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]
     sshd, keygen = shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin"), shutil.which("ssh-keygen")
     if sshd is None or keygen is None:
         pytest.skip("openssh-server is not installed")
+    if os.geteuid() == 0:  # root's sshd wants the folder that only its service makes
+        Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
     folder = tmp_path_factory.mktemp("sftp")
     for key in ("host", "user"):
         subprocess.run([keygen, "-q", "-t", "ed25519", "-N", "", "-f", str(folder / key)], check=True)
