@@ -5,12 +5,13 @@ VENV = .venv
 BIN = $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test coverage test-oldest test-all test-wheel lint docs settings picture bench outcomes chaos clean
+.PHONY: help demo test coverage test-real test-oldest test-all test-wheel lint docs settings picture bench outcomes chaos clean
 
 help:
 	@echo "make demo      crawl a local site and download its files, with a bundled server instead of Redis"
 	@echo "make test      run the tests"
 	@echo "make coverage  run the tests and tell which lines and branches they leave out"
+	@echo "make test-real  run the tests against nginx, Apache, lighttpd and others, as far as they are installed"
 	@echo "make test-oldest  run them with the oldest Python and libraries that are supported"
 	@echo "make test-all  run them with the newest libraries on every Python there is"
 	@echo "make test-wheel  build sdist and wheel, and run the demo from the wheel in an empty environment"
@@ -34,7 +35,7 @@ demo: $(VENV)/installed
 	$(BIN)/python examples/spider_project/demo.py
 
 # Crawls wait more than they work, so two files of tests run side by side; ARGS="-n0 tests/..." runs one after another.
-PYTEST = pytest -n 2 --dist loadfile
+PYTEST = pytest -n 2 --dist loadfile --ignore=tests/real
 
 test: $(VENV)/installed
 	$(BIN)/python -m $(UNDER) $(PYTEST) $(ARGS)
@@ -47,6 +48,9 @@ coverage: $(VENV)/installed
 
 # pyenv shows its Pythons under their names only when it is told to.
 PYTHONS = PYENV_VERSION=$$(pyenv versions --bare 2>/dev/null | paste -sd: -)
+
+test-real: $(VENV)/installed
+	$(BIN)/python -m pytest -n 2 --dist loadfile tests/real $(ARGS)
 
 test-oldest: $(VENV)/installed
 	$(PYTHONS) $(BIN)/python -m nox -s oldest_supported -- $(ARGS)
