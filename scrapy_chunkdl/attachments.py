@@ -5,7 +5,8 @@ Knows items (through itemadapter) and the names of their fields; nothing of down
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Mapping, MutableMapping, MutableSequence
+import re
+from collections.abc import Hashable, Iterable, Iterator, Mapping, MutableMapping, MutableSequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,6 +14,10 @@ from typing import Any
 from itemadapter import ItemAdapter
 
 from scrapy_chunkdl.config import Config
+from scrapy_chunkdl.items.values import short_repr
+
+_IS_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://\S")
+_LONGEST_NAMES = 120
 
 _Fields = MutableMapping[str, Any]
 _Place = tuple[Any, Any]
@@ -103,6 +108,8 @@ def _walk(node: Any, path: list[str], config: Config, place: _Place | None) -> I
         yield _checked(Attachment(url=node, _bare_url_at=place), config)
     elif is_item(node):
         yield _read(_fields_of(node), config)
+    elif place is not None and (url := _url_text(node)) is not None:
+        yield _checked(Attachment(url=url, _bare_url_at=place), config)
     elif node is not None:
         yield Attachment(url="", problem=f"an attachment is {type(node).__name__}, not an object or a URL")
 
@@ -111,25 +118,25 @@ def _read(fields: _Fields, config: Config) -> Attachment:
     url, filename = fields.get(config.url_field), fields.get(config.filename_field)
     headers, checksum, mirrors = (fields.get(name) or None for name in ("headers", "checksum", "mirrors"))
     proxy, cookiejar = fields.get("proxy") or None, fields.get("cookiejar")
-    attachment = Attachment(url=url if isinstance(url, str) else "", _fields=fields)
+    attachment = Attachment(url=_url_text(url) or "", _fields=fields)
     if filename is not None and not isinstance(filename, str):
-        attachment.problem = f"{config.filename_field} is {filename!r}, not a string"
-    elif headers is not None and not _is_text_mapping(headers):
-        attachment.problem = f"headers is {headers!r}, not an object of strings"
+        attachment.problem = f"{config.filename_field} is {short_repr(filename)}, not a string"
+    elif headers is not None and (problem := _problem_of_headers(headers)):
+        attachment.problem = problem
     elif checksum is not None and not isinstance(checksum, str):
-        attachment.problem = f'checksum is {checksum!r}, not a string such as "sha256:…"'
-    elif mirrors is not None and not (isinstance(mirrors, (list, tuple)) and all(isinstance(m, str) for m in mirrors)):
-        attachment.problem = f"mirrors is {mirrors!r}, not a list of URLs"
-    elif proxy is not None and not isinstance(proxy, str):
+        attachment.problem = f'checksum is {short_repr(checksum)}, not a string such as "sha256:…"'
+    elif mirrors is not None and not (isinstance(mirrors, (list, tuple)) and all(map(_url_text, mirrors))):
+        attachment.problem = f"mirrors is {short_repr(mirrors)}, not a list of URLs"
+    elif proxy is not None and _url_text(proxy) is None:
         attachment.problem = 'proxy is not a string such as "http://host:3128" or "direct"'
     elif not isinstance(cookiejar, Hashable):
-        attachment.problem = f"cookiejar is {cookiejar!r}, not the name of one"
+        attachment.problem = f"cookiejar is {type(cookiejar).__qualname__}, not the name of one"
     else:
         attachment.filename = filename or None
         attachment.headers = dict(headers or {})
         attachment.checksum = checksum
-        attachment.mirrors = tuple(mirrors or ())
-        attachment.proxy = proxy
+        attachment.mirrors = tuple(_url_text(mirror) or "" for mirror in mirrors or ())
+        attachment.proxy = _url_text(proxy)
         attachment.cookiejar = cookiejar
     return _checked(attachment, config, url)
 
@@ -137,9 +144,31 @@ def _read(fields: _Fields, config: Config) -> Attachment:
 def _checked(attachment: Attachment, config: Config, url: object = None) -> Attachment:
     attachment.url = attachment.url.strip()  # HTML lets links have space around them, and pages do
     if not attachment.url and attachment.problem is None:
-        attachment.problem = f"{config.url_field} is {url!r}, not a URL" if url else f"it has no {config.url_field}"
+        if url:
+            attachment.problem = f"{config.url_field} is {short_repr(url)}, not a URL"
+        else:
+            has = ", ".join(map(str, attachment._fields or ()))[:_LONGEST_NAMES] or "none"
+            attachment.problem = f"it has no {config.url_field} (CHUNKDL_URL_FIELD), its fields are: {has}"
     return attachment
 
 
-def _is_text_mapping(value: object) -> bool:
-    return isinstance(value, Mapping) and all(isinstance(k, str) and isinstance(v, str) for k, v in value.items())
+def _url_text(value: object) -> str | None:
+    """Return a URL as text, be it a string or an object such as pydantic's HttpUrl or a yarl.URL; else None."""
+    if isinstance(value, str):
+        return value
+    if value is None or isinstance(value, (bytes, int, float, Mapping, Iterable)):
+        return None
+    text = str(value)
+    return text if _IS_URL.match(text) else None
+
+
+def _problem_of_headers(headers: object) -> str | None:
+    """Say what is wrong with headers, without their values: there are passwords and tokens among them."""
+    if not isinstance(headers, Mapping):
+        return f"headers is {type(headers).__qualname__}, not an object of strings"
+    for name, value in headers.items():
+        if not isinstance(name, str):
+            return f"the name of a header is {type(name).__qualname__}, not a string"
+        if not isinstance(value, str):
+            return f"the header {short_repr(name)} is {type(value).__qualname__}, not a string"
+    return None

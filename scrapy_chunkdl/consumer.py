@@ -29,6 +29,7 @@ from scrapy_chunkdl.download import Limits
 from scrapy_chunkdl.figures import amount
 from scrapy_chunkdl.item_download import ItemDownload
 from scrapy_chunkdl.item_types import ItemTypes, plain_json
+from scrapy_chunkdl.masking import printable
 from scrapy_chunkdl.queue.client import check_policy, make_client
 from scrapy_chunkdl.queue.courier import Courier
 from scrapy_chunkdl.queue.heartbeat import Heartbeat
@@ -37,6 +38,11 @@ from scrapy_chunkdl.queue.status import PaceMeter, Report
 
 logger = logging.getLogger(__name__)
 
+
+MOST_UNREADABLE = 10
+"""Entries that may be unreadable before the first that can be read: another program writes them in another format."""
+
+_LONGEST_REASON = 120
 
 LOOK_EVERY = 1.0
 """Seconds an item waits for its host before others may come forward, and between two looks for others."""
@@ -121,6 +127,7 @@ class Consumer:
             done_key=config.done_key,
             failed_max=config.failed_max,
         )
+        self._unreadable: dict[str, tuple[_Work, str]] | None = {} if self._most > MOST_UNREADABLE else None
         self._courier = Courier(
             self._queue, deliver=deliver, patience=config.redis_wait, on_unreachable=self._redis_is_unreachable
         )
@@ -143,12 +150,16 @@ class Consumer:
         self._courier.call(self._check_policy, _warn)
 
     def enqueue(self, item: object) -> Deferred[None]:
-        """Append a scraped item to the list. Fires when Redis has it; fails with ValueError if it is no JSON."""
+        """Append a scraped item to the list. Fires when Redis has it.
+
+        Fails with ValueError for an item that cannot be written, when what can be written of it is among the dead.
+        """
         fired: Deferred[None] = Deferred()
         try:
             payload = self._item_types.write(item)
         except (TypeError, ValueError) as error:
-            raise ValueError(f"The item cannot wait in Redis, it cannot be written as JSON: {error}") from error
+            self._keep_unwritable(item, printable(str(error)), fired)
+            return fired
 
         def done(problem: BaseException | None) -> None:
             self._pushing -= 1
@@ -163,6 +174,23 @@ class Consumer:
         self._pushing += 1
         self._courier.push(payload, done)
         return fired
+
+    def _keep_unwritable(self, item: object, problem: str, fired: Deferred[None]) -> None:
+        told = f"An item cannot wait in Redis: {problem}."
+        record = {"reason": "bad_item", "message": told, "spider": self._spider_name}
+        payload, call_id = self._item_types.salvage(item), uuid.uuid4().hex
+
+        def kept(_: None) -> None:
+            self._pushing -= 1
+            self._stats.inc_value("chunkdl/items/dead")
+            fired.errback(ValueError(f"{told} What could be written of it is kept in {self._queue.dead_key}."))
+
+        def refused() -> None:
+            self._pushing -= 1
+            fired.errback(ValueError(f"{told} Redis is away: it is not kept."))
+
+        self._pushing += 1
+        self._courier.call(lambda: self._queue.keep(payload, record, call_id), kept, refused)
 
     def tick(self) -> None:
         """Look for work. Called a few times a second."""
@@ -189,6 +217,7 @@ class Consumer:
     def stop_claiming(self) -> None:
         """Claim no more, and give back the items none of whose files has begun."""
         self._claims = False
+        self._release_unreadable()
         for work in list(self._works.values()):
             if work.download is not None and not any(self._bridge.is_running(job) for job in work.download.jobs):
                 self._bridge.cancel(work.download.jobs)
@@ -322,6 +351,9 @@ class Consumer:
         was = (self._found_empty, self._held_by_all)
         self._held_by_all = counts.leased
         if not counts.waiting and not counts.delayed:
+            if self._unreadable:
+                self._bury_unreadable()  # they are all there is
+                self._unreadable = {}
             self._found_empty = True
             if was != (True, counts.leased):
                 self._wake()
@@ -331,11 +363,12 @@ class Consumer:
         try:
             work.item = self._item_types.read(work.claimed.payload)
         except ValueError as error:
-            self._bury(work, f"not JSON: {error}")
+            self._cannot_read(work, f"not JSON: {error}")
             return False
         if not attachments.is_item(work.item):
-            self._bury(work, f"not a JSON object but {type(work.item).__name__}")
+            self._cannot_read(work, f"not a JSON object but {type(work.item).__name__}")
             return False
+        self._bury_unreadable()
         self._announce(signals.item_claimed, item=work.item)
         try:
             work.download = self._new_download(
@@ -346,6 +379,35 @@ class Consumer:
             self._retry(work, "before its downloads")
             return False
         return True
+
+    def _cannot_read(self, work: _Work, reason: str) -> None:
+        """Bury what cannot be read; but where nothing else was ever found, first see whether anything can."""
+        reason = printable(reason)[:_LONGEST_REASON]
+        if self._unreadable is None:
+            self._bury(work, reason)
+            return
+        self._unreadable[work.claimed.id] = (work, reason)
+        if len(self._unreadable) == MOST_UNREADABLE and self._claims:
+            logger.error(
+                "The first %d entries of %s are no JSON objects (one is %s). Nothing was buried, all goes back. Does "
+                "another program write them (REDIS_ITEMS_SERIALIZER)? Have it write JSON, or set CHUNKDL_ITEMS_KEY.",
+                *(MOST_UNREADABLE, self._key, reason),
+            )
+            self._claims = False
+            engine.close_spider(self._crawler, "chunkdl_unreadable_items")
+
+    def _bury_unreadable(self) -> None:
+        """Bury what was found unreadable so far: the list is not one of another format."""
+        if self._unreadable is None or not self._claims:
+            return
+        unreadable, self._unreadable = self._unreadable, None
+        for work, reason in unreadable.values():
+            self._bury(work, reason)
+
+    def _release_unreadable(self) -> None:
+        unreadable, self._unreadable = self._unreadable or {}, {}
+        for work, _ in unreadable.values():
+            self._release(work)
 
     # --- the way of one item
 

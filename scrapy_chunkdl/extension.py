@@ -6,9 +6,9 @@ consumer's; what happens to its files is the bridge's.
 
 from __future__ import annotations
 
+import json
 import logging
 import os
-import sys
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from contextlib import suppress
@@ -33,7 +33,7 @@ from scrapy_chunkdl.config import Config, ConfigError, attributes_of
 from scrapy_chunkdl.consumer import Consumer
 from scrapy_chunkdl.download import FileRequest, FileResult, Limits, Options, Store, without_userinfo
 from scrapy_chunkdl.item_download import ItemDownload, Results
-from scrapy_chunkdl.item_types import ItemTypes, item_classes_in
+from scrapy_chunkdl.item_types import ItemTypes, item_classes_of
 from scrapy_chunkdl.progress import ProgressReport
 from scrapy_chunkdl.queue.client import make_client
 from scrapy_chunkdl.queue.hosts import HostShares
@@ -110,6 +110,7 @@ class ChunkDownloader:
         if config.mode == "queue":
             _refuse_no_add_on(crawler, config)
             _refuse_endless_loop(crawler, config)
+            _refuse_another_serializer(crawler, config)
         if config.dashboard:
             _refuse_open_dashboard(config)
         return cls(crawler, config, _options(crawler, config))
@@ -408,7 +409,7 @@ def _text(value: object) -> str:
 
 
 def _item_types(crawler: Crawler, config: Config) -> ItemTypes:
-    """Know the item classes of the spider's module and those the settings name. Raises ConfigError."""
+    """Know the item classes of the spider's project and those the settings name. Raises ConfigError."""
     named = []
     for entry in config.item_classes:
         try:
@@ -416,9 +417,7 @@ def _item_types(crawler: Crawler, config: Config) -> ItemTypes:
         except (ImportError, NameError, ValueError) as error:
             raise ConfigError(f"CHUNKDL_ITEM_CLASSES has {entry!r}, which cannot be imported: {error}") from error
         named.append(cls)
-    modules = [sys.modules.get(cls.__module__) for cls in type(crawler.spider).__mro__ if cls.__module__ != "scrapy"]
-    visible = [found for module in modules if module is not None for found in item_classes_in(vars(module))]
-    return ItemTypes([*visible, *named])
+    return ItemTypes([*item_classes_of(type(crawler.spider)), *named])
 
 
 def _items_key(crawler: Crawler, config: Config) -> str:
@@ -520,15 +519,35 @@ def _refuse_open_dashboard(config: Config) -> None:
         raise ConfigError(f"CHUNKDL_DASHBOARD = {config.dashboard!r}: {error}.") from error
 
 
+def _refuse_another_serializer(crawler: Crawler, config: Config) -> None:
+    """What scrapy-redis' RedisPipeline would write into the list has to be JSON: else all of it would be unreadable."""
+    name, key = crawler.settings.get("REDIS_ITEMS_SERIALIZER"), _items_key(crawler, config)
+    if not name or key != _redis_items_key(crawler):
+        return
+    try:
+        is_json = json.loads(load_object(name)({"a": [1]})) == {"a": [1]}
+    except Exception:  # noqa: BLE001 -- the project's: whatever it raises, it is no JSON
+        is_json = False
+    if not is_json:
+        raise ConfigError(
+            f"REDIS_ITEMS_SERIALIZER = {name!r} does not write JSON, and items wait in {key} as JSON: remove it, or "
+            "set CHUNKDL_ITEMS_KEY to a list of its own."
+        )
+
+
+def _redis_items_key(crawler: Crawler) -> str:
+    assert crawler.spider is not None
+    key: str = crawler.settings.get("REDIS_ITEMS_KEY", "%(spider)s:items") % {"spider": crawler.spider.name}
+    return key
+
+
 def _refuse_endless_loop(crawler: Crawler, config: Config) -> None:
     """scrapy-redis' RedisPipeline behind us would push each finished item to the list it was claimed from."""
     items_key = _items_key(crawler, config)
     for path, order in crawler.settings.getwithbase("ITEM_PIPELINES").items():
         if order is None or not issubclass(load_object(path), RedisPipeline):
             continue
-        assert crawler.spider is not None
-        redis_key = crawler.settings.get("REDIS_ITEMS_KEY", "%(spider)s:items") % {"spider": crawler.spider.name}
-        if redis_key == items_key:
+        if _redis_items_key(crawler) == items_key:
             raise ConfigError(
                 f"ITEM_PIPELINES has {path}, which pushes finished items to {items_key}, the list they are claimed "
                 "from: they would go round for ever. Remove it (ChunkDownloadPipeline queues items itself), or set "

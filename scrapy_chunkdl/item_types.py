@@ -10,102 +10,210 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterable, Mapping
+import sys
+from collections.abc import Iterable, Mapping
 from dataclasses import fields, is_dataclass
+from enum import Enum
 from typing import Any
 
 from itemadapter import ItemAdapter
+from scrapy.http import Request, Response
 from scrapy.utils.serialize import ScrapyJSONEncoder
+from twisted.internet.defer import Deferred
+
+from scrapy_chunkdl.items.values import CLASS_FIELD, TYPE_FIELD, Reader, Salvager, Unwritable, Writer, class_name
+from scrapy_chunkdl.masking import printable
 
 logger = logging.getLogger(__name__)
-
-CLASS_FIELD = "chunkdl_item_class"
 
 LONE_SURROGATES = "backslashreplace"
 """Pages have halves of emojis. UTF-8 has no word for them, JSON has, \\ud83d, and that is how Python escapes them."""
 
-_ENCODED_CLASS_FIELD = CLASS_FIELD.encode()
+MOST_TOLD = 50
+"""Types that are told of in one process: names from Redis may be without end."""
+
+_LONGEST_NAME = 100
+_LONGEST_REASON = 160
+_MARKED = (CLASS_FIELD.encode(), TYPE_FIELD.encode())
 
 
 def item_classes_in(namespace: Mapping[str, object]) -> list[type]:
-    """Return the item classes that a module, given by its ``vars``, defines or imports by name. Dicts need none."""
-    return [value for value in namespace.values() if isinstance(value, type) and _is_item_class(value)]
+    """Return the item classes and enumerations a module, given by its ``vars``, defines or imports by name."""
+    return [value for value in namespace.values() if isinstance(value, type) and _is_known_by_name(value)]
+
+
+def item_classes_of(cls: type) -> list[type]:
+    """Return the item classes and enumerations in the modules of a class and of its bases.
+
+    Also those in all modules of its package that are imported by now: a loader or a page object may know a class that
+    the spider's module does not name.
+    """
+    modules = {base.__module__ for base in cls.__mro__} - {"builtins", "scrapy"}
+    packages = {name.partition(".")[0] for name in modules} - {"scrapy", "scrapy_redis", "scrapy_chunkdl"}
+    names = [name for name in list(sys.modules) if name in modules or name.partition(".")[0] in packages]
+    found = [cls for name in names for cls in item_classes_in(getattr(sys.modules.get(name), "__dict__", {}))]
+    return list(dict.fromkeys(found))
 
 
 def plain_json(item: object) -> bytes:
     """Write an item as JSON without telling its type. Raises TypeError or ValueError for what JSON does not know."""
-    return _plain(item).encode(errors=LONE_SURROGATES)
+    return _encode(_plain, item)
 
 
 class ItemTypes:
     """The item classes one process knows: those it was given, and those of the items it has written itself."""
 
     def __init__(self, classes: Iterable[type] = ()) -> None:
-        self._known = {_name(cls): cls for cls in classes}
+        self._known = {class_name(cls): cls for cls in classes}
         self._warned: set[str] = set()
-        self._encode = _TypedEncoder(self._learn, ensure_ascii=False).encode
+        self._checked: set[type] = set()
+        self._writer = Writer(self._write_item, told=self._tell_of_values)
+        self._reader = Reader(self._enum, self._tell_of_values)
 
     def write(self, item: object) -> bytes:
-        """Write an item as JSON. Raises TypeError or ValueError for what JSON does not know."""
-        return self._encode(item).encode(errors=LONE_SURROGATES)
+        """Write an item as JSON. Raises :class:`Unwritable` (a TypeError) or ValueError for what cannot be read back.
+
+        The first item of each class is read back for comparison: what does not come back as it was is told then.
+        """
+        payload = _encode(self._writer, item)
+        if type(item) not in self._checked and type(item) is not dict:
+            self._checked.add(type(item))
+            self._compare(type(item), payload)
+        return payload
+
+    def salvage(self, item: object) -> bytes:
+        """Write what :meth:`write` refused as JSON that a person can read: :meth:`read` will refuse it, too."""
+        return _encode(Salvager(self._write_item), item)
 
     def read(self, payload: bytes) -> Any:
         """Read an item. What cannot be of its type again is a dict with all its fields, and said so once per class.
 
-        Raises ValueError for what is no JSON.
+        Raises ValueError for what is no JSON, and for a marked value that makes no sense.
         """
-        revive = self._revive if _ENCODED_CLASS_FIELD in payload else None
+        revive = self._revive if any(mark in payload for mark in _MARKED) else None
         try:
             return json.loads(payload, object_hook=revive)
         except RecursionError as error:
             raise ValueError("it is nested too deeply") from error
 
-    def _learn(self, cls: type) -> str:
-        name = _name(cls)
-        self._known[name] = cls
-        return name
+    def _compare(self, cls: type, payload: bytes) -> None:
+        try:
+            again = _encode(self._writer, self.read(payload))
+        except (TypeError, ValueError) as error:
+            self._warn(class_name(cls), "do not come back", str(error))
+            return
+        if again != payload and _shown(class_name(cls)) not in self._warned:
+            before, after = json.loads(payload), json.loads(again)
+            changed = [name for name in before if name not in after or before[name] != after[name]]
+            where = ", ".join(changed) or "its fields"
+            self._warn(class_name(cls), "come out of Redis otherwise than they went in", f"the class changes {where}")
+
+    def _write_item(self, item: Any) -> Any:
+        if isinstance(item, dict) or not ItemAdapter.is_item(item):
+            return self._write_what_exporters_do(item)
+        name = class_name(type(item))
+        self._known[name] = type(item)
+        return {CLASS_FIELD: name, **_write_fields(self._writer, item)}
+
+    def _write_what_exporters_do(self, value: Any) -> Any:
+        if not isinstance(value, (Request, Response, Deferred)):
+            return NotImplemented
+        self._tell_of_values(class_name(type(value)), "text")
+        return ScrapyJSONEncoder().default(value)
+
+    def _enum(self, name: str) -> type[Enum] | None:
+        cls = self._known.get(name)
+        return cls if cls is not None and issubclass(cls, Enum) else None
 
     def _revive(self, read: dict[str, Any]) -> Any:
+        if TYPE_FIELD in read:
+            return self._reader.read(read)
         if CLASS_FIELD not in read:
             return read
         name = read.pop(CLASS_FIELD)
         cls = self._known.get(name) if isinstance(name, str) else None
-        if cls is None:
-            self._warn(str(name), "this process does not know that class: name it in CHUNKDL_ITEM_CLASSES")
+        if cls is None or not _is_item_class(cls):
+            self._warn_of_dicts(str(name), "this process does not know that class: name it in CHUNKDL_ITEM_CLASSES")
             return read
         try:
             return _make(cls, read)
         except Exception as error:  # noqa: BLE001 -- a class of the project's may raise whatever it likes
-            self._warn(str(name), f"the class does not take its fields ({type(error).__name__}: {error})")
+            reason = f"the class does not take its fields ({type(error).__name__}: {' '.join(str(error).split())})"
+            self._warn_of_dicts(str(name), reason)
             return read
 
-    def _warn(self, name: str, reason: str) -> None:
-        if name not in self._warned:
-            self._warned.add(name)
-            logger.warning("Items of class %s come out of Redis as dicts, with all fields: %s.", name, reason)
+    def _warn_of_dicts(self, name: str, reason: str) -> None:
+        self._warn(name, "come out of Redis as dicts, with all fields", reason)
+
+    def _warn(self, name: str, fate: str, reason: str) -> None:
+        if self._is_news(name):
+            logger.warning("Items of class %s %s: %s.", _shown(name), fate, printable(reason)[:_LONGEST_REASON])
+
+    def _tell_of_values(self, name: str, becomes: str) -> None:
+        if self._is_news(name):
+            logger.warning("Values of type %s come out of Redis as %s.", _shown(name), becomes)
+
+    def _is_news(self, name: str) -> bool:
+        name = _shown(name)
+        if name in self._warned or len(self._warned) >= MOST_TOLD:
+            return False
+        self._warned.add(name)
+        if len(self._warned) == MOST_TOLD:
+            logger.warning("The next is the last type that is told of: there are %d already.", MOST_TOLD - 1)
+        return True
 
 
-class _TypedEncoder(ScrapyJSONEncoder):
-    def __init__(self, name_of: Callable[[type], str], **options: Any) -> None:
-        super().__init__(**options)
-        self._name_of = name_of
-
-    def default(self, o: Any) -> Any:
-        if not ItemAdapter.is_item(o):
-            return super().default(o)
-        more = getattr(o, "__pydantic_extra__", None) or {}  # which itemadapter leaves out
-        return {CLASS_FIELD: self._name_of(type(o)), **ItemAdapter(o), **more}
+def _never(value: Any) -> Any:
+    if isinstance(value, dict) or not ItemAdapter.is_item(value):
+        return (
+            ScrapyJSONEncoder().default(value) if isinstance(value, (Request, Response, Deferred)) else NotImplemented
+        )
+    return _write_fields(_plain, value)
 
 
-_plain = ScrapyJSONEncoder(ensure_ascii=False).encode
+_plain = Writer(_never, marks=False)
+_dumps = json.JSONEncoder(ensure_ascii=False, check_circular=False).encode
 
 
-def _name(cls: type) -> str:
-    return f"{cls.__module__}.{cls.__qualname__}"
+def _encode(writer: Writer, item: object) -> bytes:
+    try:
+        return _dumps(writer.write(item)).encode(errors=LONE_SURROGATES)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply, or contains itself") from error
+
+
+def _write_fields(writer: Writer, item: Any) -> dict[str, Any]:
+    """Return the fields of an item in JSON types; what of a pydantic object only pydantic can write, it writes."""
+    more = getattr(item, "__pydantic_extra__", None) or {}  # which itemadapter leaves out
+    values = {**ItemAdapter(item), **more}
+    if not hasattr(item, "model_dump"):
+        return writer.write_fields(values.items())
+    written = {}
+    for name, value in values.items():
+        try:
+            written.update(writer.write_fields([(name, value)]))
+        except Unwritable as problem:
+            written[name] = _written_by_pydantic(item, name, problem)
+    return written
+
+
+def _written_by_pydantic(item: Any, name: str, problem: Unwritable) -> Any:
+    try:
+        return item.model_dump(mode="json", include={name}, round_trip=True)[name]
+    except Exception:  # noqa: BLE001 -- a serializer of the project's may raise whatever it likes
+        raise problem from None
+
+
+def _shown(name: str) -> str:
+    return printable(name[:_LONGEST_NAME])[:_LONGEST_NAME]
 
 
 def _is_item_class(cls: type) -> bool:
     return ItemAdapter.is_item_class(cls) and not issubclass(cls, dict)
+
+
+def _is_known_by_name(cls: type) -> bool:
+    return _is_item_class(cls) or issubclass(cls, Enum)
 
 
 def _make(cls: type, values: dict[str, Any]) -> Any:
@@ -131,4 +239,5 @@ def _make(cls: type, values: dict[str, Any]) -> Any:
 def _argument(name: str, field: Any) -> str:
     """Return what pydantic wants a field to be called when the object is made."""
     alias = getattr(field, "validation_alias", None) or getattr(field, "alias", None)
+    alias = next(iter(getattr(alias, "choices", ())), alias)  # AliasChoices: any of them does
     return alias if isinstance(alias, str) else name

@@ -36,6 +36,13 @@ class QueuedForDownload(DropItem):
         super().__init__(f"queued in {key} until its attachments are downloaded", log_level="DEBUG")
 
 
+class NotQueued(DropItem):
+    """Takes out an item that cannot wait in Redis. What can be written of it is among the dead."""
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(problem, log_level="ERROR")
+
+
 def _pipelines(crawler: Crawler) -> dict[type, int]:
     """Return the classes in ITEM_PIPELINES with their orders."""
     named = crawler.settings.getwithbase("ITEM_PIPELINES").items()
@@ -148,8 +155,8 @@ class ChunkDownloadPipeline:
     async def process_item(self, item: Any, spider: Spider | None = None) -> Any:
         """Send the item on its way if it has attachments.
 
-        Raises :class:`QueuedForDownload` in queue mode once Redis has the item, ``ValueError`` if it cannot be
-        written as JSON.
+        Raises :class:`QueuedForDownload` in queue mode once Redis has the item, :class:`NotQueued` if it holds what
+        cannot wait there.
         """
         if (sent := handed_on()) is not None:
             return self.item_completed(list(sent.results), item, self._info)
@@ -159,7 +166,10 @@ class ChunkDownloadPipeline:
         if self._config.mode == "inline":
             results = await maybe_deferred_to_future(self._downloader.download(item))
             return self.item_completed(results, item, self._info)
-        await maybe_deferred_to_future(self._downloader.enqueue(item))
+        try:
+            await maybe_deferred_to_future(self._downloader.enqueue(item))
+        except ValueError as error:
+            raise NotQueued(str(error)) from error
         raise QueuedForDownload(self._downloader.items_key)
 
     def _warn_of_unknown_type(self, item: object) -> None:

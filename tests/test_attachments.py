@@ -6,8 +6,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import attrs
+import pydantic
 import pytest
 import scrapy
+import yarl
 from scrapy.settings import Settings
 
 from scrapy_chunkdl import attachments
@@ -132,12 +134,16 @@ def test_an_item_without_attachments_has_none(item: object) -> None:
 @pytest.mark.parametrize(
     ("attachment", "problem"),
     [
-        ({"path": ""}, "it has no ori_url"),
+        ({"path": "", "url": URL}, "it has no ori_url (CHUNKDL_URL_FIELD), its fields are: path, url"),
+        ({}, "it has no ori_url (CHUNKDL_URL_FIELD), its fields are: none"),
         ({"ori_url": "  "}, "ori_url is '  ', not a URL"),
         ({"ori_url": 7}, "ori_url is 7, not a URL"),
+        ({"ori_url": b"http://h/"}, "ori_url is b'http://h/', not a URL"),
+        ({"ori_url": [URL]}, "not a URL"),
         ({"ori_url": URL, "filename": 7}, "filename is 7, not a string"),
-        ({"ori_url": URL, "headers": ["a"]}, "headers is ['a'], not an object of strings"),
-        ({"ori_url": URL, "headers": {"a": 1}}, "headers is {'a': 1}, not an object of strings"),
+        ({"ori_url": URL, "headers": ["a"]}, "headers is list, not an object of strings"),
+        ({"ori_url": URL, "headers": {"a": 1}}, "the header 'a' is int, not a string"),
+        ({"ori_url": URL, "headers": {7: "a"}}, "the name of a header is int, not a string"),
         ({"ori_url": URL, "checksum": 5}, "checksum is 5, not a string"),
         ({"ori_url": URL, "mirrors": URL}, "mirrors is"),
         (7, "an attachment is int, not an object or a URL"),
@@ -148,3 +154,28 @@ def test_an_attachment_that_makes_no_sense_says_what_is_wrong(attachment: object
 
     assert found.problem is not None
     assert problem in found.problem
+
+
+@pytest.mark.parametrize("bad", [1, None, ["b"], {"c": "d"}, b"e"])
+def test_a_bad_header_is_told_without_the_values_of_any(bad: object) -> None:
+    headers = {"Authorization": "Bearer s3cr3t", "X": bad, "Cookie": "session=s3cr3t"}
+
+    [found] = attachments.find({"data": {"attachments": [{"ori_url": URL, "headers": headers}]}}, config())
+
+    assert found.problem == f"the header 'X' is {type(bad).__name__}, not a string"
+
+
+@pytest.mark.parametrize("make", [pydantic.HttpUrl, pydantic.AnyUrl, yarl.URL, type("Sub", (str,), {})])
+@pytest.mark.parametrize("bare", [True, False])
+def test_a_url_may_be_an_object_that_reads_as_one(make: Any, bare: bool) -> None:
+    url = make(URL)
+    item = {"data": {"attachments": [url if bare else {"ori_url": url, "mirrors": [url], "proxy": url}]}}
+
+    [found] = attachments.find(item, config())
+    found.write_back(config(), "/store/a.pdf", {})
+
+    assert (found.url, found.problem) == (URL, None)
+    [filled] = item["data"]["attachments"]
+    assert filled["path"] == "/store/a.pdf"
+    assert filled["ori_url"] is url
+    assert bare or (found.mirrors, found.proxy) == ((URL,), URL)

@@ -155,14 +155,20 @@ class ItemQueue:
         self._claim, self._renew, self._ack, self._retry, self._put_back, self._fail, self._push = (
             load_script(client, name) for name in ("claim", "renew", "ack", "retry", "put_back", "fail", "push")
         )
-        self._counts, self._report, self._snapshot, self._details = (
-            load_script(client, name) for name in ("counts", "report", "snapshot", "details")
+        self._counts, self._report, self._snapshot, self._details, self._keep = (
+            load_script(client, name) for name in ("counts", "report", "snapshot", "details", "keep")
         )
         self._counted = [key, self.leases_key, self.delayed_key, self.dead_key, self.failed_key]
 
     def push(self, payloads: Sequence[bytes], number: int) -> None:
         """Append items. A second push with the ``number`` of the last one does nothing."""
         self._push(keys=[self.key, self.calls_key], args=[self.token, number, *payloads])
+
+    def keep(self, payload: bytes, record: Mapping[str, Any], call_id: str) -> None:
+        """Put what never was in the list into ``:dead``, and record why. Again with the last ``call_id``: nothing."""
+        text = _text({**record, "delivery": call_id})
+        keys = [self.dead_key, self.failed_key, self.calls_key]
+        self._keep(keys=keys, args=[self.token, call_id, payload, text, self._failed_max])
 
     def claim(self, n: int, id_prefix: str) -> tuple[list[Claimed], int]:
         """Lease up to ``n`` items, 100 at most; return them, and how many went to ``:dead`` on the way.
@@ -277,7 +283,7 @@ class ItemQueue:
 
     def forget(self) -> None:
         """Remove what the queue remembers of this process: its last calls, and its report. Called when it leaves."""
-        self._client.hdel(self.calls_key, *(f"{self.token} {call}" for call in ("push", "ack", "fail")))
+        self._client.hdel(self.calls_key, *(f"{self.token} {call}" for call in ("push", "ack", "fail", "keep")))
         for key in (self.workers_key, self.details_key):
             self._client.hdel(key, self.token)
         self._client.hdel(self.control_key, f"paused {self.token}")
@@ -295,9 +301,12 @@ class ItemQueue:
 
     def _record(self, item_id: str, then: str, records: Sequence[Mapping[str, Any]]) -> bool:
         keys = [self.leases_key, self.payload_key, self.tries_key, self.owner_key, self.calls_key, self.failed_key]
-        plain = [json.dumps({**record, "delivery": item_id}, ensure_ascii=False) for record in records]
-        texts = [text.encode(errors="backslashreplace") for text in plain]  # \\ud83d: half an emoji, as JSON has it
+        texts = [_text({**record, "delivery": item_id}) for record in records]
         return bool(self._fail(keys=[*keys, self.dead_key], args=[self.token, item_id, then, self._failed_max, *texts]))
+
+
+def _text(record: Mapping[str, Any]) -> bytes:
+    return json.dumps(record, ensure_ascii=False).encode(errors="backslashreplace")  # \\ud83d: half an emoji
 
 
 def load_script(client: Any, name: str) -> Callable[..., Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from pathlib import Path
 
 import pytest
@@ -234,3 +235,122 @@ def test_items_of_an_unknown_type_pass_untouched_with_one_warning(project: Proje
     assert crawl.log.count("] WARNING: ") == 1
     assert "Items of type Plain have no attachments that could be found: yield a dict, Item" in crawl.log
     assert crawl.stats["item_scraped_count"] == 3
+
+
+HOLDING = """
+import pathlib, uuid, enum, datetime, decimal
+import scrapy
+
+class Colour(enum.Enum):
+    RED = 1
+
+class FilesSpider(scrapy.Spider):
+    name = "files"
+
+    async def start(self):
+        values = {
+            "uuid": uuid.UUID(int=1), "enum": Colour.RED, "path": pathlib.Path("/a"), "bytes": b"a",
+            "delta": datetime.timedelta(1), "when": datetime.datetime(2022, 1, 1), "price": decimal.Decimal("1.0"),
+        }
+        for url in ITEMS:
+            yield {"data": {"attachments": [url]}, **values}
+            yield {"data": {"attachments": [url]}, "pages": [1, {"inner": object()}]}
+"""
+
+PRINTING = """
+class Look:
+    def process_item(self, item, spider=None):
+        print("SEEN", {name: value for name, value in item.items() if name != "data"})
+        return {"data": item["data"]}
+"""
+
+
+@pytest.mark.parametrize("mode", ["queue", "inline"])
+def test_values_of_all_kinds_reach_the_pipelines_behind_as_they_were(
+    project: Project, origin: Origin, client: redis.Redis, mode: str
+) -> None:
+    pipelines = {"scrapy_chunkdl.pipelines.ChunkDownloadPipeline": 1, "probe.support.Look": 2}
+    project.settings |= {"CHUNKDL_MODE": mode, "ITEM_PIPELINES": pipelines}
+    project.support, project.spider = PRINTING, HOLDING
+    project.items = [origin.url("a", 10)]
+
+    crawl = project.crawl()
+
+    assert (
+        "SEEN {'uuid': UUID('00000000-0000-0000-0000-000000000001'), 'enum': <Colour.RED: 1>, "
+        "'path': PosixPath('/a'), 'bytes': b'a', 'delta': datetime.timedelta(days=1), "
+        "'when': datetime.datetime(2022, 1, 1, 0, 0), 'price': Decimal('1.0')}"
+    ) in crawl.log
+    assert len(project.scraped()) == (1 if mode == "queue" else 2)
+
+
+def test_an_item_that_cannot_wait_is_told_by_field_and_kept_among_the_dead(
+    project: Project, origin: Origin, client: redis.Redis
+) -> None:
+    project.spider = HOLDING
+    project.settings |= {"ITEM_PIPELINES": {"scrapy_chunkdl.pipelines.ChunkDownloadPipeline": 1}, "FEEDS": {}}
+    project.items = [origin.url("a", 10)]
+
+    crawl = project.crawl()
+
+    assert "An item cannot wait in Redis: pages[1].inner is object <object object at" in crawl.log
+    assert "kept in {files:items}:dead" in crawl.log
+    assert "Traceback" not in crawl.log
+    [kept] = [json.loads(entry) for entry in client.lrange("{files:items}:dead", 0, -1)]
+    assert kept["data"]["attachments"] == project.items
+    [record] = [json.loads(entry) for entry in client.lrange("{files:items}:failed", 0, -1)]
+    assert record["reason"] == "bad_item"
+    assert "pages[1].inner" in record["message"]
+    assert crawl.stats["chunkdl/items/dead"] == 1
+
+
+def test_a_list_in_another_format_ends_the_crawl_and_nothing_is_buried(project: Project, client: redis.Redis) -> None:
+    entries = [pickle.dumps({"number": number}) for number in range(100)]
+    client.rpush("files:items", *entries)
+
+    crawl = project.crawl()
+
+    assert crawl.stats["finish_reason"] == "chunkdl_unreadable_items"
+    assert crawl.log.count("are no JSON objects") == 1
+    assert "REDIS_ITEMS_SERIALIZER" in crawl.log
+    assert client.llen("{files:items}:dead") == 0
+    waiting = client.llen("files:items") + client.zcard("{files:items}:delayed")
+    assert waiting == 100
+
+
+@pytest.mark.parametrize("readable_at", [None, 0, 4, 9])
+def test_some_entries_in_another_format_are_buried(
+    project: Project, client: redis.Redis, readable_at: int | None
+) -> None:
+    entries = [b"\x80 no JSON"] * 9
+    if readable_at is not None:
+        entries[readable_at:readable_at] = [b"{}"]
+        entries += [b"\x80 no JSON"] * 9
+    client.rpush("files:items", *entries)
+
+    crawl = project.crawl()
+
+    assert crawl.stats["finish_reason"] == "finished"
+    assert client.llen("{files:items}:dead") == len([entry for entry in entries if entry != b"{}"])
+
+
+@pytest.mark.parametrize(
+    ("serializer", "settings", "refused"),
+    [
+        ("pickle.dumps", {}, True),
+        ("json.loads", {}, True),
+        ("probe.nothing", {}, True),
+        ("json.dumps", {}, False),
+        ("pickle.dumps", {"CHUNKDL_ITEMS_KEY": "other"}, False),
+        ("pickle.dumps", {"CHUNKDL_MODE": "inline"}, False),
+    ],
+)
+def test_a_serializer_that_writes_no_json_into_the_list_is_refused(
+    project: Project, serializer: str, settings: dict[str, str], refused: bool
+) -> None:
+    project.settings |= {"REDIS_ITEMS_SERIALIZER": serializer, **settings}
+
+    crawl = project.crawl()
+
+    assert (f"REDIS_ITEMS_SERIALIZER = '{serializer}' does not write JSON" in crawl.log) == refused
+    assert (crawl.stats.get("finish_reason") == "finished") != refused

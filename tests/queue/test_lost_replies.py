@@ -75,6 +75,16 @@ def test_of_an_ack(queue: ItemQueue, proxy: LossyProxy, client: redis.Redis) -> 
     assert client.lrange(DONE, 0, -1) == [b"the finished one"] * 2
 
 
+def test_of_keeping_what_was_never_in_the_list(queue: ItemQueue, proxy: LossyProxy, client: redis.Redis) -> None:
+    queue.keep(b"first", {"reason": "a"}, "call-0")
+    proxy.lose_reply_to(b"my item")
+    queue.keep(b"my item", {"reason": "b"}, "call-1")
+
+    assert proxy.lost.is_set()
+    assert client.lrange(DEAD, 0, -1) == [b"first", b"my item"]
+    assert [json.loads(raw)["delivery"] for raw in client.lrange(FAILED, 0, -1)] == ["call-0", "call-1"]
+
+
 @pytest.mark.parametrize("what", ["fail", "hold", "bury"])
 def test_of_records(queue: ItemQueue, proxy: LossyProxy, client: redis.Redis, what: str) -> None:
     client.rpush(LIST, "7")
