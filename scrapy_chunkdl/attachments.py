@@ -36,6 +36,7 @@ class Attachment:
     headers: Mapping[str, str] = field(default_factory=dict)
     checksum: str | None = None
     mirrors: tuple[str, ...] = ()
+    accept: tuple[str, ...] = ()
     proxy: str | None = None
     cookiejar: Hashable = None
     problem: str | None = None
@@ -118,6 +119,7 @@ def _read(fields: _Fields, config: Config) -> Attachment:
     url, filename = fields.get(config.url_field), fields.get(config.filename_field)
     headers, checksum, mirrors = (fields.get(name) or None for name in ("headers", "checksum", "mirrors"))
     proxy, cookiejar = fields.get("proxy") or None, fields.get("cookiejar")
+    accept = _accepted(fields.get("accept"))
     attachment = Attachment(url=_url_text(url) or "", _fields=fields)
     if filename is not None and not isinstance(filename, str):
         attachment.problem = f"{config.filename_field} is {short_repr(filename)}, not a string"
@@ -127,6 +129,9 @@ def _read(fields: _Fields, config: Config) -> Attachment:
         attachment.problem = f'checksum is {short_repr(checksum)}, not a string such as "sha256:…"'
     elif mirrors is not None and not (isinstance(mirrors, (list, tuple)) and all(map(_url_text, mirrors))):
         attachment.problem = f"mirrors is {short_repr(mirrors)}, not a list of URLs"
+    elif accept is None:
+        text = short_repr(fields.get("accept"))
+        attachment.problem = f'accept is {text}, not types or extensions such as "image/*" or ".pdf"'
     elif proxy is not None and _url_text(proxy) is None:
         attachment.problem = 'proxy is not a string such as "http://host:3128" or "direct"'
     elif not isinstance(cookiejar, Hashable):
@@ -136,6 +141,7 @@ def _read(fields: _Fields, config: Config) -> Attachment:
         attachment.headers = dict(headers or {})
         attachment.checksum = checksum
         attachment.mirrors = tuple(_url_text(mirror) or "" for mirror in mirrors or ())
+        attachment.accept = accept
         attachment.proxy = _url_text(proxy)
         attachment.cookiejar = cookiejar
     return _checked(attachment, config, url)
@@ -172,3 +178,12 @@ def _problem_of_headers(headers: object) -> str | None:
         if not isinstance(value, str):
             return f"the header {short_repr(name)} is {type(value).__qualname__}, not a string"
     return None
+
+
+def _accepted(value: object) -> tuple[str, ...] | None:
+    """Read what an attachment may be: a type, an extension with its dot, or several; None for what is neither."""
+    patterns = value.split(",") if isinstance(value, str) else value or ()
+    if not isinstance(patterns, (list, tuple)) or not all(isinstance(pattern, str) for pattern in patterns):
+        return None
+    patterns = tuple(pattern.strip() for pattern in patterns if pattern.strip())
+    return patterns if all("/" in pattern or pattern.startswith(".") for pattern in patterns) else None

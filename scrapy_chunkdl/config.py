@@ -281,6 +281,9 @@ class Config:
         _one_of("head", "range"),
         'How a file is sized up: `"head"` asks first, `"range"` lets the first chunk answer.',
     )
+    check_type: bool = _setting(
+        True, _boolean, "Refuse a page (HTML, an error as JSON, an empty body) in place of a file of another type."
+    )
     verify_tls: bool = _setting(True, _boolean, "Refuse servers whose certificate does not verify.")
     ca_file: str | None = _setting(
         None, _optional_text, "PEM file of certificate authorities to trust besides the system's."

@@ -188,6 +188,7 @@ class ChunkDownloader:
             may_publish=may_publish,
             cookies=session_cookies(self._crawler, attachment.cookiejar) if self.config.cookies else None,
             proxy=attachment.proxy,
+            accept=attachment.accept,
             renew=self._renewal(item, attachment),
         )
 
@@ -362,6 +363,7 @@ def as_request(attachment: Attachment) -> Request:
         "filename": attachment.filename,
         "checksum": attachment.checksum,
         "mirrors": attachment.mirrors,
+        "accept": attachment.accept or None,
         "proxy": attachment.proxy,
         "cookiejar": attachment.cookiejar,
         _ATTACHMENT: attachment,
@@ -386,6 +388,7 @@ def as_attachment(request: Request) -> Attachment:
         headers=_headers(request),
         checksum=meta.get("checksum"),
         mirrors=tuple(meta.get("mirrors") or ()),
+        accept=tuple(meta.get("accept") or ()),
         proxy=meta.get("proxy"),
         cookiejar=meta.get("cookiejar"),
         problem=None if request.method == "GET" else f"it asks for {request.method}, only GET is known",
@@ -494,6 +497,7 @@ def _options(crawler: Crawler, config: Config) -> Options:
         checksum=config.checksum,
         expires=config.expires * 86400,
         probe=config.probe,
+        check_type=config.check_type,
         verify_tls=config.verify_tls,
         allowed_hosts=config.allowed_hosts,
         block_private_addresses=config.block_private_addresses,

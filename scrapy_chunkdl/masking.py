@@ -15,32 +15,62 @@ SECRETS = (
     *("bearer", "client_?secret", "credential", "hdnea", "hdnts", "hmac", "id_?token", "jwt", "key", "pass", "passwd"),
     *("password", "private_?token", "pwd", "refresh_?token", "secret", "session", "session_?id", "sid", "sig", "sign"),
     *("signature", "ticket", "token", "txsecret", "verify", "wssecret", "x-api-key"),
+    *("md5", "st", "e", "hash", "hdntl", "__token__", "x-auth-token"),
     *("awsaccesskeyid", "googleaccessid", "ossaccesskeyid", "key-pair-id", "policy", "q-ak", "q-signature"),
     r"x-[a-z]+-(?:credential|security-token|signature)",
 )
 """Query parameters whose values are secrets, in any case of letters: those of signed links of the big clouds and CDNs
-(AWS SigV2 and SigV4, CloudFront, Google, Azure, Aliyun, Tencent, Akamai), of OAuth, and what people call theirs."""
+(AWS SigV2 and SigV4, CloudFront, Google, Azure, Aliyun, Tencent, Akamai), of nginx's secure_link, of OAuth, and what
+people call theirs."""
 
 _QUERY = re.compile(rf"(?<=[?&#;])((?:{'|'.join(SECRETS)})=)[^&#;\s\"'<>\\]+", re.IGNORECASE)
-_USER_INFO = re.compile(r"(?<=://)([^/?#\s\"'<>\\@:]*)(:?)[^/?#\s\"'<>\\]*@")
+_USER_INFO = re.compile(r"(?<=://)[^/?#\s\"'<>\\]*@")
 _FORBIDDEN = ("Cc", "Cf", "Cs", "Zl", "Zp")
+
+LONGEST = 10_000
+"""Characters of a text that are looked at and shown: a ``data:`` URL may have millions."""
+
+_LONGEST_URL = 140
+
+
+def cut(text: str, most: int) -> str:
+    """Return a text of at most ``most`` characters, with its beginning, and an ellipsis for what is left out."""
+    return text if len(text) <= most else text[: most - 1] + "…"
 
 
 def masked(text: str) -> str:
     """Return a text with the secrets of URLs in it replaced by ``***``: passwords and values of secret parameters.
 
-    User information without a colon goes as a whole: it may be a token. RFC 3986 §3.2.1 wants neither shown.
+    User information without a colon goes as a whole: it may be a token. RFC 3986 §3.2.1 wants neither shown. What is
+    longer than :data:`LONGEST` is cut.
     """
-    text = _USER_INFO.sub(lambda found: f"{found[1] if found[2] else ''}{':' if found[2] else ''}{MASK}@", text)
-    return _QUERY.sub(rf"\g<1>{MASK}", text)
+    text = cut(text, LONGEST)
+    if "@" in text:
+        text = _USER_INFO.sub(_without_password, text)
+    return _QUERY.sub(rf"\g<1>{MASK}", text) if "=" in text else text
 
 
-def printable(text: str) -> str:
+def _without_password(found: re.Match[str]) -> str:
+    user, colon, _ = found[0].partition(":")
+    return f"{user}:{MASK}@" if colon else f"{MASK}@"
+
+
+def printable(text: str, most: int = LONGEST) -> str:
     """Return a text with secrets masked, in one line, and with control and invisible characters written as escapes.
 
-    An error text of a hostile site could else move the cursor, or make a line read as another.
+    An error text of a hostile site could else move the cursor, or make a line read as another. ``most`` is in
+    characters.
     """
-    return "".join(
-        char.encode("unicode_escape").decode() if unicodedata.category(char) in _FORBIDDEN else char
-        for char in masked(text)
-    )
+    text = masked(text)
+    if not text.isprintable():
+        text = "".join(
+            char.encode("unicode_escape").decode() if unicodedata.category(char) in _FORBIDDEN else char
+            for char in cut(text, most)
+        )
+    return cut(text, most)
+
+
+def shown_url(url: str) -> str:
+    """Return a URL as it is named in a sentence: printable, and where it is long without its middle."""
+    text = printable(url, LONGEST)
+    return text if len(text) <= _LONGEST_URL else f"{text[: _LONGEST_URL - 41]}…{text[-40:]}"

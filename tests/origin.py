@@ -21,7 +21,8 @@ Faults: ``name:arg:arg@when@when;name…``
     the file
         ``change`` (the next version), ``splice:N`` (next version's bytes from offset N on, nothing else changes),
         ``corrupt:N`` (one byte wrong at offset N), ``encode:gzip|deflate|br|mislabel`` (forced Content-Encoding;
-        ``br`` names a coding few can undo, over bytes that are not the file's, ``mislabel`` says gzip over plain bytes)
+        ``br`` names a coding few can undo, over bytes not the file's, ``mislabel`` says gzip over plain bytes);
+        ``body:BASE64`` (these bytes in its place, under the same validators)
     validators
         ``etag:none|weak|backend[:N]|per-request``, ``date:none|now|backend``, ``ifrange:date|never|ignored``
     ranges
@@ -120,6 +121,7 @@ KNOWN_FAULTS = frozenset(
         "splice",
         "corrupt",
         "encode",
+        "body",
         "etag",
         "date",
         "ifrange",
@@ -1032,6 +1034,8 @@ def _represent(strikes: Strikes, key: str, size: int, version: int) -> tuple[Rep
         source.splice_at = int(splice)
     if corrupt := strikes.arg("corrupt"):
         source.corrupt_at = int(corrupt)
+    if "body" in strikes:
+        source.raw = base64.b64decode(strikes.arg("body"))
     coding = strikes.arg("encode")
     if coding in ("gzip", "deflate", "br"):
         source.raw = _encoded(key, size, version, coding)

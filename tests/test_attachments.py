@@ -179,3 +179,26 @@ def test_a_url_may_be_an_object_that_reads_as_one(make: Any, bare: bool) -> None
     assert filled["path"] == "/store/a.pdf"
     assert filled["ori_url"] is url
     assert bare or (found.mirrors, found.proxy) == ((URL,), URL)
+
+
+@pytest.mark.parametrize(
+    ("given", "accept"),
+    [
+        (".pdf", (".pdf",)),
+        ("application/pdf, image/*", ("application/pdf", "image/*")),
+        (["image/*", ".svg"], ("image/*", ".svg")),
+        (None, ()),
+        ("", ()),
+    ],
+)
+def test_what_an_attachment_accepts_is_read(given: object, accept: tuple[str, ...]) -> None:
+    item = {"data": {"attachments": [{"ori_url": URL, "accept": given}]}}
+
+    assert attachments.find(item, config())[0].accept == accept
+
+
+@pytest.mark.parametrize("given", ["pdf", 5, [5], {"a": 1}, ["image/*", "svg"]])
+def test_what_is_no_type_and_no_extension_is_a_problem(given: object) -> None:
+    item = {"data": {"attachments": [{"ori_url": URL, "accept": given}]}}
+
+    assert "accept" in (attachments.find(item, config())[0].problem or "")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from scrapy_chunkdl.masking import masked, printable
+from scrapy_chunkdl.masking import LONGEST, masked, printable, shown_url
 
 
 @pytest.mark.parametrize(
@@ -28,6 +28,7 @@ from scrapy_chunkdl.masking import masked, printable
             "https://h/?Expires=1&Key-Pair-Id=***&Policy=***&Signature=***",
         ),
         ("https://h/?auth_key=1-0-0-9af&sv=2&sig=x%3D", "https://h/?auth_key=***&sv=2&sig=***"),
+        ("https://h/f?md5=abc-_&expires=9&st=XyZ&e=9", "https://h/f?md5=***&expires=9&st=***&e=***"),
         ("https://h/?monkey=1&tokens=2&code=600519&keyword=3", "https://h/?monkey=1&tokens=2&code=600519&keyword=3"),
         ("two: http://a:b@h, http://c:d@i.", "two: http://a:***@h, http://c:***@i."),
         ('{"url": "http://h/?token=a", "n": "b"}', '{"url": "http://h/?token=***", "n": "b"}'),
@@ -53,3 +54,22 @@ def test_secrets_of_urls_are_masked_and_nothing_else(text: str, shown: str) -> N
 )
 def test_what_a_terminal_would_obey_is_written_out(text: str, shown: str) -> None:
     assert printable(text) == shown
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "data:application/pdf;base64," + "A" * 5_000_000,
+        *("://" * 1_000_000, "http://" + "a" * 5_000_000, "?x-" * 1_000_000, "\x1b" * 5_000_000),
+    ],
+    ids=lambda text: text[:5],
+)
+def test_what_is_huge_is_shown_cut(text: str) -> None:
+    assert len(masked(text)) <= LONGEST
+    assert len(printable(text, 300)) <= 300
+    assert len(shown_url(text)) <= 200
+
+
+def test_a_long_url_is_named_without_its_middle() -> None:
+    assert shown_url("http://h/" + "a" * 500 + "/b.pdf?token=s3cr3t").startswith("http://h/aaa")
+    assert shown_url("http://h/" + "a" * 500 + "/b.pdf?token=s3cr3t").endswith("aaa/b.pdf?token=***")

@@ -30,8 +30,9 @@ class Options:
     ``client_cert`` (certificate and key, or one file with both) are PEM files; the system's authorities are trusted
     besides. ``proxies`` are by scheme. A file that came to a local folder less than ``expires`` seconds ago is up to
     date without a question. ``dns_timeout`` is for a name to be resolved, ``delay`` between the starts
-    of two requests to one host. With a ``store``, finished files are moved there: a file's path relative to
-    ``store_root`` is its key.
+    of two requests to one host. With ``check_type`` a page in place of a file is refused
+    (:mod:`scrapy_chunkdl.download.http.plausible`). With a ``store``, finished files are moved there: a file's path
+    relative to ``store_root`` is its key.
     """
 
     chunk_size: int = 1 << 20
@@ -69,6 +70,7 @@ class Options:
     expires: float = 0.0
     store: Store | None = None
     store_root: Path = Path()
+    check_type: bool = True
 
     def refuse_too_large(self, size: int | None) -> None:
         """Raise Permanent, reason ``too_large``, for more bytes than ``max_file_size``; a size of None passes."""
@@ -89,7 +91,9 @@ class FileRequest:
     ``cookies`` are sent where their domains match, ``logins`` (Authorization by URL) to the origins of those URLs;
     a ``user:password@`` in a URL becomes one. ``proxy`` is a proxy's URL, or "direct" for none; None leaves it to
     :attr:`Options.proxies`. ``renew`` is awaited in the downloader's loop when ``url`` has expired, and brings a fresh
-    one, or None; the file's name and record keep to ``url``.
+    one, or None; the file's name and record keep to ``url``. ``accept`` has the types
+    (``application/pdf``, ``image/*``) or extensions (``.pdf``) that the file may be of; without any, whatever its name
+    and its server do not speak against.
     """
 
     url: str
@@ -103,6 +107,7 @@ class FileRequest:
     logins: Mapping[str, str] = field(default_factory=dict, repr=False)
     proxy: str | None = field(default=None, repr=False)
     renew: Callable[[], Awaitable[str | None]] | None = None
+    accept: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +115,8 @@ class FileResult:
     """A file that stands whole under its final name: at ``uri`` in the store, or without one at ``path``.
 
     ``status`` is ``"downloaded"``, or ``"uptodate"`` when the file was there already, unchanged.
-    ``checksum`` is "algorithm:hex" when one was asked for or verified. ``fetched`` and ``resumed`` are the
+    ``checksum`` is "algorithm:hex" when one was asked for or verified. ``content_type`` is as the server sent it.
+    ``fetched`` and ``resumed`` are the
     body bytes received now and those kept from an earlier run.
     """
 
@@ -128,3 +134,4 @@ class FileResult:
     fetched: int = 0
     resumed: int = 0
     uri: str | None = None
+    content_type: str | None = None

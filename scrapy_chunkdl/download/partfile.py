@@ -198,6 +198,11 @@ class PartFile:
             with _disk_errors(self.path):
                 raise
 
+    def first(self, size_bytes: int) -> bytes:
+        """Return the first bytes that are in place, at most so many."""
+        with _disk_errors(self.path):
+            return os.pread(self._fd, size_bytes, 0)
+
     def checkpoint(self, ranges: list[Range]) -> None:
         """Make the bytes of ``ranges`` safe, then claim them in the journal: in this order, both synced."""
         with _disk_errors(self.path):

@@ -30,7 +30,8 @@ DEAD_LINK = frozenset({401, 403, 404, 410})
 class Remote:
     """A file as its server describes it. ``size`` is in bytes, None when unknown; ``ranges`` None when not said.
 
-    ``digests`` maps algorithms to hex; ``coding`` is the Content-Encoding the server insists on, if any.
+    ``digests`` maps algorithms to hex; ``content_type`` is the field as it was sent; ``coding`` is the Content-Encoding
+    the server insists on, if any.
     """
 
     size: int | None
@@ -38,6 +39,7 @@ class Remote:
     validator: Validator
     digests: Mapping[str, str] = field(default_factory=dict)
     disposition: str | None = None
+    content_type: str | None = None
     coding: str | None = None
     confirmed: bool = False
 
@@ -62,6 +64,7 @@ class Remote:
             validator=Validator.of(headers),
             digests={} if coding else parse_digests(headers, whole=response.status == 200),
             disposition=headers.get("Content-Disposition"),
+            content_type=headers.get("Content-Type") or None,
             coding=coding or None,
             confirmed=is_get,
         )

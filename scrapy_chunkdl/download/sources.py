@@ -94,7 +94,8 @@ class Sources:
     """The sources of one file. The first that answers is ``main``; the others have to bring the same bytes.
 
     ``opening`` is a GET that answered the first question, until its body is used. ``hinted`` is the size a HEAD told,
-    which decides where nothing else does. ``expected`` is a checksum the item gives, as (algorithm, hex).
+    which decides where nothing else does, ``hinted_type`` the Content-Type it told. ``expected`` is a checksum the item
+    gives, as (algorithm, hex).
     """
 
     def __init__(
@@ -112,7 +113,8 @@ class Sources:
         self._progress = progress
         self._expected = expected
         self._client = FileClient(session, options, request)
-        self._sources = [Source(url, url) for url in (request.url, *request.mirrors)]
+        self._all = [Source(url, url) for url in (request.url, *request.mirrors)]
+        self._sources = self._all.copy()
         self._turn = 0
         self._backoff = retry.Backoff(options.backoff_base, options.backoff_max)
         self.main = self._own = self._sources[0]
@@ -120,6 +122,8 @@ class Sources:
         self._renewals = 0
         self.opening: Opening | None = None
         self.hinted = 0
+        self.hinted_type: str | None = None
+        self._began_anew = False
 
     @property
     def requests(self) -> int:
@@ -181,7 +185,7 @@ class Sources:
         if response.status != 200:
             return None
         remote = Remote.of(response)
-        self.hinted = remote.size or 0
+        self.hinted, self.hinted_type = remote.size or 0, remote.content_type
         return remote
 
     async def _open(self, source: Source) -> Remote:
@@ -306,6 +310,27 @@ class Sources:
         self._sources.remove(source)
         text = f"Left out {source.url} as a source of {self._request.url}: {error}"
         logger.warning("%s", printable(text))
+        return True
+
+    async def begin_anew(self, error: DownloadError) -> bool:
+        """Go back to the items' own URLs after an answer that was not the file, once: a session or a throttle may pass.
+
+        After that what brought it is left out as a source, and those that were left out for not agreeing with it are
+        asked again. False when it was the last one.
+        """
+        await self.close_opening()
+        if self._began_anew:
+            if len(self._all) == 1:
+                return False
+            logger.warning("%s", printable(f"Left out {self.first.url} as a source of {self._request.url}: {error}"))
+            self._all.remove(self.first)
+        self._began_anew = True
+        self._sources = self._all.copy()
+        pause = self._backoff.pause(_UNSAID_PAUSE)
+        self._note_retry(Transient(str(error), reason=error.reason), pause)
+        for source in self._sources:
+            source.final_url = source.url
+        await asyncio.sleep(pause)
         return True
 
     def distrust(self) -> None:

@@ -43,6 +43,8 @@ from scrapy_chunkdl.download.errors import (
     Transient,
 )
 from scrapy_chunkdl.download.headers import Validator, parse_date
+from scrapy_chunkdl.download.http import plausible
+from scrapy_chunkdl.download.http.media_types import Kind, kind_of_name
 from scrapy_chunkdl.download.limits import Limits
 from scrapy_chunkdl.download.model import FileRequest, FileResult, Options, Progress
 from scrapy_chunkdl.download.partfile import JOURNAL, PART, Busy, PartFile, Published, read_published, remove_leftovers
@@ -51,6 +53,7 @@ from scrapy_chunkdl.download.progress import Doing
 from scrapy_chunkdl.download.ranged import RangedFetch
 from scrapy_chunkdl.download.sources import Sources
 from scrapy_chunkdl.download.streamed import StreamedFetch
+from scrapy_chunkdl.masking import shown_url
 
 logger = logging.getLogger(__name__)
 
@@ -79,6 +82,7 @@ class Transfer:
         self._quick_calls = quick_calls
         self._expected = parse_expected(request.checksum) if request.checksum else None
         self._began = time.monotonic()
+        self._content_type: str | None = None
         progress.asking_s = options.dns_timeout + options.connect_timeout + options.stall_timeout
         progress.receiving_s = options.stall_timeout
         self._sources = Sources(request, options, limits, session, progress, self._expected)
@@ -98,6 +102,7 @@ class Transfer:
                 return self._result(*young, "uptodate")
             remote = await self._sources.measure()
             self._options.refuse_too_large(remote.size)
+            self._content_type = remote.content_type
             final = self._request.folder / self._name(remote)
             return await (self._keep(remote, final) if self._delivery is None else self._store(remote, final))
         finally:
@@ -126,6 +131,8 @@ class Transfer:
             if there is None or there.url is None or self._is_anothers(there):
                 continue
             if self._expected is not None and there.checksum != ":".join(self._expected):
+                continue
+            if not self._is_no_page(path, there, None):
                 continue
             with suppress(OSError):  # gone
                 if time.time() - path.stat().st_ctime < self._options.expires:
@@ -233,7 +240,7 @@ class Transfer:
             if self._is_anothers(there):
                 final = final.with_name(naming.distinct_name(final.name, self._request.url))
                 there = read_published(final)
-            if there is not None and self._is_up_to_date(there, remote):
+            if there is not None and self._is_up_to_date(there, remote) and self._is_no_page(final, there, remote):
                 remove_leftovers(final)
                 return final, there, None
             url, size, validator = self._request.url, remote.size, remote.validator
@@ -243,7 +250,7 @@ class Transfer:
             if self._is_anothers(there):
                 part.discard()
                 return take(final)
-            if there is not None and self._is_up_to_date(there, remote):
+            if there is not None and self._is_up_to_date(there, remote) and self._is_no_page(final, there, remote):
                 part.discard()
                 return final, there, None
             return final, None, part
@@ -296,15 +303,50 @@ class Transfer:
             retries=self._progress.retries,
             fetched=self._progress.fetched,
             resumed=resumed,
+            content_type=self._content_type,
             elapsed=time.monotonic() - self._began,
         )
+
+    # --- whether it is the file at all
+
+    def _is_no_page(self, final: Path, there: Published, remote: Remote | None) -> bool:
+        """Whether what an earlier run left may be the file; one whose checksum was checked is."""
+        if self._expected is not None:
+            return True
+        try:
+            with final.open("rb") as file:
+                first = file.read(plausible.FIRST_BYTES)
+        except OSError:
+            return True  # gone, or not to be read: what comes next tells
+        return self._why_not(first, there.size, remote) is None
+
+    def _why_not(self, first: bytes, size: int, remote: Remote | None) -> str | None:
+        if not (self._options.check_type or self._request.accept):
+            return None
+        return plausible.why_not(
+            self._called(remote),
+            remote.content_type if remote is not None else None,
+            size,
+            first,
+            told=self._sources.hinted_type,
+            told_size=self._sources.hinted,
+            accept=self._request.accept,
+        )
+
+    def _called(self, remote: Remote | None) -> str:
+        """Return the name that promises most of what the file is: the item's, the server's or that of the URL."""
+        given = remote and naming.name_from_content_disposition(remote.disposition)
+        by_url = naming.name_from_url(self._request.url)
+        names = [name for name in (self._request.name, given, by_url) if name]
+        return next((name for name in names if kind_of_name(name) is not Kind.UNKNOWN), names[0] if names else "")
 
     # --- the bytes
 
     async def _fill_and_verify(self, part: PartFile, remote: Remote) -> Published:
         """Bring all bytes into the part file and check them; a wrong checksum makes them come again, once."""
         for last_try in (False, True):
-            remote, size = await self._fill(part, remote)
+            remote, size = await self._fill_with_the_file(part, remote)
+            self._content_type = remote.content_type
             wanted = dict(remote.digests)
             if self._expected is not None:
                 wanted[self._expected[0]] = self._expected[1]
@@ -332,6 +374,28 @@ class Transfer:
             self._sources.distrust()
             await self._reset(part, remote)
         raise AssertionError("unreachable")
+
+    async def _fill_with_the_file(self, part: PartFile, remote: Remote) -> tuple[Remote, int]:
+        """Bring all bytes into the part file; what is a page in its place is asked for anew. Raises ``wrong_type``.
+
+        Where the item gives a checksum, that decides.
+        """
+        while True:
+            remote, size = await self._fill(part, remote)
+            if self._expected is not None:
+                return remote, size
+            first = part.first(plausible.FIRST_BYTES)
+            instead = self._why_not(first, size, remote)
+            if instead is None:
+                return remote, size
+            text = f"{shown_url(self._sources.first.final_url)} brought {instead}"
+            error = Permanent(f"{text}, which begins {plausible.shown(first)}" if first else text, reason="wrong_type")
+            if not await self._sources.begin_anew(error):
+                await in_thread(part.discard)
+                raise error
+            remote = await self._sources.measure()
+            self._options.refuse_too_large(remote.size)
+            await self._reset(part, remote)
 
     async def _fill(self, part: PartFile, remote: Remote) -> tuple[Remote, int]:
         """Bring all bytes into the part file, by ranges where that is safe; return what it turned out to be."""
