@@ -25,6 +25,7 @@ from yarl import URL
 from scrapy_chunkdl.download import proxies, retry
 from scrapy_chunkdl.download.decoding import Decoder
 from scrapy_chunkdl.download.errors import DownloadError, Permanent, Transient
+from scrapy_chunkdl.download.http.coding import meaning_of_coding
 from scrapy_chunkdl.download.identity import Identity, without_userinfo
 from scrapy_chunkdl.download.model import FileRequest, Options
 from scrapy_chunkdl.download.paced import PacedConnector
@@ -187,8 +188,8 @@ class FileClient:
             if response.status != 200:
                 kind = Transient if response.status >= 500 else Permanent
                 raise kind(f"{url} answered {response.status}", reason=f"http_{response.status}")
-            coding = response.headers.get(hdrs.CONTENT_ENCODING, "identity").strip().lower()
-            decoder = Decoder(coding) if coding != "identity" else None
+            coding = meaning_of_coding(response.headers.getall(hdrs.CONTENT_ENCODING, ()), "", "text/plain")
+            decoder = Decoder(coding) if coding else None
             body = bytearray()
             while len(body) < most and (data := await response.content.readany()):
                 for piece in decoder.decode(data) if decoder is not None else (data,):

@@ -76,14 +76,17 @@ def parse_digests(headers: MultiMapping[str], *, whole: bool = True) -> dict[str
     """Return the checksums a server sends, by algorithm, in hex.
 
     Repr-Digest (RFC 9530) and Digest (RFC 3230) are of the whole representation also on a 206. Content-MD5 is of the
-    bytes of this very message, so pass ``whole=False`` for a part. The hash of ``x-goog-hash`` is of the stored object.
+    bytes of this very message, so pass ``whole=False`` for a part. The hash of ``x-goog-hash`` is of the stored object,
+    and of no use where that is in another coding than what is sent (Cloud Storage decompresses on the way).
     """
     found: dict[str, str] = {}
     for name, entry in _FIELD_ITEM.findall(_joined(headers, "Repr-Digest")):
         _keep(found, name, entry)
     for name, entry in _DIGEST_ITEM.findall(_joined(headers, "Digest")):
         _keep(found, name, entry)
-    for name, entry in _DIGEST_ITEM.findall(_joined(headers, "x-goog-hash")):
+    stored, sent = headers.get("x-goog-stored-content-encoding"), headers.get("Content-Encoding")
+    is_as_stored = stored is None or stored.strip().lower() == (sent or "identity").strip().lower()
+    for name, entry in _DIGEST_ITEM.findall(_joined(headers, "x-goog-hash") if is_as_stored else ""):
         _keep(found, name, entry)
     if whole and "Content-MD5" in headers:
         _keep(found, "md5", headers["Content-MD5"].strip())

@@ -7,11 +7,12 @@ counts (``Remote.confirmed``).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 
 import aiohttp
 
+from scrapy_chunkdl import naming
 from scrapy_chunkdl.download.errors import DownloadError, Permanent, Throttled, Transient
 from scrapy_chunkdl.download.headers import (
     Validator,
@@ -20,6 +21,7 @@ from scrapy_chunkdl.download.headers import (
     parse_digests,
     parse_retry_after,
 )
+from scrapy_chunkdl.download.http.coding import KEEP, Coding, meaning_of_coding
 from scrapy_chunkdl.download.model import Options
 
 DEAD_LINK = frozenset({401, 403, 404, 410})
@@ -30,8 +32,8 @@ DEAD_LINK = frozenset({401, 403, 404, 410})
 class Remote:
     """A file as its server describes it. ``size`` is in bytes, None when unknown; ``ranges`` None when not said.
 
-    ``digests`` maps algorithms to hex; ``content_type`` is the field as it was sent; ``coding`` is the Content-Encoding
-    the server insists on, if any.
+    ``digests`` maps algorithms to hex; ``content_type`` is the field as it was sent; ``coding`` is what is to be done
+    about a Content-Encoding, false where the bytes are the file.
     """
 
     size: int | None
@@ -40,15 +42,14 @@ class Remote:
     digests: Mapping[str, str] = field(default_factory=dict)
     disposition: str | None = None
     content_type: str | None = None
-    coding: str | None = None
+    coding: Coding = KEEP
     confirmed: bool = False
 
     @classmethod
     def of(cls, response: aiohttp.ClientResponse) -> Remote:
         """Read a good response to HEAD or GET, whole (200) or in part (206)."""
         headers = response.headers
-        coding = headers.get("Content-Encoding", "").strip().lower()
-        coding = "" if coding == "identity" else coding
+        coding = coding_of(response)
         is_get = response.method == "GET"
         if response.status == 206:
             part = parse_content_range(headers.get("Content-Range"))
@@ -65,7 +66,7 @@ class Remote:
             digests={} if coding else parse_digests(headers, whole=response.status == 200),
             disposition=headers.get("Content-Disposition"),
             content_type=headers.get("Content-Type") or None,
-            coding=coding or None,
+            coding=coding,
             confirmed=is_get,
         )
 
@@ -78,6 +79,18 @@ class Remote:
         """
         usable = self.validator.is_usable or bool(self.digests)
         return bool(self.ranges and self.size and usable and not self.coding)
+
+
+def coding_of(response: aiohttp.ClientResponse) -> Coding:
+    """Return what is to be done about the Content-Encoding of a response."""
+    headers = response.headers
+    if "Content-Encoding" not in headers:
+        return KEEP
+    named = naming.name_from_content_disposition(headers.get("Content-Disposition")) or response.url.name
+    coding = meaning_of_coding(headers.getall("Content-Encoding"), named, headers.get("Content-Type"))
+    if not coding or "Transfer-Encoding" in headers:
+        return coding
+    return replace(coding, coded_size=parse_content_length(headers.get("Content-Length")))
 
 
 def refusal(response: aiohttp.ClientResponse, options: Options) -> DownloadError:

@@ -37,7 +37,7 @@ from scrapy_chunkdl.download.headers import (
 from scrapy_chunkdl.download.model import Options, Progress
 from scrapy_chunkdl.download.partfile import PartFile
 from scrapy_chunkdl.download.plan import Plan, Span
-from scrapy_chunkdl.download.probe import Remote
+from scrapy_chunkdl.download.probe import Remote, coding_of
 from scrapy_chunkdl.download.sources import Source, Sources
 
 _IDLE_LOOK = 0.025
@@ -188,7 +188,7 @@ class RangedFetch:
         got = parse_content_range(headers.get("Content-Range"))
         if got is None or got.start is None or got.stop is None:
             raise RangeMismatch(f"{response.url} answered 206 without a valid Content-Range")
-        if headers.get("Content-Encoding", "identity").strip().lower() not in ("identity", ""):
+        if coding_of(response):
             raise RangeIgnored(f"{response.url} answered with a slice of an encoded form", status=206)
         if got.total is not None and got.total != size:
             raise self._other_size(got.total, source, 206)
@@ -229,7 +229,7 @@ class RangedFetch:
     def _refuse_other_version(self, response: aiohttp.ClientResponse) -> None:
         """A 200 to a range is of another version, or the server does not do ranges (now). Raise in the first case."""
         length = None
-        if "Content-Encoding" not in response.headers:
+        if not coding_of(response):
             length = parse_content_length(response.headers.get("Content-Length"))
         other_size = length is not None and length != self._plan.size
         sized = self._confirmed or self._remote.confirmed

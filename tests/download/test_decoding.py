@@ -9,12 +9,13 @@ import pytest
 
 from scrapy_chunkdl.download.decoding import Decoder
 from scrapy_chunkdl.download.errors import Permanent, Transient
+from scrapy_chunkdl.download.http.coding import Coding, meaning_of_coding
 
 PLAIN = b"a line of text\n" * 1000
 
 
 def decoded(coding: str, body: bytes, step: int) -> bytes:
-    decoder = Decoder(coding)
+    decoder = Decoder(meaning_of_coding([coding], "a.csv", "text/csv"))
     plain = b"".join(piece for at in range(0, len(body), step) for piece in decoder.decode(body[at : at + step]))
     assert decoder.is_complete
     return plain
@@ -37,7 +38,7 @@ def test_it_gives_what_was_encoded_however_it_arrives(coding: str, body: bytes, 
 
 def test_a_small_body_of_a_huge_file_comes_in_small_pieces() -> None:
     bomb = gzip.compress(bytes(100_000_000))
-    sizes = [len(piece) for piece in Decoder("gzip").decode(bomb)]
+    sizes = [len(piece) for piece in Decoder(Coding(undo=("gzip",))).decode(bomb)]
 
     assert sum(sizes) == 100_000_000
     assert max(sizes) <= 1 << 20
@@ -45,9 +46,9 @@ def test_a_small_body_of_a_huge_file_comes_in_small_pieces() -> None:
 
 def test_a_broken_body_is_worth_another_try() -> None:
     with pytest.raises(Transient, match="broken"):
-        list(Decoder("gzip").decode(b"no gzip at all"))
+        list(Decoder(Coding(undo=("gzip",))).decode(b"no gzip at all"))
 
 
 def test_an_unknown_coding_is_refused() -> None:
     with pytest.raises(Permanent, match="br"):
-        Decoder("br")
+        Decoder(Coding(refused="br"))
