@@ -28,7 +28,8 @@ _Place = tuple[Any, Any]
 class Attachment:
     """One file an item wants: what the item says of it, and the place its path is written to.
 
-    ``problem`` is a sentence when the item's words make no sense; such an attachment cannot be fetched.
+    ``problem`` is a sentence when the item's words make no sense; such an attachment cannot be fetched. ``shown`` is
+    what the project's hooks have been shown of it.
     """
 
     url: str
@@ -40,6 +41,7 @@ class Attachment:
     proxy: str | None = None
     cookiejar: Hashable = None
     problem: str | None = None
+    shown: Any = None
     _fields: _Fields | None = None
     _bare_url_at: _Place | None = None
 
@@ -97,6 +99,23 @@ def write_files(item: object, config: Config, files: list[dict[str, Any]]) -> No
             _set(_fields_of(item), config.files_field, files, "an item")
 
 
+def problem_of_type(item: object, config: Config) -> str | None:
+    """Say why no item of this one's class can take its files, if so: no later try would help."""
+    name, cls = config.files_field, type(item)
+    if name is None or issubclass(cls, dict) or not is_item(item):
+        return None
+    if name in set(ItemAdapter.get_field_names_from_class(cls) or ()) or _takes_any_field(cls):
+        return None
+    return (
+        f"CHUNKDL_FILES_FIELD = {name!r}, but items of class {cls.__qualname__} have no such field: add it to the "
+        "class, or name another"
+    )
+
+
+def _takes_any_field(cls: type) -> bool:
+    return bool(getattr(cls, "model_config", {}).get("extra") == "allow")
+
+
 def _walk(node: Any, path: list[str], config: Config, place: _Place | None) -> Iterator[Attachment]:
     if isinstance(node, (MutableSequence, tuple)):
         for index, child in enumerate(node):
@@ -119,7 +138,7 @@ def _read(fields: _Fields, config: Config) -> Attachment:
     url, filename = fields.get(config.url_field), fields.get(config.filename_field)
     headers, checksum, mirrors = (fields.get(name) or None for name in ("headers", "checksum", "mirrors"))
     proxy, cookiejar = fields.get("proxy") or None, fields.get("cookiejar")
-    accept = _accepted(fields.get("accept"))
+    accept = accepted(fields.get("accept"))
     attachment = Attachment(url=_url_text(url) or "", _fields=fields)
     if filename is not None and not isinstance(filename, str):
         attachment.problem = f"{config.filename_field} is {short_repr(filename)}, not a string"
@@ -180,7 +199,7 @@ def _problem_of_headers(headers: object) -> str | None:
     return None
 
 
-def _accepted(value: object) -> tuple[str, ...] | None:
+def accepted(value: object) -> tuple[str, ...] | None:
     """Read what an attachment may be: a type, an extension with its dot, or several; None for what is neither."""
     patterns = value.split(",") if isinstance(value, str) else value or ()
     if not isinstance(patterns, (list, tuple)) or not all(isinstance(pattern, str) for pattern in patterns):

@@ -86,6 +86,7 @@ class Consumer:
         deliver: Deliver,
         *,
         item_types: ItemTypes,
+        problem_of_type: Callable[[object], str | None],
         announce: Callable[..., None],
         new_download: Callable[..., ItemDownload],
         wake: Callable[[], None],
@@ -98,6 +99,7 @@ class Consumer:
         self._limits = limits
         self._deliver = deliver
         self._item_types = item_types
+        self._problem_of_type = problem_of_type
         self._announce = announce
         self._new_download = new_download
         self._wake = wake
@@ -156,6 +158,8 @@ class Consumer:
         """
         fired: Deferred[None] = Deferred()
         try:
+            if (problem := self._problem_of_type(item)) is not None:
+                raise ValueError(problem)
             payload = self._item_types.write(item)
         except (TypeError, ValueError) as error:
             self._keep_unwritable(item, printable(str(error)), fired)
@@ -369,6 +373,9 @@ class Consumer:
             self._cannot_read(work, f"not a JSON object but {type(work.item).__name__}")
             return False
         self._bury_unreadable()
+        if (problem := self._problem_of_type(work.item)) is not None:
+            self._bury(work, f"one that cannot take its files: {problem}")
+            return False
         self._announce(signals.item_claimed, item=work.item)
         try:
             work.download = self._new_download(

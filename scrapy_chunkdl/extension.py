@@ -10,7 +10,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -20,9 +20,8 @@ from typing import TYPE_CHECKING, Any
 from scrapy import Request, Spider, signals
 from scrapy.crawler import Crawler
 from scrapy.exceptions import DontCloseSpider, NotConfigured
-from scrapy.utils.misc import arg_to_iter, build_from_crawler, load_object
+from scrapy.utils.misc import build_from_crawler, load_object
 from scrapy.utils.project import data_path
-from scrapy.utils.python import to_unicode
 from scrapy_redis.pipelines import RedisPipeline
 from twisted.internet.defer import Deferred
 
@@ -31,9 +30,12 @@ from scrapy_chunkdl.attachments import Attachment
 from scrapy_chunkdl.bridge import Bridge
 from scrapy_chunkdl.config import Config, ConfigError, attributes_of
 from scrapy_chunkdl.consumer import Consumer
-from scrapy_chunkdl.download import FileRequest, FileResult, Limits, Options, Store, without_userinfo
+from scrapy_chunkdl.crawl.hooks import Hooks
+from scrapy_chunkdl.crawl.requests import as_request, sent_headers
+from scrapy_chunkdl.download import FileRequest, FileResult, Limits, Options, Renewed, Store
 from scrapy_chunkdl.item_download import ItemDownload, Results
 from scrapy_chunkdl.item_types import ItemTypes, item_classes_of
+from scrapy_chunkdl.masking import printable
 from scrapy_chunkdl.progress import ProgressReport
 from scrapy_chunkdl.queue.client import make_client
 from scrapy_chunkdl.queue.hosts import HostShares
@@ -53,7 +55,7 @@ PARTS_FOLDER = "chunkdl-parts"
 CHECK_KEY = "chunkdl-check"
 """Asked for once, to see that a store answers; there need not be such a file."""
 
-_ATTACHMENT = "chunkdl_attachment"
+_LONGEST_URL = 200
 
 _EMPTY_FOR = 60.0
 """Seconds after which an empty folder is removed."""
@@ -68,9 +70,7 @@ class ChunkDownloader:
     def __init__(self, crawler: Crawler, config: Config, options: Options) -> None:
         assert crawler.stats is not None
         self.config = config
-        self.file_path: Callable[..., str] | None = None
-        self.get_media_requests: Callable[[Any], Iterable[Request]] | None = None
-        self.renew_url: Callable[..., Coroutine[Any, Any, str | None]] | None = None
+        self.hooks: Hooks | None = None
         self._crawler = crawler
         self._options = options
         self._stats = crawler.stats
@@ -121,6 +121,11 @@ class ChunkDownloader:
         return crawler.get_extension(cls) or cls.from_crawler(crawler)
 
     @property
+    def crawler(self) -> Crawler:
+        """The crawl."""
+        return self._crawler
+
+    @property
     def spider(self) -> Spider:
         """The spider whose items these are."""
         assert self._crawler.spider is not None
@@ -144,10 +149,14 @@ class ChunkDownloader:
     def wanted(self, item: object) -> list[Attachment]:
         """Return the files to fetch for an item: its attachments, or what ``get_media_requests`` makes of them."""
         found = attachments.find(item, self.config)
-        if self.get_media_requests is None:
+        if self.hooks is None or not self.hooks.selects:
             return found
-        requests = arg_to_iter(self.get_media_requests(item))
-        return [*(entry for entry in found if entry.problem), *(as_attachment(request) for request in requests)]
+        return [*(entry for entry in found if entry.problem), *self.hooks.selected(item)]
+
+    def problem_of_type(self, item: object) -> str | None:
+        """Say why items of this class cannot take their files, if so."""
+        fills_fields_itself = self.hooks is not None and self.hooks.fills_fields_itself
+        return None if fills_fields_itself else attachments.problem_of_type(item, self.config)
 
     def new_download(
         self,
@@ -170,13 +179,10 @@ class ChunkDownloader:
 
     def _new_request(self, item: object, may_publish: Callable[[], bool] | None, attachment: Attachment) -> FileRequest:
         """Say how a file is fetched and where it goes; without a name the server gives one. Raises ValueError."""
-        if self.file_path is None:
+        if self.hooks is None or not self.hooks.names_files:
             folder, name = self._root / naming.folder_for(attachment.url), attachment.filename
         else:
-            relative = self.file_path(as_request(attachment), item=item)
-            if not isinstance(relative, str):
-                raise TypeError(f"file_path gave {relative!r}, not a path inside CHUNKDL_STORE")
-            path = naming.inside(self._root, relative)
+            path = naming.inside(self._root, self.hooks.path_of(as_request(attachment), item))
             folder, name = path.parent, path.name
         return FileRequest(
             url=attachment.url,
@@ -192,19 +198,19 @@ class ChunkDownloader:
             renew=self._renewal(item, attachment),
         )
 
-    def _renewal(self, item: object, attachment: Attachment) -> Callable[[], Awaitable[str | None]] | None:
-        if self.renew_url is None:
+    def _renewal(self, item: object, attachment: Attachment) -> Callable[[], Awaitable[str | Renewed | None]] | None:
+        if self.hooks is None or not self.hooks.renews:
             return None
-        hook = self.renew_url
+        hooks = self.hooks
 
-        async def renew() -> str | None:
+        async def renew() -> str | Renewed | None:
             try:
-                url = await hook(as_request(attachment), item=item)
+                url = await hooks.renewed(as_request(attachment), item)
             except Exception as error:  # the project's: the file has to do without
-                logger.error("renew_url failed for %s", without_userinfo(attachment.url), exc_info=error)
+                logger.error("renew_url failed for %s", printable(attachment.url)[:_LONGEST_URL], exc_info=error)
                 return None
             self._stats.inc_value(f"chunkdl/links/{'renewed' if url else 'not_renewed'}")
-            return url
+            return Renewed(url.url, _new_headers(url, attachment)) if isinstance(url, Request) else url
 
         return engine.from_other_threads(self._deliver, renew)
 
@@ -220,6 +226,8 @@ class ChunkDownloader:
         """
         if self._bridge is None:
             raise RuntimeError("Downloads could not start, see the error above: the item goes no further.")
+        if (problem := self.problem_of_type(item)) is not None:
+            raise ValueError(problem)
         fired: Deferred[Results] = Deferred()
 
         def settle(download: ItemDownload) -> None:
@@ -272,6 +280,7 @@ class ChunkDownloader:
                 limits,
                 deliver,
                 item_types=self._item_types,
+                problem_of_type=self.problem_of_type,
                 announce=self._announce,
                 new_download=self.new_download,
                 wake=self._hold.wake_idle_check,
@@ -357,58 +366,9 @@ class ChunkDownloader:
             self._hold.release()
 
 
-def as_request(attachment: Attachment) -> Request:
-    """Show an attachment to a hook of the project's. Raises ValueError for what is no URL."""
-    meta = {
-        "filename": attachment.filename,
-        "checksum": attachment.checksum,
-        "mirrors": attachment.mirrors,
-        "accept": attachment.accept or None,
-        "proxy": attachment.proxy,
-        "cookiejar": attachment.cookiejar,
-        _ATTACHMENT: attachment,
-    }
-    return Request(attachment.url, headers=attachment.headers, meta={k: v for k, v in meta.items() if v is not None})
-
-
-def as_attachment(request: Request) -> Attachment:
-    """Take from a hook of the project's what is to be fetched, for the attachment it was shown or for none.
-
-    Raises TypeError for what is no request.
-    """
-    if not isinstance(request, Request):
-        raise TypeError(f"get_media_requests gave {request!r}, not a scrapy.Request")
-    meta = request.meta
-    shown: Attachment = meta.get(_ATTACHMENT) or Attachment(url=request.url)
-    unchanged = request.url == Request(shown.url).url  # but for what Scrapy does to any URL
-    return replace(
-        shown,
-        url=shown.url if unchanged else request.url,
-        filename=meta.get("filename"),
-        headers=_headers(request),
-        checksum=meta.get("checksum"),
-        mirrors=tuple(meta.get("mirrors") or ()),
-        accept=tuple(meta.get("accept") or ()),
-        proxy=meta.get("proxy"),
-        cookiejar=meta.get("cookiejar"),
-        problem=None if request.method == "GET" else f"it asks for {request.method}, only GET is known",
-    )
-
-
-def _headers(request: Request) -> dict[str, str]:
-    """Return a request's headers with its ``cookies``, which Scrapy's downloader would have put among them."""
-    headers = {str(name): str(value) for name, value in request.headers.to_unicode_dict().items()}
-    cookies: Any = request.cookies
-    if isinstance(cookies, Mapping):
-        cookies = [{"name": name, "value": value} for name, value in cookies.items()]
-    pairs = [f"{to_unicode(cookie['name'])}={_text(cookie['value'])}" for cookie in cookies]
-    if pairs:
-        headers["Cookie"] = "; ".join([*pairs, *filter(None, [headers.get("Cookie")])])
-    return headers
-
-
-def _text(value: object) -> str:
-    return to_unicode(value) if isinstance(value, (str, bytes)) else str(value)
+def _new_headers(renewed: Request, attachment: Attachment) -> dict[str, str]:
+    """Return the headers of a renewed link that its attachment has not, or has with another value."""
+    return {name: value for name, value in sent_headers(renewed).items() if attachment.headers.get(name) != value}
 
 
 def _item_types(crawler: Crawler, config: Config) -> ItemTypes:

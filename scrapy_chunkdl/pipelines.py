@@ -8,20 +8,23 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping
-from functools import partial
+from functools import cached_property
 from typing import Any
 
 from scrapy import Request, Spider
 from scrapy.crawler import Crawler
 from scrapy.exceptions import DropItem, NotConfigured
+from scrapy.pipelines.files import FilesPipeline
 from scrapy.pipelines.media import MediaPipeline
 from scrapy.utils.defer import maybe_deferred_to_future
 from scrapy.utils.misc import load_object
 
 from scrapy_chunkdl import attachments, naming
 from scrapy_chunkdl.config import Config, ConfigError
+from scrapy_chunkdl.crawl.hooks import Hooks, warn_of_unused
+from scrapy_chunkdl.crawl.requests import as_request
 from scrapy_chunkdl.engine import handed_on
-from scrapy_chunkdl.extension import ChunkDownloader, as_request
+from scrapy_chunkdl.extension import ChunkDownloader
 from scrapy_chunkdl.item_download import Results
 
 logger = logging.getLogger(__name__)
@@ -37,10 +40,10 @@ class QueuedForDownload(DropItem):
 
 
 class NotQueued(DropItem):
-    """Takes out an item that cannot wait in Redis. What can be written of it is among the dead."""
+    """Takes out an item that cannot wait in Redis, or cannot take its files. In queue mode it is among the dead."""
 
-    def __init__(self, problem: str) -> None:
-        super().__init__(problem, log_level="ERROR")
+    def __init__(self, problem: str, *, is_news: bool = True) -> None:
+        super().__init__(problem, log_level="ERROR" if is_news else "DEBUG")
 
 
 def _pipelines(crawler: Crawler) -> dict[type, int]:
@@ -64,7 +67,8 @@ def _refuse_second_sight(ours: type, pipelines: Mapping[type, int], config: Conf
         raise ConfigError(
             f"ITEM_PIPELINES has {before[0].__qualname__} before {ours.__qualname__} ({order}): it would see each item "
             "twice, when it is scraped and when it comes back with its files. Give "
-            f"{ours.__qualname__} the lowest number."
+            f"{ours.__qualname__} the lowest number. What must be done before items wait, filters among it, goes into "
+            "its method before_queueing."
         )
 
 
@@ -79,16 +83,14 @@ class ChunkDownloadPipeline:
         self._downloader = downloader
         self._config = downloader.config
         self._unknown_types: set[type] = set()
-        self._info = MediaPipeline.SpiderInfo(downloader.spider)
-        if self._overrides("file_path"):
-            downloader.file_path = partial(self.file_path, info=self._info)
-        if self._overrides("get_media_requests"):
-            downloader.get_media_requests = lambda item: self.get_media_requests(item, self._info)
-        if self._overrides("renew_url"):
-            downloader.renew_url = partial(self.renew_url, info=self._info)
-
-    def _overrides(self, hook: str) -> bool:
-        return getattr(type(self), hook) is not getattr(ChunkDownloadPipeline, hook)
+        self._unfit_types: set[type] = set()
+        self.crawler = downloader.crawler
+        self.spiderinfo = self._info = MediaPipeline.SpiderInfo(downloader.spider)
+        self.files_urls_field = self._config.attachments[0]
+        self.files_result_field = self._config.files_field
+        self.expires = self._config.expires
+        warn_of_unused(type(self), ChunkDownloadPipeline, mode=self._config.mode)
+        self._hooks = downloader.hooks = Hooks(self, ChunkDownloadPipeline, self._info)
 
     @classmethod
     def from_crawler(cls, crawler: Crawler) -> ChunkDownloadPipeline:
@@ -104,7 +106,37 @@ class ChunkDownloadPipeline:
         _refuse_second_sight(cls, others, downloader.config)
         return cls(downloader)
 
+    def open_spider(self, spider: Spider | None = None) -> None:
+        """Do nothing: all is opened with the spider. There for subclasses that call it, as FilesPipeline's do."""
+
+    @cached_property
+    def store(self) -> Any:
+        """Scrapy's own store of FilesPipeline at CHUNKDL_STORE, for subclasses that look at files or add some.
+
+        Downloads do not go through it. Raises AttributeError where Scrapy has none for the place.
+        """
+        scheme = self._config.store.partition("://")[0] if "://" in self._config.store else "file"
+        make = FilesPipeline.STORE_SCHEMES.get(scheme)
+        if make is None:
+            raise AttributeError(f"store: Scrapy has none for {scheme}://. The results have the path of each file.")
+        FilesPipeline._update_stores(self.crawler.settings)
+        return make(self._config.store)
+
+    def inc_stats(self, status: str) -> None:
+        """Count a file in FilesPipeline's stats. There for subclasses that call it; nothing here does."""
+        assert self.crawler.stats is not None
+        self.crawler.stats.inc_value("file_count")
+        self.crawler.stats.inc_value(f"file_status_count/{status}")
+
     # --- hooks, with FilesPipeline's names and signatures where it has them
+
+    async def before_queueing(self, item: Any, info: SpiderInfo) -> Any:
+        """Return the item that is to be downloaded, or raise DropItem. To be overridden, also by a plain method.
+
+        Called once for each item a spider yields, in both modes, before anything else is done with it: for filters,
+        defaults and checks that must not wait for files. What comes from Redis was here before, or is others' work.
+        """
+        return item
 
     def file_path(
         self, request: Request, response: None = None, info: SpiderInfo | None = None, *, item: Any = None
@@ -144,11 +176,14 @@ class ChunkDownloadPipeline:
             attachments.write_files(item, self._config, [file for ok, file in results if ok])
         return item
 
-    async def renew_url(self, request: Request, info: SpiderInfo | None = None, *, item: Any = None) -> str | None:
+    async def renew_url(
+        self, request: Request, info: SpiderInfo | None = None, *, item: Any = None
+    ) -> str | Request | None:
         """Return a fresh URL for one that has expired (401, 403, 404 or 410), None to give the file up.
 
-        To be overridden. Runs on Scrapy's thread, at most three times for a file; the download waits, and goes on from
-        the byte it reached. The file keeps its name, which is made of the URL the item has.
+        To be overridden. A ``scrapy.Request`` has the headers to be sent from now on, too; its URL may be the same.
+        Runs on Scrapy's thread, at most three times for a file; the download waits, and goes on from the byte it
+        reached. The file keeps its name, which is made of the URL the item has.
         """
         return None
 
@@ -159,17 +194,24 @@ class ChunkDownloadPipeline:
         cannot wait there.
         """
         if (sent := handed_on()) is not None:
-            return self.item_completed(list(sent.results), item, self._info)
+            return self._hooks.completed(list(sent.results), item)
+        item = await self._hooks.before_queueing(item)
         if not self._downloader.wanted(item):
             self._warn_of_unknown_type(item)
-            return self.item_completed([], item, self._info)
+            return self._hooks.completed([], item)
+        problem = self._downloader.problem_of_type(item)
+        is_news = problem is None or type(item) not in self._unfit_types
+        if problem is not None:
+            self._unfit_types.add(type(item))
+        if problem is not None and self._config.mode == "inline":
+            raise NotQueued(problem, is_news=is_news)
         if self._config.mode == "inline":
             results = await maybe_deferred_to_future(self._downloader.download(item))
-            return self.item_completed(results, item, self._info)
+            return self._hooks.completed(results, item)
         try:
             await maybe_deferred_to_future(self._downloader.enqueue(item))
         except ValueError as error:
-            raise NotQueued(str(error)) from error
+            raise NotQueued(str(error), is_news=is_news) from error
         raise QueuedForDownload(self._downloader.items_key)
 
     def _warn_of_unknown_type(self, item: object) -> None:

@@ -12,7 +12,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "scrapy_chunkdl"
 
 ROOMS = ["commands", "addon", "pipelines", "extension", "dashboard", "told", "consumer", "details", "item_download"]
-ROOMS += ["spider_requests", "progress"]
+ROOMS += ["crawl", "spider_requests", "progress"]
 ROOMS += ["bars", "engine", "bridge", "attachments", "item_types", "items", "config"]
 ROOMS += ["signals", "queue", "storage", "download"]
 ROOMS += ["naming", "masking", "figures"]

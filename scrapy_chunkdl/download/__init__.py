@@ -12,7 +12,7 @@ from scrapy_chunkdl.download.errors import (
 )
 from scrapy_chunkdl.download.identity import host_of, without_userinfo
 from scrapy_chunkdl.download.limits import Limits
-from scrapy_chunkdl.download.model import FileRequest, FileResult, Options, Progress
+from scrapy_chunkdl.download.model import FileRequest, FileResult, Options, Progress, Renewed
 from scrapy_chunkdl.download.partfile import Published
 from scrapy_chunkdl.download.proxies import of_environment as proxies_of_environment
 from scrapy_chunkdl.download.robots import Robots
@@ -31,6 +31,7 @@ __all__ = [
     "Published",
     "RangeIgnored",
     "RangeMismatch",
+    "Renewed",
     "Robots",
     "SourceChanged",
     "Store",

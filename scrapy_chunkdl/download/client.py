@@ -93,6 +93,10 @@ class FileClient:
         """Return a new URL of the file without its ``user:password@``, which goes with requests to its origin."""
         return self._identity.without_login(url)
 
+    def renew(self, url: str, headers: Mapping[str, str]) -> None:
+        """Send ``headers`` with the requests from now on. Raises Permanent for those that cannot be sent."""
+        self._identity.renew(url, headers)
+
     async def request(
         self, method: str, url: str, headers: Mapping[str, str], *, timeout: float | None = None
     ) -> aiohttp.ClientResponse:

@@ -60,6 +60,20 @@ class Identity:
             self._logins[bare] = login
         return bare
 
+    def renew(self, url: str, headers: Mapping[str, str]) -> None:
+        """Send ``headers`` from now on, too; credentials among them are for that URL's origin, the file's for its own.
+
+        Raises Permanent for headers that cannot be sent.
+        """
+        given = _checked_headers(headers)
+        if not _is_same_origin(url, self._home):
+            self._has_own_authorization = False
+            for name in _CREDENTIALS:
+                self._given.popall(name, None)
+        self._home = url
+        self._has_own_authorization = self._has_own_authorization or hdrs.AUTHORIZATION in CIMultiDict(given)
+        self._given.update(given)
+
     def headers_for(self, url: str) -> CIMultiDict[str]:
         """Return the headers that a request to ``url`` carries, a hop of a redirect perhaps."""
         headers = CIMultiDict(self._given)

@@ -81,6 +81,14 @@ class Options:
 
 
 @dataclass(frozen=True, slots=True)
+class Renewed:
+    """A fresh link of a file, and headers that go with its requests from now on, in place of those of these names."""
+
+    url: str
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class FileRequest:
     """One file to fetch.
 
@@ -106,7 +114,7 @@ class FileRequest:
     cookies: CookieJar | None = None
     logins: Mapping[str, str] = field(default_factory=dict, repr=False)
     proxy: str | None = field(default=None, repr=False)
-    renew: Callable[[], Awaitable[str | None]] | None = None
+    renew: Callable[[], Awaitable[str | Renewed | None]] | None = None
     accept: tuple[str, ...] = ()
 
 

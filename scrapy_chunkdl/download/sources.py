@@ -21,7 +21,7 @@ from scrapy_chunkdl.download.errors import DownloadError, Throttled, Transient
 from scrapy_chunkdl.download.headers import parse_content_range
 from scrapy_chunkdl.download.identity import host_of
 from scrapy_chunkdl.download.limits import Limits
-from scrapy_chunkdl.download.model import FileRequest, Options, Progress
+from scrapy_chunkdl.download.model import FileRequest, Options, Progress, Renewed
 from scrapy_chunkdl.download.probe import DEAD_LINK, Remote, refusal
 from scrapy_chunkdl.download.progress import Doing
 from scrapy_chunkdl.download.rate import Pace
@@ -119,7 +119,7 @@ class Sources:
         self._backoff = retry.Backoff(options.backoff_base, options.backoff_max)
         self.main = self._own = self._sources[0]
         self._renewing = asyncio.Lock()
-        self._renewals = 0
+        self._renewals = self._renewed = 0
         self.opening: Opening | None = None
         self.hinted = 0
         self.hinted_type: str | None = None
@@ -226,12 +226,12 @@ class Sources:
     ) -> aiohttp.ClientResponse:
         """Send a request to where the source last led. Raises Transient for a link that led there and is dead now."""
         while True:
-            asked = source.final_url
+            renewed = self._renewed
             response = await self._ask(method, source, headers, timeout)
             if response.status not in DEAD_LINK or method == "HEAD" or self._request.renew is None:
                 return response  # a HEAD proves nothing: signatures are for one method
             response.close()
-            if not await self._renew(source, asked):
+            if not await self._renew(source, renewed):
                 return response
 
     async def _ask(
@@ -260,20 +260,26 @@ class Sources:
             raise Transient(text, reason="link_expired", status=response.status)
         return response
 
-    async def _renew(self, source: Source, asked: str) -> bool:
-        """Get a fresh URL for the item's own; False if there is none. Of several connections one asks for it."""
+    async def _renew(self, source: Source, renewed: int) -> bool:
+        """Get a fresh URL for the item's own, which had been renewed so often when it was asked; False for none.
+
+        Of several connections one asks for it.
+        """
         async with self._renewing:
-            if source.url != asked:
+            if self._renewed != renewed:
                 return True
             if source is not self._own or self._renewals >= _MOST_RENEWALS:
                 return False
             assert self._request.renew is not None
             self._renewals += 1
             fresh = await self._request.renew()
-            if not fresh or fresh == asked:
+            if isinstance(fresh, Renewed) and fresh.headers:  # the same URL may do: a token in a header ran out
+                self._client.renew(self._client.without_login(fresh.url), fresh.headers)
+            elif not fresh or _url_of(fresh) == source.url:
                 self._renewals = _MOST_RENEWALS
                 return False
-            source.url = source.final_url = self._client.without_login(fresh)
+            source.url = source.final_url = self._client.without_login(_url_of(fresh))
+            self._renewed += 1
             self._count_retry("link_expired")
             return True
 
@@ -344,3 +350,7 @@ class Sources:
     def next(self) -> Source:
         self._turn = (self._turn + 1) % len(self._sources)
         return self._sources[self._turn - 1]
+
+
+def _url_of(fresh: str | Renewed) -> str:
+    return fresh.url if isinstance(fresh, Renewed) else fresh

@@ -106,7 +106,7 @@ def test_the_first_crawl_goes_as_the_page_says(site: Site, tmp_path: Path) -> No
 def test_the_hooks_and_the_receiver_do_what_their_page_says(
     project: Project, site: Site, origin: Origin, mode: str
 ) -> None:
-    hooks = ["ByTitle", "OnlyPdf", "WithFiles", "Signed"]
+    hooks = ["ByTitle", "Fresh", "OnlyPdf", "WithFiles", "Signed"]
     project.write()
     for name in hooks:  # each on its own, as somebody would copy it
         (project.folder / "probe" / f"{name}.py").write_text(for_this_scrapy(block("hooks.md", f"class {name}")))
@@ -124,15 +124,18 @@ def test_the_hooks_and_the_receiver_do_what_their_page_says(
     wanted, unwanted = origin.url("a", 10, v="a.pdf"), origin.url("b", 10)
     expired = f"{site.base}/c.pdf"
     entries = [attachment(wanted, "a.pdf"), attachment(unwanted, "b.txt"), attachment(expired, "c.pdf")]
-    project.items = [item(*entries, page=page), item(attachment(unwanted, "b.txt"), page=page)]
+    fields = {"page": page, "published": "2022"}
+    project.items = [item(*entries, **fields), item(attachment(unwanted, "b.txt"), **fields)]
+    project.items.append(item(*entries, page=page, published="2020"))
 
-    crawl = project.crawl()
+    crawl = project.crawl("-a", "since=2021")
 
     [finished] = project.scraped()
     assert project.files() == {"a report/a.pdf": content("a", 10), "a report/c.pdf": content("c", 30)}
     assert [Path(path).name for path in paths(finished)] == ["a.pdf", "", "c.pdf"]
     assert set(origin.stats("a").headers("Referer")) == {page}
-    assert crawl.stats["item_dropped_reasons_count/DropItem"] == 1, crawl.log
+    assert crawl.stats["item_dropped_reasons_count/DropItem"] == 2, crawl.log
+    assert finished["folder"] == "reports"
     assert crawl.stats["chunkdl/links/renewed"] == 1
     assert {line for line in crawl.log.splitlines() if "TOLD" in line} == {f"TOLD {wanted}", f"TOLD {expired}"}
 

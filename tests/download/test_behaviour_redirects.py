@@ -9,6 +9,8 @@ import pytest
 from fetching import CHUNK, SIZE, Client
 from origin import Origin
 
+from scrapy_chunkdl.download import Renewed
+
 
 @pytest.mark.parametrize("code", [301, 302, 303, 307, 308])
 async def test_redirect_is_followed(client: Client, origin: Origin, code: int) -> None:
@@ -187,3 +189,40 @@ async def test_connections_that_find_the_link_dead_together_ask_for_a_fresh_one_
 
     await client.right(client.url("status:403@range"), renew=fresh)
     assert len(asked) == 2
+
+
+@pytest.mark.parametrize("head", ["", "@get"])
+async def test_a_link_whose_token_ran_out_is_renewed_by_a_header_at_the_same_url(
+    client: Client, origin: Origin, head: str
+) -> None:
+    url = client.url(f"auth:new{head}")
+    asked: list[int] = []
+
+    async def renew() -> Renewed:
+        asked.append(1)
+        return Renewed(url, {"Authorization": "new"})
+
+    many = client.with_options(chunks_per_file=4, chunk_size=CHUNK)
+    result = await many.right(url, headers={"Authorization": "old", "Cookie": "a=b"}, renew=renew)
+
+    assert len(asked) == 1
+    assert result.url == url
+    assert set(origin.stats("file.bin").headers("Cookie")) == {"a=b"}
+
+
+async def test_credentials_of_the_item_do_not_go_to_another_origin_with_a_renewed_link(
+    client: Client, origin: Origin
+) -> None:
+    expired = client.url("status:401@get")
+    with Origin() as other:
+        fresh = client.url().replace(origin.base, other.base)
+
+        async def renew() -> Renewed:
+            return Renewed(fresh, {"X-Token": "new"})
+
+        await client.right(expired, headers={"Authorization": "secret", "Cookie": "a=b", "X-A": "1"}, renew=renew)
+
+        stats = other.stats("file.bin")
+        assert set(stats.headers("X-Token")) == {"new"}
+        assert set(stats.headers("X-A")) == {"1"}
+        assert stats.headers("Authorization") == stats.headers("Cookie") == []
