@@ -475,7 +475,7 @@ def _refuse_no_add_on(crawler: Crawler, config: Config) -> None:
 
 
 def _refuse_open_dashboard(config: Config) -> None:
-    from scrapy_chunkdl.dashboard.server import Unusable, check
+    from scrapy_chunkdl.dashboard.guard import Unusable, check
 
     try:
         check(config.dashboard_address[0], config.dashboard_token)

@@ -5,15 +5,20 @@ Secrets in URLs are masked. Knows records and items; nothing of terminals, pages
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from scrapy_chunkdl import attachments
 from scrapy_chunkdl.config import Config
 from scrapy_chunkdl.masking import masked
+from scrapy_chunkdl.queue import untrusted
 from scrapy_chunkdl.queue.set_aside import SetAsideItem
 
-_FIELDS = ("url", "filename", "reason", "message", "status", "attempts", "bytes_done", "resumable", "time")
+_FIELDS = {
+    **dict.fromkeys(("url", "filename", "reason", "message"), untrusted.text),
+    **dict.fromkeys(("status", "attempts", "bytes_done"), untrusted.count),
+    "resumable": untrusted.flag,
+    "time": untrusted.text,
+}
 _EXCERPT = 200
 """Characters shown of an item in which no attachment can be found."""
 
@@ -21,7 +26,7 @@ _EXCERPT = 200
 def as_dict(item: SetAsideItem, config: Config) -> dict[str, Any]:
     """Return ``files``, whether the item is ``dead``, and ``text`` where there are no files to tell of: JSON types."""
     if item.records:
-        files = [_masked({name: record.get(name) for name in _FIELDS}) for record in item.records]
+        files = [_masked(untrusted.fields(record, _FIELDS)) for record in item.records]
         return {"files": files, "dead": item.payload is None}
     payload = item.payload if item.payload is not None else item.entries[0]
     urls = _urls(payload, config)
@@ -33,8 +38,8 @@ def as_dict(item: SetAsideItem, config: Config) -> dict[str, Any]:
 
 def _urls(payload: bytes, config: Config) -> list[str]:
     try:
-        item = json.loads(payload)
-    except (ValueError, RecursionError):
+        item = untrusted.parsed(payload)
+    except ValueError:
         return []
     return [found.url for found in attachments.find(item, config)] if isinstance(item, dict) else []
 

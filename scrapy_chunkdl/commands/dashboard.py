@@ -11,7 +11,8 @@ from scrapy_chunkdl.commands.chunkdl import CommandError
 from scrapy_chunkdl.commands.queues import opened
 from scrapy_chunkdl.config import Config, ConfigError
 from scrapy_chunkdl.dashboard.board import Board
-from scrapy_chunkdl.dashboard.server import Unusable, new_app
+from scrapy_chunkdl.dashboard.guard import Unusable
+from scrapy_chunkdl.dashboard.server import new_app
 from scrapy_chunkdl.dashboard.serving import serve
 
 

@@ -116,7 +116,7 @@ def _row(worker: Worker) -> tuple[str, ...]:
         "-" if worker.files is None else str(worker.files),
         "-" if worker.connections is None else str(worker.connections),
         _duration(worker.up_for),
-        worker.state,
+        printable(worker.state),
     )
 
 

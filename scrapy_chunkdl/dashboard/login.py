@@ -10,7 +10,7 @@ TEXTS = {
 }
 
 _PAGE = """<!doctype html>
-<html lang="{lang}"><meta charset="utf-8">
+<html lang="{lang}"><meta charset="utf-8">{script}
 <meta name="viewport" content="width=device-width"><title>scrapy-chunkdl</title>
 <link rel="stylesheet" href="static/style.css">
 <form class="login" method="post" action="login"><label>{label}
@@ -20,13 +20,13 @@ _PAGE = """<!doctype html>
 """
 
 
-def form(accept_language: str, *, refused: bool = False) -> str:
-    """Return the page with the form. ``refused`` tells that a wrong token was given."""
+def form(accept_language: str, script: str, *, refused: bool = False) -> str:
+    """Return the page with the form, and with ``script`` in its head. ``refused`` tells of a wrong token."""
     language = preferred(accept_language)
     label, button, wrong = map(html.escape, TEXTS[language])
     lang = "zh-CN" if language == "zh" else language
     problem = f'<p class="bad" role="alert">{wrong}</p>\n' if refused else ""
-    return _PAGE.format(lang=lang, label=label, problem=problem, button=button)
+    return _PAGE.format(lang=lang, script=script, label=label, problem=problem, button=button)
 
 
 def preferred(accept_language: str) -> str:

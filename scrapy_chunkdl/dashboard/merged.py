@@ -2,12 +2,41 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections import Counter
 from typing import Any
 
+from scrapy_chunkdl.queue import untrusted
+
 logger = logging.getLogger(__name__)
+
+
+def _errors(value: object) -> dict[str, int]:
+    """Return how often a host failed, by reason."""
+    if not isinstance(value, dict):
+        return {}
+    return {str(reason): number for reason, told in value.items() if (number := untrusted.count(told)) is not None}
+
+
+def _or_zero(value: object) -> float:
+    return untrusted.number(value) or 0
+
+
+_FILE = {
+    **dict.fromkeys(("url", "name", "map", "doing"), lambda value: untrusted.text(value) or ""),
+    **dict.fromkeys(("size", "chunks"), untrusted.count),
+    **dict.fromkeys(("done", "bytes_per_second", "retries", "doing_for"), _or_zero),
+    "eta": untrusted.number,
+}
+_HOST = {
+    "host": lambda value: untrusted.text(value) or "",
+    **dict.fromkeys(("connections", "limit", "bytes_per_second", "cooling_for"), _or_zero),
+    "errors": _errors,
+}
+
+
+def _objects(value: object) -> list[dict[str, Any]]:
+    return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
 
 
 class Details:
@@ -19,15 +48,18 @@ class Details:
         self._hosts: dict[str, dict[str, Any]] = {}
 
     def add(self, worker: str, raw: bytes) -> None:
-        """Add what ``worker`` told, as :mod:`scrapy_chunkdl.details` writes it. Another version's is left out."""
+        """Add what ``worker`` told, as :mod:`scrapy_chunkdl.details` writes it. What is no such thing is left out."""
         try:
-            told = json.loads(raw)
-            for host in told["hosts"]:
-                self._add_host(host)
-            self._files += [{"worker": worker, **file} for file in told["files"]]
-            self._running += told["running"]
-        except (KeyError, TypeError, ValueError) as error:
+            told = untrusted.fields(
+                untrusted.parsed(raw), {"running": untrusted.count, "files": _objects, "hosts": _objects}
+            )
+        except ValueError as error:
             logger.debug("What %s tells is not understood: %r", worker, error)
+            return
+        for host in told["hosts"]:
+            self._add_host(untrusted.fields(host, _HOST))
+        self._files += [{"worker": worker, **untrusted.fields(file, _FILE)} for file in told["files"]]
+        self._running += max(told["running"] or 0, len(told["files"]))
 
     def _add_host(self, told: dict[str, Any]) -> None:
         known = self._hosts.setdefault(told["host"], {"host": told["host"], "errors": Counter(), "cooling_for": 0.0})

@@ -1,30 +1,34 @@
-"""The page's server: routes, the events that keep a page live, and who may do what.
+"""The page's server: routes, and the events that keep a reader up to date.
 
-Knows HTTP and the board; what a queue is, the board knows. Rules: only whom the token lets in, if there is one; names
-other than ours in Host are refused, for a hostile page may have its own name lead to 127.0.0.1 (DNS rebinding); what
-changes something must come with a header that no foreign page can send without being asked first (Fetch standard,
-CORS-safelisted request-header). No script but ours runs: Content-Security-Policy.
+Knows HTTP and the board; what a queue is, the board knows, and who may do what, the guard. No script but ours runs:
+Content-Security-Policy.
 """
 
 from __future__ import annotations
 
 import asyncio
+import base64
 import hashlib
-import hmac
-import ipaddress
 import json
 import logging
 import math
-from collections.abc import Awaitable, Callable
+import reprlib
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
+from functools import lru_cache
 from importlib import resources
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from aiohttp import hdrs, web
 
 from scrapy_chunkdl.dashboard import login
 from scrapy_chunkdl.dashboard.board import KINDS, Board, Filter, NoSuchSpider
+from scrapy_chunkdl.dashboard.guard import Guard, check, refused
 from scrapy_chunkdl.queue.client import REDIS_ERRORS, explain
+
+if TYPE_CHECKING:
+    from importlib.resources.abc import Traversable
 
 logger = logging.getLogger(__name__)
 
@@ -34,149 +38,103 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 EVERY = 2.0
 """Seconds between events."""
 
-CSRF_HEADER = "X-Chunkdl"
-COOKIE = "chunkdl_token"
 MOST_ITEMS = 500
 """Items set aside that one answer tells of, at most."""
 
 MOST_FILES = 1000
 """Running files that one answer tells of, at most."""
 
+MOST_BYTES_PER_SECOND = 10**15
+"""No line is faster."""
+
+MOST_ENTRIES = 10**15
+"""No list is longer."""
+
 FILES_IN_EVENTS = 50
+
+
+def _csp_hash(script: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
+
+
+_TO_THE_FOLDER = 'if (!location.pathname.endsWith("/")) location.pathname += "/"'
+TO_THE_FOLDER = f"<script>{_TO_THE_FOLDER}</script>"
+"""Behind a proxy that serves us in a folder, its name without the slash leads here, too; what the page asks for by
+relative addresses is in the folder. Only the browser knows its name."""
+
+SLASHES = "/{slashes:/*}"
+"""``location /chunkdl { proxy_pass http://…/; }`` of nginx makes ``//api/status`` of ``/chunkdl/api/status``."""
 
 _HEADERS = {
     "Content-Security-Policy": (
-        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; "
+        f"default-src 'none'; script-src 'self' {_csp_hash(_TO_THE_FOLDER)}; style-src 'self'; connect-src 'self'; "
+        "img-src 'self' data:; "
         "form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
     ),
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
-    "Referrer-Policy": "no-referrer",
+    "Referrer-Policy": "same-origin",  # with "no-referrer" the form's Origin is "null", see guard.give_cookie
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
 
 _BOARD = web.AppKey("board", Board)
-_GUARD: web.AppKey[_Guard] = web.AppKey("guard")
+_GUARD = web.AppKey("guard", Guard)
 _LIVE: web.AppKey[_Live] = web.AppKey("live")
-
-
-class Unusable(ValueError):
-    """The page cannot be served like this; the message says why, and what to do."""
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach a server on ``host``."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def check(host: str, token: str | None) -> None:
-    """Raise :class:`Unusable` for an address that others can reach without a token."""
-    if not token and not is_loopback(host):
-        raise Unusable(
-            f"{host} can be reached from other machines: set CHUNKDL_DASHBOARD_TOKEN to a long secret, or serve on "
-            "127.0.0.1 and come through an SSH tunnel"
-        )
 
 
 def new_app(board: Board, host: str, token: str | None) -> web.Application:
     """Return the application that serves ``board`` on the address ``host``. Raises as :func:`check` does."""
     check(host, token)
     app = web.Application(middlewares=[_told_as_json, _guarded], client_max_size=1 << 20)
-    app[_BOARD], app[_GUARD], app[_LIVE] = board, _Guard(host, token), _Live(board)
+    app[_BOARD], app[_GUARD], app[_LIVE] = board, Guard(host, token), _Live(board)
     app.on_response_prepare.append(_add_headers)
     app.on_shutdown.append(_end_events)
-    app.router.add_get("/", _page)
-    app.router.add_post("/login", _login)
-    app.router.add_get("/static/{name:.+}", _static)
-    app.router.add_get("/metrics", _metrics)
-    app.router.add_get("/api/status", _status)
-    app.router.add_get("/api/events", _events)
-    app.router.add_get("/api/spiders/{spider}/history", _history)
-    app.router.add_get("/api/spiders/{spider}/files", _files)
-    app.router.add_get("/api/spiders/{spider}/hosts", _hosts)
-    app.router.add_get("/api/spiders/{spider}/failed", _set_aside)
-    app.router.add_post("/api/spiders/{spider}/failed/{action:retry|drop}", _act)
-    app.router.add_post("/api/spiders/{spider}/{action:pause|resume}", _pause)
-    app.router.add_post("/api/spiders/{spider}/rate", _rate)
+    for method, path, handler in _ROUTES:
+        app.router.add_route(method, SLASHES + path, handler)
     return app
 
 
 # --- who may do what
 
 
-class _Guard:
-    """Knows whom to let in."""
-
-    def __init__(self, host: str, token: str | None) -> None:
-        self._token = token
-        self._names = {host.strip("[]").lower(), "localhost", "127.0.0.1", "::1"}
-
-    def knows_name(self, request: web.Request) -> bool:
-        """Whether the request asks for a server of one of our names. With a token any name will do: it is no secret."""
-        if self._token:
-            return True
-        name = request.headers.get(hdrs.HOST, "")
-        host = name.rpartition("]")[0] if name.startswith("[") else name.partition(":")[0]
-        return host.strip("[").lower() in self._names
-
-    def lets_in(self, request: web.Request) -> bool:
-        if not self._token:
-            return True
-        scheme, _, bearer = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")
-        if scheme.lower() == "bearer" and self.is_token(bearer.strip()):
-            return True
-        return hmac.compare_digest(request.cookies.get(COOKIE, "").encode(), self.cookie().encode())
-
-    def is_token(self, given: str) -> bool:
-        return hmac.compare_digest(given.encode(), (self._token or "").encode())
-
-    def cookie(self) -> str:
-        """What stands for the token in a browser: the token itself is kept by nobody but its owner."""
-        return hashlib.sha256(b"chunkdl dashboard " + (self._token or "").encode()).hexdigest()
-
-
 @web.middleware
 async def _guarded(request: web.Request, handler: Handler) -> web.StreamResponse:
     guard = request.app[_GUARD]
-    if not guard.knows_name(request):
-        raise _refused(web.HTTPForbidden, f"this server has no name {request.headers.get(hdrs.HOST)!r}")
-    if request.path in ("/login", "/static/style.css"):
+    guard.check_name(request)
+    path = request.path.lstrip("/")
+    if path in ("login", "static/style.css"):
         return await handler(request)
     if not guard.lets_in(request):
-        if request.path == "/":
+        if path == "":
             return _form(request)
-        raise _refused(web.HTTPUnauthorized, "the token is missing or wrong: send 'Authorization: Bearer TOKEN'")
-    if request.method == "POST" and (
-        request.headers.get(CSRF_HEADER) != "1" or request.content_type != "application/json"
-    ):
-        raise _refused(
-            web.HTTPForbidden, f"changes need the header '{CSRF_HEADER}: 1' and Content-Type: application/json"
-        )
+        raise refused(web.HTTPUnauthorized, "the token is missing or wrong: send 'Authorization: Bearer TOKEN'")
+    if request.method == "POST":
+        await guard.check_change(request)
     return await handler(request)
 
 
 def _form(request: web.Request, *, refused: bool = False) -> web.Response:
-    text = login.form(request.headers.get(hdrs.ACCEPT_LANGUAGE, ""), refused=refused)
+    text = login.form(request.headers.get(hdrs.ACCEPT_LANGUAGE, ""), TO_THE_FOLDER, refused=refused)
     return web.Response(text=text, content_type="text/html", status=401)
 
 
 async def _login(request: web.Request) -> web.StreamResponse:
     guard = request.app[_GUARD]
-    given = (await request.post()).get("token")
-    if not isinstance(given, str) or not guard.is_token(given):
+    try:
+        given = (await request.post()).get("token")
+    except (LookupError, ValueError) as error:  # a charset, or a multipart body, that nobody can read
+        raise _BadRequest("the form cannot be read") from error
+    if not isinstance(given, str) or not guard.is_token(request, given):
         return _form(request, refused=True)
     to_the_page = web.HTTPSeeOther("./")
-    to_the_page.set_cookie(COOKIE, guard.cookie(), httponly=True, samesite="Strict", secure=request.secure)
+    guard.give_cookie(request, to_the_page)
     raise to_the_page
 
 
 async def _add_headers(request: web.Request, response: web.StreamResponse) -> None:
     response.headers.update(_HEADERS)
-    if not request.path.startswith("/static/"):
+    if not request.path.lstrip("/").startswith("static/"):
         response.headers[hdrs.CACHE_CONTROL] = "no-store"
 
 
@@ -208,43 +166,65 @@ def _error(status: int, text: str) -> web.Response:
     return web.json_response({"error": text}, status=status)
 
 
-def _refused(kind: type[web.HTTPClientError], text: str) -> web.HTTPClientError:
-    return kind(text=json.dumps({"error": text}), content_type="application/json")
-
-
 async def _in_thread(function: Callable[..., T], *args: Any) -> T:
     return await asyncio.get_running_loop().run_in_executor(None, function, *args)
 
 
 async def _page(request: web.Request) -> web.StreamResponse:
-    request.match_info["name"] = "index.html"
-    return await _static(request)
+    return _sent(request, "index.html")
+
+
+async def _static(request: web.Request) -> web.StreamResponse:
+    return _sent(request, request.match_info["name"])
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    """A file of the page, as it is sent."""
+
+    kind: str
+    body: bytes
+    etag: str
+
+
+@lru_cache(maxsize=1)
+def _files_of_the_page() -> Mapping[str, _File]:
+    """Read them all, by name. No name from outside is ever looked for on the disk."""
+    return dict(_read(resources.files("scrapy_chunkdl.dashboard").joinpath("static"), ""))
+
+
+def _read(folder: Traversable, path: str) -> Iterator[tuple[str, _File]]:
+    for entry in folder.iterdir():
+        if entry.is_dir():
+            yield from _read(entry, f"{path}{entry.name}/")
+            continue
+        body = entry.read_bytes()
+        if entry.name == "index.html":
+            body = body.replace(b"<head>", f"<head>{TO_THE_FOLDER}".encode(), 1)
+        kind = _TYPES.get(entry.name.rpartition(".")[2], "text/plain")
+        yield f"{path}{entry.name}", _File(kind, body, hashlib.sha256(body).hexdigest()[:16])
 
 
 _TYPES = {"html": "text/html", "js": "text/javascript", "css": "text/css", "svg": "image/svg+xml", "png": "image/png"}
 
 
-async def _static(request: web.Request) -> web.StreamResponse:
-    name = request.match_info["name"]
-    parts = name.split("/")
-    if any(part in ("", ".", "..") or "\\" in part or ":" in part for part in parts):
+def _sent(request: web.Request, name: str) -> web.StreamResponse:
+    file = _files_of_the_page().get(name)
+    if file is None:
         raise web.HTTPNotFound
-    file = resources.files("scrapy_chunkdl.dashboard").joinpath("static", *parts)
-    kind = _TYPES.get(name.rpartition(".")[2], "text/plain")
-    try:
-        body = await _in_thread(file.read_bytes)
-    except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
-        raise web.HTTPNotFound from error
-    text = kind.startswith("text/")
-    etag = hashlib.sha256(body).hexdigest()[:16]
-    headers = {hdrs.ETAG: f'"{etag}"', hdrs.CACHE_CONTROL: "no-cache"}
-    if any(known.value == etag for known in request.if_none_match or ()):
+    headers = {hdrs.ETAG: f'"{file.etag}"', hdrs.CACHE_CONTROL: "no-cache"}
+    if any(known.value == file.etag for known in request.if_none_match or ()):
         return web.Response(status=304, headers=headers)
-    return web.Response(body=body, content_type=kind, charset="utf-8" if text else None, headers=headers)
+    charset = "utf-8" if file.kind.startswith("text/") else None
+    return web.Response(body=file.body, content_type=file.kind, charset=charset, headers=headers)
 
 
 async def _status(request: web.Request) -> web.StreamResponse:
     return web.json_response(await request.app[_LIVE].status())
+
+
+async def _details(request: web.Request) -> web.StreamResponse:
+    return web.json_response(await _in_thread(_of_spider, request.app[_BOARD], request.match_info["spider"]))
 
 
 async def _history(request: web.Request) -> web.StreamResponse:
@@ -252,7 +232,7 @@ async def _history(request: web.Request) -> web.StreamResponse:
 
 
 async def _files(request: web.Request) -> web.StreamResponse:
-    start, limit = _number(request.query, "offset", 0, math.inf), _number(request.query, "limit", 50, MOST_FILES)
+    start, limit = _number(request.query, "offset", 0, MOST_ENTRIES), _number(request.query, "limit", 50, MOST_FILES)
     details = await _in_thread(request.app[_BOARD].details, request.match_info["spider"])
     return web.json_response(details.files(start, limit))
 
@@ -275,7 +255,7 @@ async def _set_aside(request: web.Request) -> web.StreamResponse:
     query = request.query
     kind = _kind(query.get("kind", "failed"))
     wanted = Filter(text=query.get("text", ""), reason=query.get("reason", ""))
-    start, limit = _number(query, "cursor", 0, math.inf), _number(query, "limit", 100, MOST_ITEMS)
+    start, limit = _number(query, "cursor", 0, MOST_ENTRIES), _number(query, "limit", 100, MOST_ITEMS)
     board = request.app[_BOARD]
     return web.json_response(
         await _in_thread(board.set_aside, request.match_info["spider"], kind, wanted, start, limit)
@@ -286,7 +266,7 @@ async def _act(request: web.Request) -> web.StreamResponse:
     asked = await _json(request)
     ids = asked.get("ids")
     if ids is not None and not (isinstance(ids, list) and ids and all(isinstance(one, str) for one in ids)):
-        raise _BadRequest(f"ids = {ids!r}: should be a list of ids of items")
+        raise _BadRequest(f"ids = {_shown(ids)}: should be a list of ids of items")
     text, reason = (asked.get(name) or "" for name in ("text", "reason"))
     if not (isinstance(text, str) and isinstance(reason, str)):
         raise _BadRequest("text and reason: should be texts")
@@ -302,8 +282,8 @@ async def _act(request: web.Request) -> web.StreamResponse:
 
 async def _pause(request: web.Request) -> web.StreamResponse:
     worker = (await _json(request)).get("worker")
-    if worker is not None and not (isinstance(worker, str) and worker and worker.split() == [worker]):
-        raise _BadRequest(f"worker = {worker!r}: should be the id of a worker")
+    if worker is not None and not (isinstance(worker, str) and worker.isprintable() and worker.split() == [worker]):
+        raise _BadRequest(f"worker = {_shown(worker)}: should be the id of a worker")
     board, paused = request.app[_BOARD], request.match_info["action"] == "pause"
     await _in_thread(board.pause if paused else board.resume, request.match_info["spider"], worker)
     request.app[_LIVE].forget()
@@ -313,9 +293,9 @@ async def _pause(request: web.Request) -> web.StreamResponse:
 async def _rate(request: web.Request) -> web.StreamResponse:
     asked = await _json(request)
     rate = asked.get("bytes_per_second", "missing")
-    fits = isinstance(rate, (int, float)) and not isinstance(rate, bool) and 0 <= rate < math.inf
+    fits = isinstance(rate, (int, float)) and not isinstance(rate, bool) and 0 <= rate <= MOST_BYTES_PER_SECOND
     if rate is not None and not fits:
-        raise _BadRequest(f"bytes_per_second = {rate!r}: should be a number, 0 for no limit, or null")
+        raise _BadRequest(f"bytes_per_second = {_shown(rate)}: should be a number, 0 for no limit, or null")
     await _in_thread(request.app[_BOARD].limit_rate, request.match_info["spider"], rate)
     request.app[_LIVE].forget()
     return web.json_response({"max_rate": rate})
@@ -324,27 +304,30 @@ async def _rate(request: web.Request) -> web.StreamResponse:
 async def _json(request: web.Request) -> dict[str, Any]:
     try:
         asked = await request.json()
-    except ValueError as error:
+    except (LookupError, RecursionError, ValueError) as error:  # no such charset, too deep, no JSON
         raise _BadRequest(f"the body is no JSON: {error}") from error
     if not isinstance(asked, dict):
         raise _BadRequest("the body should be a JSON object")
     return asked
 
 
+def _shown(value: object) -> str:
+    """Return what was sent, short enough for a sentence."""
+    return reprlib.repr(value)
+
+
 def _kind(name: object) -> str:
     if name not in KINDS:
-        raise _BadRequest(f"kind = {name!r}: should be one of {', '.join(KINDS)}")
+        raise _BadRequest(f"kind = {_shown(name)}: should be one of {', '.join(KINDS)}")
     return str(name)
 
 
-def _number(query: Any, name: str, default: int, most: float) -> int:
+def _number(query: Mapping[str, str], name: str, default: int, most: int) -> int:
     text = query.get(name, "")
     if not text:
         return default
-    if not (text.isascii() and text.isdigit() and int(text) <= most):
-        raise _BadRequest(
-            f"{name} = {text!r}: should be a whole number" + (f" up to {most}" if most < math.inf else "")
-        )
+    if not (text.isascii() and text.isdigit() and len(text) < 20 and int(text) <= most):
+        raise _BadRequest(f"{name} = {_shown(text)}: should be a whole number up to {most}")
     return int(text)
 
 
@@ -417,3 +400,21 @@ def _of_spider(board: Board, spider: str) -> dict[str, Any]:
 
 def _event(name: str, data: dict[str, Any]) -> bytes:
     return f"event: {name}\ndata: {json.dumps(data, separators=(',', ':'))}\n\n".encode()
+
+
+_ROUTES: tuple[tuple[str, str, Handler], ...] = (
+    ("GET", "", _page),
+    ("POST", "login", _login),
+    ("GET", "static/{name:.+}", _static),
+    ("GET", "metrics", _metrics),
+    ("GET", "api/status", _status),
+    ("GET", "api/events", _events),
+    ("GET", "api/spiders/{spider}/details", _details),
+    ("GET", "api/spiders/{spider}/history", _history),
+    ("GET", "api/spiders/{spider}/files", _files),
+    ("GET", "api/spiders/{spider}/hosts", _hosts),
+    ("GET", "api/spiders/{spider}/failed", _set_aside),
+    ("POST", "api/spiders/{spider}/failed/{action:retry|drop}", _act),
+    ("POST", "api/spiders/{spider}/{action:pause|resume}", _pause),
+    ("POST", "api/spiders/{spider}/rate", _rate),
+)

@@ -13,6 +13,7 @@ import os
 import socket
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any
@@ -25,6 +26,9 @@ REPORT_KEPT = 900.0
 
 DETAILS_KEPT = 10.0
 """Seconds for which what a process told in detail is kept."""
+
+_NOT_OURS = (AttributeError, OverflowError, TypeError, ValueError)
+"""Raised by an entry that somebody else wrote, or half of which was evicted: it alone is not shown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,9 +257,10 @@ class ItemQueue:
         now_ms, fields = self._details(keys=[self.details_key], args=[])
         told = {}
         for token, value in zip(fields[::2], fields[1::2], strict=True):
-            told_ms, details = value.split(b" ", 1)
-            if now_ms - int(told_ms) < DETAILS_KEPT * 1000:
-                told[token.decode()] = details
+            with suppress(*_NOT_OURS):
+                told_ms, details = value.split(b" ", 1)
+                if now_ms - int(told_ms) < DETAILS_KEPT * 1000:
+                    told[token.decode()] = details
         return told
 
     def snapshot(self) -> Snapshot:
@@ -264,15 +269,17 @@ class ItemQueue:
         now_ms, counts, leased, told, asked = self._snapshot(keys=keys, args=[])
         leases = []
         for item_id, end_ms, owner, deliveries in zip(*(leased[n::4] for n in range(4)), strict=True):
-            token, since_ms = owner.decode().rsplit(" ", 1)
-            held_for, runs_out_in = (now_ms - int(since_ms)) / 1000, (float(end_ms) - now_ms) / 1000
-            leases.append(Lease(item_id.decode(), token, int(deliveries), held_for, runs_out_in))
+            with suppress(*_NOT_OURS):
+                token, since_ms = owner.decode().rsplit(" ", 1)
+                held_for, runs_out_in = (now_ms - int(since_ms)) / 1000, (float(end_ms) - now_ms) / 1000
+                leases.append(Lease(item_id.decode(), token, int(deliveries), held_for, runs_out_in))
         reported = []
         for token, value in zip(told[::2], told[1::2], strict=True):
-            told_ms, since_ms, report = value.split(b" ", 2)
-            silent_for, up_for = (now_ms - int(told_ms)) / 1000, (now_ms - int(since_ms)) / 1000
-            if silent_for < REPORT_KEPT:
-                reported.append(Reported(token.decode(), report, up_for, silent_for))
+            with suppress(*_NOT_OURS):
+                told_ms, since_ms, report = value.split(b" ", 2)
+                silent_for, up_for = (now_ms - int(told_ms)) / 1000, (now_ms - int(since_ms)) / 1000
+                if silent_for < REPORT_KEPT:
+                    reported.append(Reported(token.decode(), report, up_for, silent_for))
         leases.sort(key=lambda lease: -lease.held_for)
         reported.sort(key=lambda process: -process.up_for)
         return Snapshot(Counts(*counts), leases, reported, dict(zip(asked[::2], asked[1::2], strict=True)))

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from scrapy_chunkdl.queue import untrusted
 from scrapy_chunkdl.queue.control import Wishes
 from scrapy_chunkdl.queue.heartbeat import REPORT_EVERY
 from scrapy_chunkdl.queue.item_queue import Counts, ItemQueue, Lease, Reported
@@ -75,15 +76,16 @@ class PaceMeter:
 class Report:
     """What a process tells of itself. ``state`` is ``claiming``, ``paused`` or ``closing``.
 
-    ``files`` counts those that run, ``connections`` those that are open for them.
+    ``files`` counts those that run, ``connections`` those that are open for them. What a report tells in a way that
+    nobody understands is None.
     """
 
-    host: str
-    pid: int
-    version: str
-    state: str
-    files: int
-    connections: int
+    host: str | None
+    pid: int | None
+    version: str | None
+    state: str | None
+    files: int | None
+    connections: int | None
     pace: Pace
 
     def encode(self) -> bytes:
@@ -94,14 +96,29 @@ class Report:
 
     @classmethod
     def decode(cls, raw: bytes) -> Report:
-        """Read what :meth:`encode` wrote. Raises ValueError for what another version wrote in another way."""
-        try:
-            fields: dict[str, Any] = json.loads(raw)
-            pace = fields.pop("pace")
-            minutes = (tuple(pace[name]) for name in ("items", "bytes", "connections"))
-            return cls(**fields, pace=Pace(pace["age"], *minutes))
-        except (AttributeError, KeyError, TypeError) as error:
-            raise ValueError(f"no report of this version: {error}") from error
+        """Read what :meth:`encode` wrote. Raises ValueError for what is something else altogether."""
+        told = untrusted.fields(untrusted.parsed(raw), _REPORT)
+        if told["pace"] is None:
+            raise ValueError("no report of this version")
+        return cls(**told)
+
+
+def _pace(value: object) -> Pace | None:
+    if not isinstance(value, dict):
+        return None
+    minutes = (_counts(value.get(name)) for name in ("items", "bytes", "connections"))
+    return Pace(max(0.0, untrusted.number(value.get("age")) or 0.0), *minutes)
+
+
+def _counts(value: object) -> tuple[int, ...]:
+    return tuple(untrusted.count(one) or 0 for one in value[:_MINUTES]) if isinstance(value, list) else ()
+
+
+_REPORT = {
+    **dict.fromkeys(("host", "version", "state"), untrusted.text),
+    **dict.fromkeys(("pid", "files", "connections"), untrusted.count),
+    "pace": _pace,
+}
 
 
 def _trimmed(counts: Sequence[int]) -> list[int]:
@@ -113,8 +130,8 @@ def _trimmed(counts: Sequence[int]) -> list[int]:
 class Worker:
     """A process: what it holds, by the queue, and what it last told, if it did. Times are in seconds.
 
-    ``state`` is its own, or ``silent`` when it has told nothing for :data:`SILENT_AFTER` or never did. ``paused`` is
-    what was asked of this one alone.
+    ``state`` is its own, ``unknown`` when nobody understands what it tells, or ``silent`` when it has told nothing for
+    :data:`SILENT_AFTER` or never did. ``paused`` is what was asked of this one alone.
     """
 
     id: str
@@ -224,10 +241,10 @@ def _worker(
     silent = told is None or told.silent_for > SILENT_AFTER
     return Worker(
         id=token,
-        host=report.host if report else host or token,
-        pid=report.pid if report else int(pid) if pid.isdigit() else None,
+        host=(report.host if report else None) or host or token,
+        pid=(report.pid if report else None) or (int(pid) if pid.isdecimal() and len(pid) < 10 else None),
         version=report.version if report else None,
-        state="silent" if silent or report is None else report.state,
+        state="silent" if silent or report is None else report.state or "unknown",
         items=len(leases),
         longest_held=max((lease.held_for for lease in leases), default=None),
         files=report.files if report else None,

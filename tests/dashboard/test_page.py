@@ -4,93 +4,22 @@ from __future__ import annotations
 
 import json
 import re
-import signal
-import subprocess
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import redis
-from chromium import chromium
 from origin import Origin
 from origin_content import content
-from playwright.sync_api import Browser, Locator, Page, expect
+from pages import DEAD, FAILED, LEASES, WAITING, Dashboard, OpenPage, Site, cell, record, site, stored
+from playwright.sync_api import Browser, Page, expect
 from project import Project, attachment, item
-from servers import Server, any_binary, free_port, wait_for, wait_for_port
+from servers import wait_for
 
-WAITING, FAILED, DEAD, LEASES = "files:items", "{files:items}:failed", "{files:items}:dead", "{files:items}:leases"
 NAME = r"""(one) => one === document.body || one === document.documentElement ? "" : one.ariaLabel
     || (one.tagName !== "BUTTON" && one.id) || one.textContent.trim().replace(/ \d+$/, "") || one.value"""
 """Tells elements apart as a person does, whatever the counts in their texts are by then."""
 HOSTILE = '<img src=x onerror="window.hacked=1">'
-
-expect.set_options(timeout=20_000)
-
-OpenPage = Callable[..., Page]
-
-
-class Dashboard:
-    """``scrapy chunkdl dashboard`` of a project, on a port of its own. It can be killed and started again."""
-
-    def __init__(self, project: Project) -> None:
-        self._project = project
-        self._port = free_port()
-        self._process: subprocess.Popen[str] | None = None
-        self.url = f"http://127.0.0.1:{self._port}/"
-
-    def __enter__(self) -> Dashboard:
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.kill()
-
-    def start(self) -> None:
-        self._process = self._project.begin("chunkdl", "dashboard", "--port", str(self._port))
-        try:
-            wait_for_port(self._port, self._process)
-        except AssertionError as error:
-            self._process.kill()
-            raise AssertionError(f"{error}: {self._process.communicate()[0]}") from None
-
-    def kill(self) -> None:
-        assert self._process is not None
-        self._process.kill()
-        self._process.communicate()
-
-
-@dataclass
-class Site:
-    """A Redis of its own, the page, and one process at work."""
-
-    server: Server
-    project: Project
-    dashboard: Dashboard
-    process: subprocess.Popen[str]
-
-
-@contextmanager
-def site(folder: Path, *words: str, items: Sequence[Any] = (), **settings: Any) -> Iterator[Site]:
-    """Start it; the process is ``scrapy`` with these words, and is stopped at the end if it still runs."""
-    settings |= {"CHUNKDL_SHUTDOWN_GRACE": 0.0, "CHUNKDL_RETRY_TIMES": 0, "CHUNKDL_THREADS": 1}
-    with Server(any_binary()) as server:
-        project = Project(folder, {"REDIS_URL": server.url, **settings}, [*items])
-        process = project.begin(*words)
-        try:
-            with Dashboard(project) as dashboard:
-                yield Site(server, project, dashboard, process)
-        finally:
-            process.send_signal(signal.SIGTERM)
-            project.finish(process)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as browser:
-        yield browser
 
 
 @pytest.fixture(scope="module")
@@ -121,45 +50,6 @@ def held(browser: Browser, _origin: Origin, tmp_path_factory: pytest.TempPathFac
             wait_for(lambda: client.llen(FAILED) == 1, "no file is given up")
         yield held
         _origin.drop_connections()
-
-
-@pytest.fixture
-def open_page(browser: Browser) -> Iterator[OpenPage]:
-    """Opens pages that must not break their Content-Security-Policy, and must not fail."""
-    troubles: list[str] = []
-
-    with ExitStack() as closing:
-
-        def open_page(url: str, *, width: int = 1280, **options: Any) -> Page:
-            context = browser.new_context(viewport={"width": width, "height": 900}, **{"locale": "en-US", **options})
-            closing.callback(context.close)
-            page = context.new_page()
-            page.on("pageerror", lambda error: troubles.append(str(error)))
-            page.on("dialog", lambda dialog: troubles.append(f"dialog: {dialog.message}"))
-            page.on("console", lambda line: troubles.append(line.text) if "Content Security" in line.text else None)
-            page.goto(url)
-            return page
-
-        yield open_page
-    assert troubles == []
-
-
-def cell(page: Page, table: str, head: str, row: int = 0) -> Locator:
-    """Return the cell of a table's row below that head."""
-    return page.locator(f"#{table}-table tbody tr").nth(row).locator(f"td[data-label='{head}']")
-
-
-def record(n: int, **fields: Any) -> bytes:
-    """Return a record as fail.lua writes it, whose item is ``{"n": n}``."""
-    told = {"url": f"http://h/{n}", "filename": f"{n}.bin", "reason": "http_404", "message": "404 Not Found"}
-    told |= {"time": "2026-01-01T00:00:00+00:00", "status": 404, "attempts": 1, "bytes_done": 0}
-    head = json.dumps({**told, "delivery": f"d:{n}", **fields})
-    return f'{head[:-1]}, "item": {{"n": {n}}}}}'.encode()
-
-
-def stored(site: Site, name: str) -> list[bytes]:
-    """Return what finished files of that name hold."""
-    return [data for path, data in site.project.files().items() if Path(path).name == name]
 
 
 def test_its_numbers_are_those_of_the_queue(held: Site, open_page: OpenPage) -> None:
@@ -346,7 +236,6 @@ def test_a_token_is_asked_for_once(tmp_path: Path, redis_url: str, client: redis
         page.reload()
         expect(cell(page, "spiders", "Failed")).to_have_text("1")
         page.context.clear_cookies()
-        page.get_by_role("button", name="Pause claiming").click()
         expect(token).to_be_visible()
 
 

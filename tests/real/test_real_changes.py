@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import pytest
-from conftest import Client
+from client import Client
 from fetch import CHUNK
 from origin_content import content
 from web_servers import A_YEAR_AGO

@@ -6,7 +6,7 @@ import gzip
 from urllib.parse import quote
 
 import pytest
-from conftest import Client
+from client import Client
 from fetch import CHUNK
 from origin_content import content
 

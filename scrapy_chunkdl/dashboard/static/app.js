@@ -3,7 +3,7 @@ import { Files } from "./files.js";
 import { GivenUp } from "./given_up.js";
 import { History } from "./charts.js";
 import { Hosts } from "./hosts.js";
-import { Events, get } from "./server.js";
+import { Live, get } from "./server.js";
 import { Spiders } from "./spiders.js";
 import { Workers } from "./workers.js";
 import { byId, set, setText } from "./dom.js";
@@ -31,7 +31,7 @@ const files = new Files();
 const hosts = new Hosts();
 const givenUp = new GivenUp(refresh);
 
-const events = new Events({
+const live = new Live({
   status: takeStatus,
   spider: takeSpider,
   state(connection) {
@@ -44,7 +44,7 @@ const events = new Events({
 });
 
 renewWords();
-events.follow(state.chosen);
+live.follow(state.chosen);
 
 byId("language").addEventListener("change", (event) => {
   setLanguage(event.target.value);
@@ -66,7 +66,7 @@ function choose(name) {
 function follow(name) {
   state.chosen = name;
   state.spider = null;
-  events.follow(name);
+  live.follow(name);
   showSpider();
   showStatus();
 }

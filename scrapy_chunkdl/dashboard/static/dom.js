@@ -20,7 +20,7 @@ export function set(element, property, value) {
 
 /** Text from outside, with what would turn or hide its letters (U+202E and the like) made visible. */
 export const plain = (text) =>
-  text.replace(
+  String(text ?? "").replace(
     /[\u0000-\u001f\u007f-\u009f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]/g,
     (sign) => `<U+${sign.charCodeAt(0).toString(16).toUpperCase().padStart(4, "0")}>`,
   );
@@ -70,16 +70,28 @@ export class Table {
         left = true;
         continue;
       }
-      const element = before.get(id) ?? this.#build(row);
+      const element = this.#filled(before.get(id), row);
+      if (element === null) continue;
       before.delete(id);
       this.#rows.set(id, element);
       if (element === place) place = place.nextElementSibling;
       else this.#body.insertBefore(element, place);
-      this.#fill(element, row);
     }
     for (const element of before.values()) element.remove();
     if (left) this.#rest = setTimeout(() => this.update(rows, idOf, then));
     else then();
+  }
+
+  /** The row, new where there is none yet; null where its data is so odd that it cannot be shown: the others can. */
+  #filled(element, row) {
+    try {
+      element ??= this.#build(row);
+      this.#fill(element, row);
+      return element;
+    } catch (error) {
+      console.error(error);
+      return null;
+    }
   }
 
   #build(row) {

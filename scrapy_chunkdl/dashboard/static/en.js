@@ -173,4 +173,6 @@ export default {
   working: "Working…",
   not_done: "That was not done: {error}",
   no_answer: "the dashboard's server does not answer.",
+  late_answer: "The page's server did not answer within {n} seconds.",
+  late_change: "The page's server did not answer within {n} seconds; it may still do it.",
 };

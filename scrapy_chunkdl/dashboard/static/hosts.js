@@ -30,7 +30,7 @@ export class Hosts {
       textColumn("errors", "errors", ({ errors }) =>
         Object.entries(errors)
           .sort(([, a], [, b]) => b - a)
-          .map(([reason, times]) => `${reason} ${count(times)}`)
+          .map(([reason, times]) => `${plain(reason)} ${count(times)}`)
           .join(", "),
       ),
     ]);

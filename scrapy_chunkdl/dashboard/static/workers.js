@@ -6,7 +6,7 @@ import { ofSpider, post } from "./server.js";
 import { t } from "./texts.js";
 
 const ORDER = new Intl.Collator(undefined, { numeric: true });
-const KINDS = { claiming: "good", paused: "warn", closing: "quiet", silent: "bad" };
+const KINDS = new Map(Object.entries({ claiming: "good", paused: "warn", closing: "quiet", silent: "bad" }));
 
 /** How people call a process. */
 export const nameOf = ({ host, pid }) => plain(pid === null ? host : `${host} : ${pid}`);
@@ -36,8 +36,8 @@ export class Workers {
           build: (cell) => cell.append(make("span")),
           fill(cell, { state, paused }) {
             const shown = paused && state === "claiming" ? "paused" : state; // it has not told yet that it knows
-            set(cell.firstChild, "className", `badge ${KINDS[shown] ?? "quiet"}`);
-            setText(cell.firstChild, shown in KINDS ? t(`state_${shown}`) : shown);
+            set(cell.firstChild, "className", `badge ${KINDS.get(shown) ?? "quiet"}`);
+            setText(cell.firstChild, KINDS.has(shown) ? t(`state_${shown}`) : plain(shown));
           },
         },
         { head: "heartbeat", kind: "number", fill: heartbeat },
@@ -46,7 +46,7 @@ export class Workers {
         textColumn("connections", "number", ({ connections }) => count(connections)),
         textColumn("longest_held", "number", ({ longest_held }) => duration(longest_held)),
         textColumn("up_for", "number", ({ up_for }) => duration(up_for)),
-        textColumn("version", "number", ({ version }) => version ?? t("unknown")),
+        textColumn("version", "number", ({ version }) => (version === null ? t("unknown") : plain(version))),
         {
           head: "actions",
           kind: "actions",

@@ -173,4 +173,6 @@ export default {
   working: "正在处理……",
   not_done: "未能完成：{error}",
   no_answer: "面板的服务器没有响应。",
+  late_answer: "面板的服务器在 {n} 秒内没有响应。",
+  late_change: "面板的服务器在 {n} 秒内没有响应；操作可能仍会完成。",
 };

@@ -1,4 +1,7 @@
-"""Serves a folder by an application server of PyPI's: ``python serve.py NAME FOLDER`` prints its port, then serves."""
+"""Serves a folder by an application server of PyPI's.
+
+``python web_applications.py NAME FOLDER`` prints the port that the kernel chose, then serves until it is killed.
+"""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Real web servers for the tests, each in a throw-away folder with files to serve.
 
 A server is a line of :data:`KINDS`: Debian's programs with a configuration, or an application of PyPI's, run by
-``serve.py``. What is not installed is skipped, with a word on what to install. Ports are the kernel's choice. A server
-is stopped at the end of its ``with``; where this process dies without, the kernel ends it.
+web_applications.py. What is not installed is skipped, with a word on what to install. Ports are the kernel's choice. A
+server is stopped at the end of its ``with``; where this process dies without, the kernel ends it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import pytest
 import trustme
 from servers import free_port, wait_for_port
 
-SERVE = Path(__file__).with_name("serve.py")
+SERVE = Path(__file__).with_name("web_applications.py")
 STARTS = 5
 """How often a port that somebody else took in the meantime is chosen anew."""
 
@@ -200,7 +200,7 @@ LIGHTTPD_AT_ONCE = 'server.stat-cache-engine = "disable"'
 
 
 def application(name: str) -> Callable[[Path, int], list[str]]:
-    """Return the command for one of serve.py's."""
+    """Return the command for one of web_applications.py's."""
     return lambda folder, _port: [sys.executable, str(SERVE), name, f"{folder}/www"]
 
 
