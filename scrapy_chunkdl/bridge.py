@@ -34,6 +34,7 @@ from scrapy_chunkdl.download import (
     host_of,
     without_userinfo,
 )
+from scrapy_chunkdl.download.disk.file_identity import FileIdentity
 from scrapy_chunkdl.download.progress import Doing
 from scrapy_chunkdl.masking import printable
 
@@ -128,6 +129,7 @@ class Bridge:
 
     def __init__(self, options: Options, limits: Limits, *, threads: int, deliver: Deliver) -> None:
         self._deliver = deliver
+        self._options = options
         self._files = options.files
         self._files_per_host = max(options.chunks_per_host, options.files - options.files // 4)
         self._lanes = [_Lane(number, options, limits, self._finished) for number in range(threads)]
@@ -153,7 +155,7 @@ class Bridge:
         """Queue files for download. Each job's ``on_done`` is called once, on the delivery thread."""
         with self._lock:
             for job in jobs:
-                key = _identity(job.request)
+                key = _identity(job.request, self._options)
                 run = self._runs.get(key)
                 if run is not None and not run.cancelling:
                     run.join(job)
@@ -432,10 +434,10 @@ def _program_ends() -> bool:
     return False
 
 
-def _identity(request: FileRequest) -> Hashable:
+def _identity(request: FileRequest, options: Options) -> Hashable:
     """Return what two requests must have in common to be served by one download."""
-    wanted = (request.url, request.folder, request.name, request.checksum, request.mirrors, request.proxy)
-    return wanted, frozenset(request.headers.items()), _cookies(request.cookies)
+    wanted = (request.folder, request.name, request.checksum, request.mirrors, request.accept)
+    return FileIdentity.of(request, options), wanted, _cookies(request.cookies)
 
 
 def _cookies(jar: CookieJar | None) -> Hashable:

@@ -33,6 +33,7 @@ from scrapy_chunkdl.consumer import Consumer
 from scrapy_chunkdl.crawl.hooks import Hooks
 from scrapy_chunkdl.crawl.requests import as_request, sent_headers
 from scrapy_chunkdl.download import FileRequest, FileResult, Limits, Options, Renewed, Store
+from scrapy_chunkdl.download.disk.file_identity import FileIdentity
 from scrapy_chunkdl.item_download import ItemDownload, Results
 from scrapy_chunkdl.item_types import ItemTypes, item_classes_of
 from scrapy_chunkdl.masking import printable
@@ -40,7 +41,7 @@ from scrapy_chunkdl.progress import ProgressReport
 from scrapy_chunkdl.queue.client import make_client
 from scrapy_chunkdl.queue.hosts import HostShares
 from scrapy_chunkdl.queue.share_keeper import ShareKeeper
-from scrapy_chunkdl.spider_requests import as_the_spider, has_cookies, session_cookies
+from scrapy_chunkdl.spider_requests import as_the_spider, has_cookies, session_cookies, session_name
 from scrapy_chunkdl.storage import MissingExtra, StoreUnusable, open_store, without_password
 from scrapy_chunkdl.storage.content import ContentStore
 
@@ -179,24 +180,24 @@ class ChunkDownloader:
 
     def _new_request(self, item: object, may_publish: Callable[[], bool] | None, attachment: Attachment) -> FileRequest:
         """Say how a file is fetched and where it goes; without a name the server gives one. Raises ValueError."""
-        if self.hooks is None or not self.hooks.names_files:
-            folder, name = self._root / naming.folder_for(attachment.url), attachment.filename
-        else:
-            path = naming.inside(self._root, self.hooks.path_of(as_request(attachment), item))
-            folder, name = path.parent, path.name
-        return FileRequest(
+        request = FileRequest(
             url=attachment.url,
-            folder=folder,
-            name=name,
+            folder=self._root,
+            name=attachment.filename,
             headers=attachment.headers,
             checksum=attachment.checksum,
             mirrors=attachment.mirrors,
             may_publish=may_publish,
             cookies=session_cookies(self._crawler, attachment.cookiejar) if self.config.cookies else None,
+            session=session_name(attachment.cookiejar) if self.config.cookies else None,
             proxy=attachment.proxy,
             accept=attachment.accept,
             renew=self._renewal(item, attachment),
         )
+        if self.hooks is None or not self.hooks.names_files:
+            return replace(request, folder=self._root / naming.folder_for(FileIdentity.of(request, self._options).seed))
+        path = naming.inside(self._root, self.hooks.path_of(as_request(attachment), item))
+        return replace(request, folder=path.parent, name=path.name)
 
     def _renewal(self, item: object, attachment: Attachment) -> Callable[[], Awaitable[str | Renewed | None]] | None:
         if self.hooks is None or not self.hooks.renews:

@@ -89,8 +89,7 @@ class ItemDownload:
         self._left = 0
         files: dict[object, list[Attachment]] = {}
         for attachment in attachments:
-            key = (attachment.url, attachment.filename) if attachment.problem is None else id(attachment)
-            files.setdefault(key, []).append(attachment)
+            files.setdefault(_wanted(attachment), []).append(attachment)
         for same_file in files.values():
             self._plan(same_file)
 
@@ -208,3 +207,13 @@ class ItemDownload:
                 attachment.write_back(self._config, path, outcome)
         except ValueError as error:
             self.unwritable = error
+
+
+def _wanted(attachment: Attachment) -> object:
+    """Return what attachments must have in common to be one file: all that is said of it. Header names have no case."""
+    if attachment.problem is not None:
+        return id(attachment)
+    headers = frozenset((name.lower(), value) for name, value in attachment.headers.items())
+    asked = (headers, attachment.proxy, attachment.cookiejar)
+    checked = (attachment.checksum, attachment.accept)
+    return attachment.url, attachment.filename, attachment.mirrors, checked, asked

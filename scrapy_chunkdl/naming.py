@@ -20,6 +20,7 @@ MOST_BYTES = 240
 FALLBACK = "file"
 
 _LONGEST_EXTENSION = 20
+_MAY_BE_SECRET = frozenset("?@#")
 _OURS = (".part", ".part.journal", ".part.journal~")
 _FORBIDDEN = re.compile(r'[<>:"|?*]')
 _EXTENDED = re.compile(r"filename\*\s*=\s*([\w-]*)'[^']*'([^;\"]+)", re.IGNORECASE)
@@ -122,6 +123,11 @@ def name_from_url(url: str) -> str | None:
 def url_digest(url: str) -> str:
     """Return what stands for a URL that had better not be kept: ``sha256:`` and 64 hex digits."""
     return "sha256:" + hashlib.sha256(url.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def kept_url(url: str) -> str:
+    """Return what is written down of a URL: its digest where it may hold a password or a signature."""
+    return url if _MAY_BE_SECRET.isdisjoint(url) else url_digest(url)
 
 
 def folder_for(url: str) -> str:

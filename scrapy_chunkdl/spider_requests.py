@@ -71,6 +71,11 @@ def session_cookies(crawler: Crawler, key: Hashable) -> CookieJar | None:
     return copy
 
 
+def session_name(key: Hashable) -> str | None:
+    """Return what names a cookie jar in a file's identity, None for the one that all requests have who name none."""
+    return None if key is None else repr(key)
+
+
 def _default_headers(crawler: Crawler) -> dict[str, str]:
     given = Headers(without_none_values(crawler.settings.getdict("DEFAULT_REQUEST_HEADERS")))
     return {str(name): str(value) for name, value in given.to_unicode_dict().items()}

@@ -23,6 +23,7 @@ Faults: ``name:arg:arg@when@when;name…``
         ``corrupt:N`` (one byte wrong at offset N), ``encode:gzip|deflate|br|mislabel`` (forced Content-Encoding;
         ``br`` names a coding few can undo, over bytes not the file's, ``mislabel`` says gzip over plain bytes);
         ``body:BASE64`` (these bytes in its place, under the same validators)
+        ``by:HEADER`` (requests with other values of it get other files: their content key is ``<key>/<value>``)
     validators
         ``etag:none|weak|backend[:N]|per-request``, ``date:none|now|backend``, ``ifrange:date|never|ignored``
     ranges
@@ -117,6 +118,7 @@ def _draw(key: str) -> float:
 KNOWN_FAULTS = frozenset(
     {"status", "crowd", "hang", "reset", "close", "delay", "garbage", "cookie", "auth"}
     | {
+        "by",
         "change",
         "splice",
         "corrupt",
@@ -822,6 +824,8 @@ class Origin:
         if refused is not None:
             return await self._send(connection, request, refused, Strikes([]), path, seen)
         key = query.get("content", request.path.removeprefix("/f/"))
+        if (by := strikes.arg("by")) and (asked := request.headers.get(by.lower())):
+            key = f"{key}/{asked}"
         size = int(query.get("size", "0"))
         response = self._respond(request, strikes, key, size, version + ("change" in strikes), connection.number)
         return await self._send(connection, request, response, strikes, path, seen)

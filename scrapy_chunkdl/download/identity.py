@@ -26,7 +26,7 @@ from scrapy_chunkdl.download.errors import Permanent
 from scrapy_chunkdl.download.model import FileRequest, Options
 
 _CREDENTIALS = frozenset({"authorization", "cookie", "proxy-authorization"})
-_OURS = frozenset({"range", "if-range", "accept-encoding"}) | {
+OURS = frozenset({"range", "if-range", "accept-encoding"}) | {
     f"if-{condition}" for condition in ("match", "none-match", "modified-since", "unmodified-since")
 }
 _UNSAFE_IN_HEADER = re.compile(r"[\r\n\0]")
@@ -194,7 +194,7 @@ def _checked_headers(headers: Mapping[str, str]) -> dict[str, str]:
     for name, value in headers.items():
         if not _TOKEN.fullmatch(name) or _UNSAFE_IN_HEADER.search(value):
             raise Permanent(f"header {name!r} cannot be sent: {_shown(name, value)}", reason="bad_header")
-    return {name: value for name, value in headers.items() if name.lower() not in _OURS}
+    return {name: value for name, value in headers.items() if name.lower() not in OURS}
 
 
 def _shown(name: str, value: str) -> str:

@@ -98,10 +98,11 @@ class FileRequest:
     False (a lost lease) the bytes stay in the part file and :class:`Permanent` with reason ``lease_lost`` is raised.
     ``cookies`` are sent where their domains match, ``logins`` (Authorization by URL) to the origins of those URLs;
     a ``user:password@`` in a URL becomes one. ``proxy`` is a proxy's URL, or "direct" for none; None leaves it to
-    :attr:`Options.proxies`. ``renew`` is awaited in the downloader's loop when ``url`` has expired, and brings a fresh
-    one, or None; the file's name and record keep to ``url``. ``accept`` has the types
-    (``application/pdf``, ``image/*``) or extensions (``.pdf``) that the file may be of; without any, whatever its name
-    and its server do not speak against.
+    :attr:`Options.proxies`. ``session`` names the jar that ``cookies`` come from, None for the usual one: with headers
+    and proxy it says which of the files is meant that one URL may give. ``renew`` is awaited in the downloader's loop
+    when ``url`` has expired, and brings a fresh one, or None; the file's name and record keep to ``url``. ``accept`` has
+    the types (``application/pdf``, ``image/*``) or extensions (``.pdf``) that the file may be of; without any, whatever
+    its name and its server do not speak against.
     """
 
     url: str
@@ -114,6 +115,7 @@ class FileRequest:
     cookies: CookieJar | None = None
     logins: Mapping[str, str] = field(default_factory=dict, repr=False)
     proxy: str | None = field(default=None, repr=False)
+    session: str | None = None
     renew: Callable[[], Awaitable[str | Renewed | None]] | None = None
     accept: tuple[str, ...] = ()
 

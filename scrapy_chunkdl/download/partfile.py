@@ -18,10 +18,11 @@ import os
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from email.utils import formatdate
 from pathlib import Path
 
+from scrapy_chunkdl import naming
 from scrapy_chunkdl.download import journal
 from scrapy_chunkdl.download.errors import Permanent, Transient
 from scrapy_chunkdl.download.headers import Validator, parse_date
@@ -55,6 +56,11 @@ class Published:
     last_modified: str | None = None
     checksum: str | None = None
     stored_at: str | None = None
+
+
+def with_kept_url(record: Published) -> Published:
+    """Return a record as it is written down: of a URL that may hold a secret, only the digest."""
+    return replace(record, url=naming.kept_url(record.url)) if record.url is not None else record
 
 
 def read_published(path: Path) -> Published | None:
@@ -156,7 +162,7 @@ class PartFile:
         if size is None or not journaled:
             self._start_afresh(size)
             return
-        self._identity = journal.Identity(url, size, validator)
+        self._identity = journal.Identity(naming.kept_url(url), size, validator)
         if self.size > 0 or self._journal_path.exists():
             try:
                 self.done = self._resumable(self._identity)
@@ -344,7 +350,8 @@ def _remember(fd: int, record: Published) -> None:
         with suppress(OSError, OverflowError):  # not every file system takes every time
             os.utime(fd, (modified.timestamp(), modified.timestamp()))
     with suppress(OSError, AttributeError):  # a file system without attributes: the file is fetched again one day
-        fields = {name: getattr(record, name) for name in Published.__slots__}  # asdict takes 50 µs
+        kept = with_kept_url(record)
+        fields = {name: getattr(kept, name) for name in Published.__slots__}  # asdict takes 50 µs
         os.setxattr(fd, _XATTR, json.dumps(fields).encode())
 
 

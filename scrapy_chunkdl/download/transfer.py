@@ -33,6 +33,7 @@ from scrapy_chunkdl import naming
 from scrapy_chunkdl.download.checksum import hash_file, parse_expected
 from scrapy_chunkdl.download.concurrency import QuickCalls, in_thread
 from scrapy_chunkdl.download.delivery import Delivery
+from scrapy_chunkdl.download.disk.file_identity import FileIdentity
 from scrapy_chunkdl.download.errors import (
     DownloadError,
     Permanent,
@@ -85,6 +86,7 @@ class Transfer:
         self._content_type: str | None = None
         progress.asking_s = options.dns_timeout + options.connect_timeout + options.stall_timeout
         progress.receiving_s = options.stall_timeout
+        self._identity = FileIdentity.of(request, options)
         self._sources = Sources(request, options, limits, session, progress, self._expected)
         self._delivery = (
             Delivery(options.store, options.store_root, self._sources, progress) if options.store is not None else None
@@ -125,7 +127,7 @@ class Transfer:
         By ``st_ctime``: a file's ``st_mtime`` is that of its version on the server.
         """
         folder, name = self._request.folder, naming.safe_name(self._request.name) if self._request.name else None
-        names = [name, naming.distinct_name(name, self._request.url)] if name else _some_names(folder)
+        names = [name, naming.distinct_name(name, self._identity.seed)] if name else _some_names(folder)
         for path in map(folder.joinpath, names):
             there = read_published(path)
             if there is None or there.url is None or self._is_anothers(there):
@@ -179,7 +181,7 @@ class Transfer:
         while True:
             there = await self._delivery.find(final)
             if self._is_anothers(there):
-                final = final.with_name(naming.distinct_name(final.name, self._request.url))
+                final = final.with_name(naming.distinct_name(final.name, self._identity.seed))
                 there = await self._delivery.find(final)
             if there is not None and self._is_in_store(there, remote):
                 await in_thread(_remove, final)  # left by a process that was killed right after the delivery
@@ -201,7 +203,7 @@ class Transfer:
         False if it is gone, or another: the download that had the place before has delivered or replaced it.
         """
         await self._sources.close_opening()
-        record = Published(self._request.url, kept.size, kept.etag, kept.last_modified, kept.checksum)
+        record = Published(self._identity.recorded, kept.size, kept.etag, kept.last_modified, kept.checksum)
         opened: list[PartFile] = []
 
         def lock() -> Published | None:
@@ -213,7 +215,9 @@ class Transfer:
         there = await self._when_free(lock, opened)
         try:
             # Where nothing could be recorded with the file, its size has to do.
-            if there != record and (there is None or there.url is not None or there.size != record.size):
+            if there is None or self._is_anothers(there) or there.size != record.size:
+                return False
+            if there.url is not None and replace(there, url=record.url) != record:
                 return False
             if not self._may_publish():
                 raise _lease_lost()
@@ -238,12 +242,12 @@ class Transfer:
         def take(final: Path) -> tuple[Path, Published | None, PartFile | None]:
             there = read_published(final)
             if self._is_anothers(there):
-                final = final.with_name(naming.distinct_name(final.name, self._request.url))
+                final = final.with_name(naming.distinct_name(final.name, self._identity.seed))
                 there = read_published(final)
             if there is not None and self._is_up_to_date(there, remote) and self._is_no_page(final, there, remote):
                 remove_leftovers(final)
                 return final, there, None
-            url, size, validator = self._request.url, remote.size, remote.validator
+            url, size, validator = self._identity.recorded, remote.size, remote.validator
             part = PartFile.open(final, url=url, size=size, validator=validator, journaled=journaled)
             opened.append(part)
             there = read_published(final)  # by whoever held the part file until now
@@ -273,8 +277,8 @@ class Transfer:
                     await asyncio.sleep(_BUSY_LOOK)
 
     def _is_anothers(self, there: Published | None) -> bool:
-        """Whether the name is taken by the file of another URL, which is never overwritten."""
-        return there is not None and there.url not in (None, self._request.url, naming.url_digest(self._request.url))
+        """Whether the name is taken by another file, of another URL perhaps, which is never overwritten."""
+        return there is not None and self._identity.is_anothers(there.url)
 
     def _is_up_to_date(self, there: Published, remote: Remote) -> bool:
         if remote.size is None or there.size != remote.size:
@@ -365,7 +369,7 @@ class Transfer:
                 if self._expected and not self._options.checksum:
                     checksum = ":".join(self._expected)
                 return Published(
-                    self._request.url, size, remote.validator.etag, remote.validator.last_modified, checksum
+                    self._identity.recorded, size, remote.validator.etag, remote.validator.last_modified, checksum
                 )
             if last_try:
                 await in_thread(part.discard)

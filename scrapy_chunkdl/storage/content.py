@@ -16,7 +16,7 @@ from dataclasses import asdict
 from pathlib import Path, PurePosixPath
 
 from scrapy_chunkdl.download.journal import sync_folder
-from scrapy_chunkdl.download.partfile import Published
+from scrapy_chunkdl.download.partfile import Published, with_kept_url
 
 OURS = ".chunkdl"
 """Folder in the store for records and part files. On the same disk, so that files can be linked and not copied."""
@@ -50,7 +50,7 @@ class ContentStore:
         suffix = PurePosixPath(key).suffix
         name = f"{digest[:2]}/{digest}{suffix if len(suffix) <= _LONGEST_SUFFIX else ''}"
         self._keep(path, self._folder / name)
-        self._write(key, json.dumps({"content": name, "record": asdict(record)}))
+        self._write(key, json.dumps({"content": name, "record": asdict(with_kept_url(record))}))
 
     def uri(self, key: str) -> str:
         """Return the path of the content that ``key`` leads to. Raises FileNotFoundError if there is none."""

@@ -12,7 +12,7 @@ from dataclasses import asdict
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from scrapy_chunkdl.download.partfile import Published
-from scrapy_chunkdl.naming import url_digest
+from scrapy_chunkdl.naming import kept_url, url_digest
 
 KEY = "chunkdl"
 _LONGEST_URL = 1000
@@ -27,8 +27,8 @@ def to_metadata(record: Published) -> dict[str, str]:
     An object may be open to the world, so a URL that may hold a password or a signature is kept as its digest.
     """
     known = {name: value for name, value in asdict(record).items() if name in _FIELDS and value is not None}
-    if record.url is not None and (_may_be_secret(record.url) or len(record.url) > _LONGEST_URL):
-        known["url"] = url_digest(record.url)
+    if record.url is not None:
+        known["url"] = kept_url(record.url) if len(record.url) <= _LONGEST_URL else url_digest(record.url)
     return {KEY: urlencode(known, errors="surrogatepass")}
 
 
@@ -36,10 +36,6 @@ def from_metadata(size: int, metadata: Mapping[str, str]) -> Published:
     """Read an object's entry; an object that somebody else put there has none."""
     found = dict(parse_qsl(metadata.get(KEY, "")))
     return Published(size=size, **{name: found.get(name) for name in _FIELDS})
-
-
-def _may_be_secret(url: str) -> bool:
-    return "?" in url or "@" in url or "#" in url
 
 
 def without_password(uri: str) -> str:
