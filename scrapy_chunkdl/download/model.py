@@ -100,9 +100,9 @@ class FileRequest:
     a ``user:password@`` in a URL becomes one. ``proxy`` is a proxy's URL, or "direct" for none; None leaves it to
     :attr:`Options.proxies`. ``session`` names the jar that ``cookies`` come from, None for the usual one: with headers
     and proxy it says which of the files is meant that one URL may give. ``renew`` is awaited in the downloader's loop
-    when ``url`` has expired, and brings a fresh one, or None; the file's name and record keep to ``url``. ``accept`` has
-    the types (``application/pdf``, ``image/*``) or extensions (``.pdf``) that the file may be of; without any, whatever
-    its name and its server do not speak against.
+    when ``url`` has expired, and brings a fresh one, or None; the file's name and record keep to ``url``. ``accept``
+    has the types (``application/pdf``, ``image/*``) or extensions (``.pdf``) that the file may be of; without any,
+    whatever its name and its server do not speak against.
     """
 
     url: str
