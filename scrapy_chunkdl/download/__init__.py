@@ -10,7 +10,8 @@ from scrapy_chunkdl.download.errors import (
     Throttled,
     Transient,
 )
-from scrapy_chunkdl.download.identity import host_of, without_userinfo
+from scrapy_chunkdl.download.http.urls import without_userinfo
+from scrapy_chunkdl.download.identity import host_of
 from scrapy_chunkdl.download.limits import Limits
 from scrapy_chunkdl.download.model import FileRequest, FileResult, Options, Progress, Renewed
 from scrapy_chunkdl.download.partfile import Published

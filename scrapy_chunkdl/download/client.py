@@ -7,34 +7,32 @@ Knows HTTP; nothing of files, chunks or plans.
 from __future__ import annotations
 
 import asyncio
-import ipaddress
-import re
 import socket
 import ssl
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
-from urllib.parse import urljoin, urlsplit
 
 import aiohttp
 from aiohttp import hdrs
-from aiohttp.abc import AbstractResolver, ResolveResult
 from multidict import CIMultiDict
 from yarl import URL
 
-from scrapy_chunkdl.download import proxies, retry
+from scrapy_chunkdl.download import guard, proxies, retry
 from scrapy_chunkdl.download.decoding import Decoder
 from scrapy_chunkdl.download.errors import DownloadError, Permanent, Transient
 from scrapy_chunkdl.download.http.coding import meaning_of_coding
-from scrapy_chunkdl.download.identity import Identity, without_userinfo
+from scrapy_chunkdl.download.http.urls import NoUrl, host_name, wire_url, without_userinfo
+from scrapy_chunkdl.download.identity import Identity, no_url
 from scrapy_chunkdl.download.model import FileRequest, Options
 from scrapy_chunkdl.download.paced import PacedConnector
 from scrapy_chunkdl.download.rate import Rates
 from scrapy_chunkdl.download.robots import BYTES_READ
 from scrapy_chunkdl.download.tls import tls_context
+from scrapy_chunkdl.masking import shown_url
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
-_UNSAFE_IN_URL = re.compile(r"[\r\n\0]")
 _READ_BUFFER = 1 << 18
 _DNS_TTL = 60
 _NO_ADDRESS: type[Exception] | tuple[()] = getattr(aiohttp, "ClientConnectorDNSError", ())
@@ -50,13 +48,12 @@ def new_session(options: Options, rates: Rates) -> aiohttp.ClientSession:
     Connections are limited by :class:`~scrapy_chunkdl.download.limits.Limits`, not by the connector. aiohttp's own
     total time-out of 300 s would end big files; stalls are what is timed.
     """
-    trusted = {proxy.host for proxy in options.proxies.values()}
     connector = PacedConnector(
         rates,
         limit=0,
         use_dns_cache=options.dns_cache,
         ttl_dns_cache=_DNS_TTL,
-        resolver=_GuardedResolver(trusted) if options.block_private_addresses else None,
+        is_guarded=options.block_private_addresses,
         ssl=tls_context(options),
         local_addr=(options.bind_address, 0) if options.bind_address else None,
     )
@@ -106,33 +103,40 @@ class FileClient:
         Raises Permanent for refused or broken URLs, TLS failures and redirect loops, Transient for what the network
         does.
         """
-        seen = {url}
+        try:
+            url = wire_url(without_userinfo(url))
+        except NoUrl as error:
+            raise no_url(url, error) from None
+        seen: set[tuple[str, str]] = set()
         while True:
             response = await self._send(method, url, headers, timeout)
             location = response.headers.get(hdrs.LOCATION)
             if response.status not in _REDIRECTS or location is None:
                 return response
             response.release()
-            # Credentials that a server puts into a Location are not ours to send (RFC 9110 §4.2.4).
-            status, url = response.status, without_userinfo(urljoin(str(response.url), location))
-            if url in seen:
-                raise Permanent(f"redirect loop at {url}", reason="redirect_loop", status=status)
+            status = response.status
+            seen.add((url, response.request_info.headers.get(hdrs.COOKIE, "")))
+            try:  # credentials that a server puts into a Location are not ours to send (RFC 9110 §4.2.4)
+                url = without_userinfo(wire_url(location, url))
+            except NoUrl as error:
+                text = f"a redirect to '{shown_url(location)}' cannot be followed: it {error}"
+                raise Permanent(text, reason="bad_url", status=status) from None
+            if (url, self._identity.cookies_for(url)) in seen:  # and nothing new in the request
+                raise Permanent(f"redirect loop at {shown_url(url)}", reason="redirect_loop", status=status)
             if len(seen) > self._options.max_redirects:
-                raise Permanent(
-                    f"more than {self._options.max_redirects} redirects", reason="too_many_redirects", status=status
-                )
-            seen.add(url)
+                text = f"more than {self._options.max_redirects} redirects, the last to {shown_url(url)}"
+                raise Permanent(text, reason="too_many_redirects", status=status)
 
     async def _send(
         self, method: str, url: str, headers: Mapping[str, str], timeout: float | None
     ) -> aiohttp.ClientResponse:
-        target = self._checked_url(url)
+        target = self._checked(url)
         if self._options.robots is not None:
             await self._options.robots.check(url, self._identity.user_agent, self._fetch_robots)
         sent = self._identity.headers_for(url)
         sent.update(headers)
         sent[hdrs.ACCEPT_ENCODING] = "identity"
-        proxy, to_proxy = proxies.proxy_for(url, self._request.proxy, self._options.proxies), None
+        (proxy, is_trusted), to_proxy = self._proxy_for(url), None
         if proxy is not None and proxy.authorization:
             if target.scheme == "https":  # for CONNECT; the server behind the tunnel must not see it
                 to_proxy = CIMultiDict({hdrs.PROXY_AUTHORIZATION: proxy.authorization})
@@ -140,39 +144,50 @@ class FileClient:
                 sent[hdrs.PROXY_AUTHORIZATION] = proxy.authorization
         self.requests += 1
         try:
-            response = await self._session.request(
-                method,
-                target,
-                headers=sent,
-                allow_redirects=False,
-                timeout=self._session.timeout if timeout is None else _timeout(self._options, total=timeout),
-                proxy=URL(proxy.url) if proxy is not None else None,
-                proxy_headers=to_proxy,
-            )
+            with guard.connecting(may_be_inside=is_trusted):
+                response = await self._session.request(
+                    method,
+                    target,
+                    headers=sent,
+                    allow_redirects=False,
+                    timeout=self._session.timeout if timeout is None else _timeout(self._options, total=timeout),
+                    proxy=URL(proxy.url) if proxy is not None else None,
+                    proxy_headers=to_proxy,
+                )
         except (aiohttp.ClientError, asyncio.TimeoutError, OSError, ValueError) as error:
             raise explain(error, url) from error
         if response.cookies:
             self._identity.note_cookies(response.cookies, response.url)
         return response
 
-    def _checked_url(self, url: str) -> URL:
-        try:
-            parts = urlsplit(url)
-            host = parts.hostname
-            target = URL(url, encoded=_is_encoded(url))
-        except ValueError as error:
-            raise Permanent(f"{url!r} is not a URL: {error}", reason="bad_url") from error
-        if parts.scheme not in ("http", "https"):
-            whole = "is not http or https" if parts.scheme else "is not a whole URL: use response.urljoin(...)"
-            raise Permanent(f"{url!r} {whole}", reason="bad_url")
-        if not host or _UNSAFE_IN_URL.search(url):
-            raise Permanent(f"{url!r} has no host", reason="bad_url")
+    def _checked(self, url: str) -> URL:
+        """Return the URL of a request, once it may be sent there. Raises Permanent."""
+        self._refuse_host(host_name(url))
+        if not url.endswith("?"):
+            return URL(url, encoded=True)
+        scheme, _, rest = url.partition("://")  # yarl has no query that is empty
+        authority, _, target = rest.partition("/")
+        return URL.build(scheme=scheme, authority=authority, path=f"/{target}", encoded=True)
+
+    def _refuse_host(self, host: str) -> None:
         allowed = self._options.allowed_hosts
-        if allowed and not any(host == name or host.endswith("." + name) for name in allowed):
+        if allowed and not any(host == name or host.endswith("." + name) for name in map(_ascii_host, allowed)):
             raise Permanent(f"{host} is not in CHUNKDL_ALLOWED_HOSTS", reason="host_not_allowed")
         if self._options.block_private_addresses:
-            _refuse_private(host, host)
-        return target
+            guard.refuse_private(host, host)
+
+    def _proxy_for(self, url: str) -> tuple[proxies.Proxy | None, bool]:
+        """Return the proxy for a request, and whether it is one of the operator's, which may be inside.
+
+        What an item names is held to the same rules as its URL.
+        """
+        proxy = proxies.proxy_for(url, self._request.proxy, self._options.proxies)
+        if proxy is None:
+            return None, False
+        if any(proxy.url == known.url for known in self._options.proxies.values()):
+            return proxy, True
+        self._refuse_host(proxy.host)
+        return proxy, False
 
     async def _fetch_robots(self, url: str) -> bytes:
         """Get a robots.txt the way this file is got, but for what is the item's own."""
@@ -235,40 +250,10 @@ def explain(error: BaseException, url: str) -> DownloadError:
     return Transient(f"connection lost: {text}", reason="connection_lost")
 
 
-def _is_encoded(url: str) -> bool:
-    """Whether a URL is percent-encoded already: then it must go out as it is, or its signature breaks."""
-    return "%" in url and url.isascii() and " " not in url
-
-
-def _refuse_private(address: str, host: str) -> None:
+@lru_cache(maxsize=256)
+def _ascii_host(name: str) -> str:
+    """Return a host of CHUNKDL_ALLOWED_HOSTS as URLs have it."""
     try:
-        ip = ipaddress.ip_address(address.strip("[]").partition("%")[0])
-    except ValueError:
-        return  # a name: its addresses are checked when it is resolved
-    mapped = getattr(ip, "ipv4_mapped", None) or ip
-    if not mapped.is_global or mapped.is_multicast:
-        raise Permanent(
-            f"{host} is at the private address {address} (CHUNKDL_BLOCK_PRIVATE_ADDRESSES)", reason="private_address"
-        )
-
-
-class _GuardedResolver(AbstractResolver):
-    """Checks the addresses that are really connected to, so that a name cannot turn private after it was looked at.
-
-    ``trusted`` are the proxies' names: they may be inside.
-    """
-
-    def __init__(self, trusted: Collection[str]) -> None:
-        self._trusted = trusted
-        self._resolver = aiohttp.ThreadedResolver()
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-    ) -> list[ResolveResult]:
-        results = await self._resolver.resolve(host, port, family)
-        for result in results if host not in self._trusted else ():
-            _refuse_private(result["host"], host)
-        return results
-
-    async def close(self) -> None:
-        await self._resolver.close()
+        return host_name(wire_url(f"http://{name}"))
+    except NoUrl:
+        return name

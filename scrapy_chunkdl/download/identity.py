@@ -23,26 +23,31 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from scrapy_chunkdl.download.errors import Permanent
+from scrapy_chunkdl.download.http.urls import NoUrl, userinfo_of, wire_url, without_userinfo
 from scrapy_chunkdl.download.model import FileRequest, Options
+from scrapy_chunkdl.masking import shown_url
 
 _CREDENTIALS = frozenset({"authorization", "cookie", "proxy-authorization"})
+_OF_THE_ORIGIN = _CREDENTIALS | {"host"}
+"""What is for the origin an item names, and for no other that a redirect leads to."""
+
 OURS = frozenset({"range", "if-range", "accept-encoding"}) | {
     f"if-{condition}" for condition in ("match", "none-match", "modified-since", "unmodified-since")
 }
 _UNSAFE_IN_HEADER = re.compile(r"[\r\n\0]")
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
-_USERINFO = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*:)?//([^/?#]*)@")
 
 
 class Identity:
     """What goes into the headers of one file's requests, whichever URL they go to."""
 
     def __init__(self, request: FileRequest, options: Options) -> None:
-        self._home = request.url
+        self._home = _origin(request.url)
         self._options = options
-        self._logins = dict(request.logins)
+        self._logins = {_origin(url): login for url, login in request.logins.items()}
         self._session_cookies = request.cookies
         self._cookies: AbstractCookieJar | None = None
+        self._as_sent: dict[tuple[str, str], str] = {}  # a jar keeps what a value means; RFC 6265 §5.4 sends it back
         given = _checked_headers(request.headers)
         self._given = CIMultiDict(_of_every_request(options.user_agent, tuple(options.headers.items())))
         self._has_own_authorization = hdrs.AUTHORIZATION in CIMultiDict(given)
@@ -57,7 +62,7 @@ class Identity:
         """Take a ``user:password@`` out of a URL and keep it for that URL's origin."""
         bare = without_userinfo(url)
         if login := _login_of(url):
-            self._logins[bare] = login
+            self._logins[_origin(bare)] = login
         return bare
 
     def renew(self, url: str, headers: Mapping[str, str]) -> None:
@@ -75,24 +80,29 @@ class Identity:
         self._given.update(given)
 
     def headers_for(self, url: str) -> CIMultiDict[str]:
-        """Return the headers that a request to ``url`` carries, a hop of a redirect perhaps."""
+        """Return the headers that a request to ``url``, as it is sent, carries: a hop of a redirect perhaps."""
         headers = CIMultiDict(self._given)
         if not _is_same_origin(url, self._home):
-            for name in _CREDENTIALS:
+            for name in _OF_THE_ORIGIN:
                 headers.popall(name, None)
         if url.startswith("http:") and headers.get(hdrs.REFERER, "").startswith("https:"):
             del headers[hdrs.REFERER]  # RFC 9110 §10.1.3
         if authorization := self._authorization_for(url):
             headers[hdrs.AUTHORIZATION] = authorization
-        if cookies := self._cookies_for(url, headers.get(hdrs.COOKIE)):
+        if cookies := self._joined_cookies(url, headers.get(hdrs.COOKIE)):
             headers[hdrs.COOKIE] = cookies
         return headers
+
+    def cookies_for(self, url: str) -> str:
+        """Return the Cookie header that a request to ``url`` carries."""
+        return self.headers_for(url).get(hdrs.COOKIE, "")
 
     def note_cookies(self, cookies: SimpleCookie, url: URL) -> None:
         """Keep the cookies that a response set, for this file alone."""
         if self._cookies is None:
             self._cookies = aiohttp.CookieJar(unsafe=True)
         self._cookies.update_cookies(cookies, url)
+        self._as_sent |= {(name, morsel.value): morsel.coded_value for name, morsel in cookies.items()}
 
     def _authorization_for(self, url: str) -> str | None:
         """Return what is sent instead of the default headers' Authorization, if anything."""
@@ -108,7 +118,7 @@ class Identity:
             return self._options.authorization if known and not _is_downgrade(url, self._home) else None
         return self._options.authorization if at_home else None
 
-    def _cookies_for(self, url: str, given: str | None) -> str:
+    def _joined_cookies(self, url: str, given: str | None) -> str:
         """Join the spider's cookies, the item's and those set on the way; a later one replaces one of its name."""
         joined: dict[str, str] = {}
         if self._session_cookies is not None:
@@ -117,9 +127,20 @@ class Identity:
             joined |= _parsed_cookies(session_request.get_header("Cookie"))
         joined |= _parsed_cookies(given)
         if self._cookies is not None:
-            set_on_the_way = self._cookies.filter_cookies(URL(url))
-            joined |= {name: f"{name}={morsel.value}" for name, morsel in set_on_the_way.items()}
+            set_on_the_way = self._cookies.filter_cookies(URL(url, encoded=True))
+            joined |= {
+                name: f"{name}={self._as_sent.get((name, morsel.value), morsel.coded_value)}"
+                for name, morsel in set_on_the_way.items()
+            }
         return "; ".join(joined.values())
+
+
+def _origin(url: str) -> str:
+    """Return a URL as it is compared with one that is sent; nothing is of the origin of what is no URL."""
+    try:
+        return wire_url(url)
+    except NoUrl:
+        return ""
 
 
 def with_logins_apart(request: FileRequest) -> FileRequest:
@@ -137,11 +158,6 @@ def with_logins_apart(request: FileRequest) -> FileRequest:
     return replace(request, url=without_userinfo(request.url), mirrors=mirrors, logins=logins)
 
 
-def without_userinfo(url: str) -> str:
-    """Return a URL without its ``user:password@``."""
-    return _USERINFO.sub(lambda match: f"{match[1] or ''}//", url, count=1)
-
-
 def basic(userinfo: str) -> str:
     """Return the Authorization that ``user:password``, percent-encoded as in a URL, stands for (RFC 7617)."""
     user, _, password = userinfo.partition(":")
@@ -150,17 +166,22 @@ def basic(userinfo: str) -> str:
 
 @lru_cache(maxsize=1024)
 def host_of(url: str) -> str:
-    """Return ``host:port``, the key of per-host limits. Raises Permanent for what is no URL."""
+    """Return ``host:port``, the key of per-host limits. Raises Permanent, reason ``bad_url``, for what is no URL."""
     try:
-        parts = urlsplit(url)
-        return f"{parts.hostname}:{parts.port or (443 if parts.scheme == 'https' else 80)}"
-    except ValueError as error:
-        raise Permanent(f"{url!r} is not a URL: {error}", reason="bad_url") from error
+        parts = urlsplit(wire_url(url))
+    except NoUrl as error:
+        raise no_url(url, error) from None
+    return f"{parts.hostname}:{parts.port or (443 if parts.scheme == 'https' else 80)}"
+
+
+def no_url(url: str, error: NoUrl) -> Permanent:
+    """Return the error that a text which is no URL is given up for."""
+    return Permanent(f"'{shown_url(url)}' cannot be fetched: it {error}", reason="bad_url")
 
 
 def _login_of(url: str) -> str | None:
-    match = _USERINFO.match(url)
-    return basic(match[2]) if match and match[2] else None
+    userinfo = userinfo_of(url)
+    return basic(userinfo) if userinfo else None
 
 
 def _is_same_origin(url: str, home: str) -> bool:

@@ -50,7 +50,7 @@ class Options:
     max_file_size: int = 0
     max_rate: int = 0
     max_rate_per_host: int = 0
-    max_redirects: int = 10
+    max_redirects: int = 20
     checksum: str | None = None
     probe: str = "head"
     verify_tls: bool = True

@@ -15,6 +15,7 @@ from typing import Any
 import aiohttp
 from aiohttp.connector import Connection
 
+from scrapy_chunkdl.download import guard
 from scrapy_chunkdl.download.identity import host_of
 from scrapy_chunkdl.download.rate import Pace, Rates
 
@@ -28,15 +29,18 @@ _thread = threading.local()
 
 
 class PacedConnector(aiohttp.TCPConnector):
-    """Connections whose answers come no faster than ``rates`` let them."""
+    """Connections whose answers come no faster than ``rates`` let them; ``is_guarded`` ones do not lead inside."""
 
-    def __init__(self, rates: Rates, **options: Any) -> None:
-        super().__init__(**options)
+    def __init__(self, rates: Rates, *, is_guarded: bool = False, **options: Any) -> None:
+        super().__init__(resolver=guard.GuardedResolver() if is_guarded else None, **options)
         self._rates = rates
+        self._is_guarded = is_guarded
 
     async def connect(self, req: aiohttp.ClientRequest, *arguments: Any, **more: Any) -> Connection:
         """Get a connection, and have the pace of its host hold for it where there is any."""
         connection = await super().connect(req, *arguments, **more)
+        if self._is_guarded:
+            guard.check_peer(connection, req.url.host or "")
         if self._rates.is_limited and connection.transport is not None:
             read(connection, self._rates.pace(host_of(str(req.url))))
         return connection

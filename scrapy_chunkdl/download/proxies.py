@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
 
 from scrapy_chunkdl.download.errors import Permanent
+from scrapy_chunkdl.download.http.urls import NoUrl, wire_url
 
 DIRECT = "direct"
 """Instead of a proxy's URL: no proxy, whatever the environment says."""
@@ -27,10 +28,15 @@ class Proxy:
 
         ``encoding`` is that of the credentials, which nothing in HTTP tells (RFC 7617 §2).
         """
-        parts = urlsplit(url if "://" in url else f"http://{url}")
-        shown = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError(f"{shown} is not an http or https proxy")
+        text = url if "://" in url else f"http://{url}"
+        try:
+            if urlsplit(text).netloc == "":  # a socket's path, of which browsers' rules would make a host
+                raise NoUrl("has no host")
+            parts = urlsplit(wire_url(text))
+        except ValueError:
+            shown = f"{text.partition('://')[0][:20]}://{text.partition('://')[2].rpartition('@')[2][:80]}"
+            raise ValueError(f"{shown} is not an http or https proxy") from None
+        assert parts.hostname is not None
         host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
         address = f"{parts.scheme}://{host}:{parts.port or (443 if parts.scheme == 'https' else 80)}"
         if parts.username is None:
