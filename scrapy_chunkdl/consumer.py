@@ -24,6 +24,7 @@ from twisted.internet.defer import Deferred, succeed
 from scrapy_chunkdl import __version__, attachments, engine, signals
 from scrapy_chunkdl.bridge import Bridge, Deliver
 from scrapy_chunkdl.config import Config
+from scrapy_chunkdl.crawl.passage import Admit, Admitted, Delivery, Passage
 from scrapy_chunkdl.details import Details
 from scrapy_chunkdl.download import Limits
 from scrapy_chunkdl.figures import amount
@@ -90,6 +91,7 @@ class Consumer:
         announce: Callable[..., None],
         new_download: Callable[..., ItemDownload],
         wake: Callable[[], None],
+        admit: Admit | None,
     ) -> None:
         assert crawler.stats is not None
         self._crawler = crawler
@@ -104,7 +106,7 @@ class Consumer:
         self._new_download = new_download
         self._wake = wake
         self._stats = crawler.stats
-        self._pipelines = engine.Pipelines(crawler)
+        self._passage = Passage(crawler, admit)
         self._most = config.batch_size * config.threads
         self._works: dict[str, _Work] = {}
         self._pushing = 0
@@ -115,7 +117,6 @@ class Consumer:
         self._held_by_all = 0
         self._finished = 0
         self._looked_at = time.monotonic()
-        self._has_rested = False
         self._making_way = 0
         self._made_way = False
         self._pace = PaceMeter(time.monotonic())
@@ -196,12 +197,15 @@ class Consumer:
         self._pushing += 1
         self._courier.call(lambda: self._queue.keep(payload, record, call_id), kept, refused)
 
+    def arrival(self, item: object) -> Delivery | Admitted | None:
+        """Return what is known of an item that our pipeline meets. Raises why a scraped one is not queued."""
+        return self._passage.take(item)
+
     def tick(self) -> None:
         """Look for work. Called a few times a second."""
         self._ticked_at = time.monotonic()
-        if self._has_rested:  # a tick ago: now the scraper is idle
+        if self._passage.rest():
             self._wake()
-        self._has_rested = self._pipelines.rest()
         self._claim_more()
         self._look_past_slow_hosts()
 
@@ -235,7 +239,7 @@ class Consumer:
     def is_settled(self, grace_is_over: bool) -> bool:
         """Whether the spider may close: nothing is held, or Redis is away and cannot be told before the lease ends."""
         self._ticked_at = time.monotonic()
-        self._pipelines.rest()
+        self._passage.rest()
         if self._courier.gave_up:
             return True
         if grace_is_over and self._courier.in_trouble and not any(work.download for work in self._works.values()):
@@ -354,13 +358,12 @@ class Consumer:
     def _look_at(self, counts: Counts) -> None:
         was = (self._found_empty, self._held_by_all)
         self._held_by_all = counts.leased
-        if not counts.waiting and not counts.delayed:
-            if self._unreadable:
-                self._bury_unreadable()  # they are all there is
-                self._unreadable = {}
-            self._found_empty = True
-            if was != (True, counts.leased):
-                self._wake()
+        self._found_empty = not counts.waiting and not counts.delayed
+        if self._found_empty and self._unreadable:
+            self._bury_unreadable()  # they are all there is
+            self._unreadable = {}
+        if self._found_empty and was != (True, counts.leased):
+            self._wake()
 
     def _begin(self, work: _Work) -> bool:
         """Read the item and plan its files; False if it makes no sense and was buried, or a hook failed."""
@@ -437,8 +440,8 @@ class Consumer:
             self._hand_on(work, download)
 
     def _hand_on(self, work: _Work, download: ItemDownload) -> None:
-        handed_on = engine.HandedOn(download.results(), lambda: self._may_emit(work))
-        self._pipelines.send(work.item, handed_on).addCallback(lambda _: self._handed_on(work, handed_on))
+        delivery = Delivery(work.item, download.results(), lambda: self._may_emit(work))
+        self._passage.send(delivery).addCallback(lambda _: self._handed_on(work, delivery))
 
     def _may_emit(self, work: _Work) -> Deferred[bool]:
         """Whether the item is still ours; after a standstill longer than the lease only Redis can tell."""
@@ -457,8 +460,8 @@ class Consumer:
         self._courier.call(renew, renewed, refused=lambda: fired.callback(False))
         return fired
 
-    def _handed_on(self, work: _Work, handed_on: engine.HandedOn) -> None:
-        outcome = handed_on.outcome
+    def _handed_on(self, work: _Work, delivery: Delivery) -> None:
+        outcome = delivery.outcome
         if outcome == "lost" or (work.lost and outcome != "scraped"):
             self._drop_lost(work)
             return
@@ -468,11 +471,11 @@ class Consumer:
         finished = None
         if outcome == "scraped" and self._config.done_key:
             try:
-                finished = plain_json(handed_on.item)
+                finished = plain_json(delivery.output)
             except (TypeError, ValueError) as error:
                 self._bury(work, f"finished, but not for {self._config.done_key}, which takes JSON: {error}")
                 return
-        item = handed_on.item if outcome == "scraped" else work.item
+        item = delivery.output if outcome == "scraped" else work.item
         self._courier.ack(work.claimed.id, finished, lambda kept: self._acked(work, item, kept))
 
     def _retry(self, work: _Work, where: str) -> None:
@@ -486,7 +489,7 @@ class Consumer:
             self._config.retry_delay,
         )
         item_id, delay = work.claimed.id, self._config.retry_delay
-        self._courier.call(lambda: self._queue.retry(item_id, delay), lambda _: self._settled(work))
+        self._courier.call(lambda: self._queue.retry(item_id, delay), lambda _: self._went_back(work))
 
     def _acked(self, work: _Work, item: object, kept: bool) -> None:
         if kept:
@@ -502,12 +505,9 @@ class Consumer:
 
     def _release(self, work: _Work) -> None:
         def released(back: Sequence[str]) -> None:
-            if work.makes_way:
-                self._making_way -= 1
-                self._made_way = not self._making_way
             if back:
                 self._stats.inc_value(f"chunkdl/items/{'put_back' if work.makes_way else 'released'}")
-                self._settled(work)
+                self._went_back(work)
             else:
                 self._drop_lost(work)
 
@@ -522,11 +522,19 @@ class Consumer:
         record = {"reason": "bad_item", "message": reason, "spider": self._spider_name}
         self._courier.call(lambda: self._queue.bury(work.claimed.id, record), lambda _: self._settled(work))
 
+    def _went_back(self, work: _Work) -> None:
+        self._found_empty = False  # a look may have come between: there is more to come
+        self._settled(work)
+
     def _settled(self, work: _Work) -> None:
         self._works.pop(work.claimed.id, None)
+        if work.makes_way:
+            work.makes_way = False
+            self._making_way -= 1
+            self._made_way = not self._making_way
         self._claim_more()
         if not self._works:
-            self._has_rested = self._pipelines.rest() or self._has_rested
+            self._passage.rest()
             self._wake()
 
     def _drop_lost(self, work: _Work) -> None:
@@ -534,7 +542,7 @@ class Consumer:
         logger.warning(
             "The lease of an item of %s was lost: it goes no further here, another process has it or will.", self._key
         )
-        self._settled(work)
+        self._went_back(work)
 
     def _records(self, work: _Work, download: ItemDownload) -> list[dict[str, Any]]:
         return [given_up.record(self._spider_name) for given_up in download.given_up]

@@ -8,19 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
-from contextvars import ContextVar, copy_context
-from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from pydispatch import dispatcher
 from scrapy import Request, signals
 from scrapy.crawler import Crawler
-from scrapy.exceptions import DropItem
-from scrapy.http import Response
-from scrapy.utils.defer import deferred_from_coro, maybe_deferred_to_future
+from scrapy.utils.defer import deferred_from_coro
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
@@ -32,38 +27,10 @@ except ImportError:  # Scrapy 2.13
 
 PLACEHOLDER_URL = "data:,chunkdl"
 
-MayEmit = Callable[[], "Deferred[bool]"]
+_LOOK_EVERY = 0.05
+"""Seconds between looks at whether an engine that has to be closed runs yet."""
 
 T = TypeVar("T")
-
-
-@dataclass(slots=True, eq=False)
-class HandedOn:
-    """An item that :class:`Pipelines` sent, while the pipelines run for it and after.
-
-    ``results`` are for the first of them, ``may_emit`` is asked when the last is through. ``outcome`` then is
-    "scraped", "dropped", "lost" or "error", and ``item`` what the pipelines made of it.
-    """
-
-    results: Sequence[Any]
-    may_emit: MayEmit
-    outcome: str = "error"
-    item: object = None
-
-
-_handed_on: ContextVar[HandedOn | None] = ContextVar("chunkdl_handed_on", default=None)
-
-
-def handed_on() -> HandedOn | None:
-    """Return what :class:`Pipelines` sent, None in pipelines that run for a scraped item. Holds for copies, too."""
-    return _handed_on.get()
-
-
-class LeaseLost(DropItem):
-    """Takes an item out behind the last pipeline: another process has it now and will emit it."""
-
-    def __init__(self) -> None:
-        super().__init__("its lease was lost while it was in the pipelines", log_level="DEBUG")
 
 
 def is_trial(crawler: Crawler) -> bool:
@@ -88,10 +55,10 @@ def thread_caller() -> Callable[[Callable[[], object]], object]:
     return call
 
 
-def every(seconds: float, function: Callable[[], None]) -> Ticker:
-    """Call ``function`` every ``seconds``, beginning now."""
+def every(seconds: float, function: Callable[[], None], *, now: bool = True) -> Ticker:
+    """Call ``function`` every ``seconds``, beginning now or after the first of them."""
     call = create_looping_call(function)
-    call.start(seconds, now=True)
+    call.start(seconds, now=now)
     return call
 
 
@@ -107,14 +74,15 @@ def close_spider(crawler: Crawler, reason: str) -> None:
         else:  # Scrapy 2.13
             engine.close_spider(spider, reason)
 
-    def close_soon() -> None:
-        thread_caller()(close)
+    def look() -> None:
+        if running.running:  # an engine that closes while it starts loses its finish reason, or goes on for ever
+            ticker.stop()
+            thread_caller()(close)
+        elif running.spider is None:
+            ticker.stop()
 
-    assert crawler.engine is not None
-    if crawler.engine.running:
-        close_soon()
-    else:  # an engine that closes while it starts loses its finish reason
-        crawler.signals.connect(close_soon, signals.engine_started, weak=False)
+    running: Any = crawler.engine
+    ticker = every(_LOOK_EVERY, look, now=False)
 
 
 def make_no_requests(crawler: Crawler) -> None:
@@ -215,106 +183,3 @@ class ClosingHold:
         if self._request is not None:
             request, self._request = self._request, None
             self._slot.remove_request(request)
-
-
-class Pipelines:
-    """Sends items from the queue through ITEM_PIPELINES, CONCURRENT_ITEMS of them at once.
-
-    They run beside a callback of the scraper that lasts until :meth:`rest` finds none on its way: its slot then is
-    active for as long as the pipelines take, which a bare ``start_itemproc_async`` does not keep right on Scrapy 2.19
-    (closing in the middle hangs). One callback for many items, because Scrapy starts CONCURRENT_ITEMS tasks for each.
-    It yields nothing, so the items do not meet the spider middlewares a second time.
-
-    An item whose ``may_emit`` says no when the last pipeline is through with it is dropped with :class:`LeaseLost`. No
-    pipeline of ours could stand there for sure, and what listens to ``item_scraped``, feed exports among it, cannot be
-    told to leave an item alone: so the one call that runs all pipelines is wrapped. It tells the outcome, too: a
-    receiver of Scrapy's item signals would cost each item a task more.
-    """
-
-    def __init__(self, crawler: Crawler) -> None:
-        assert crawler.engine is not None
-        self._scraper: Any = crawler.engine.scraper
-        self._most = crawler.settings.getint("CONCURRENT_ITEMS")
-        self._waiting: deque[tuple[object, HandedOn, Deferred[None]]] = deque()
-        self._running = 0
-        self._empty: Deferred[None] | None = None
-        self._response = Response(PLACEHOLDER_URL)
-        self._context = copy_context()
-        self._wrap_pipelines()
-
-    def send(self, item: object, handed_on: HandedOn) -> Deferred[None]:
-        """Send ``item`` on its way; fires after its signal was sent."""
-        sent: Deferred[None] = Deferred()
-        self._waiting.append((item, handed_on, sent))
-        if self._empty is None:
-            self._empty = self._open_callback()
-        self._start_waiting()
-        return sent
-
-    def _wrap_pipelines(self) -> None:
-        pipelines = self._scraper.itemproc
-        name = "process_item_async" if hasattr(pipelines, "process_item_async") else "process_item"  # Scrapy 2.13
-        process = getattr(pipelines, name)
-
-        async def wrapped(item: object, handed_on: HandedOn | None, arguments: Sequence[object]) -> object:
-            try:
-                processed = process(item, *arguments)
-                output = await (maybe_deferred_to_future(processed) if isinstance(processed, Deferred) else processed)
-                if handed_on is not None:
-                    if not await maybe_deferred_to_future(handed_on.may_emit()):
-                        raise LeaseLost
-                    handed_on.outcome, handed_on.item = "scraped", output
-            except DropItem as drop:
-                if handed_on is not None:
-                    handed_on.outcome = "lost" if isinstance(drop, LeaseLost) else "dropped"
-                raise
-            return output
-
-        if name == "process_item_async":
-            pipelines.process_item_async = lambda item: wrapped(item, _handed_on.get(), ())
-        else:
-            pipelines.process_item = lambda item, *rest: deferred_from_coro(wrapped(item, _handed_on.get(), rest))
-
-    def _open_callback(self) -> Deferred[None]:
-        """Have the scraper wait until what is returned fires."""
-        empty: Deferred[None] = Deferred()
-
-        async def until_empty(response: Response) -> None:
-            await maybe_deferred_to_future(empty)
-
-        request = Request(PLACEHOLDER_URL, callback=until_empty, dont_filter=True)
-        self._response = Response(PLACEHOLDER_URL, request=request)
-        self._scraper.enqueue_scrape(Response(PLACEHOLDER_URL), request)
-        return empty
-
-    def _start_waiting(self) -> None:
-        while self._waiting and self._running < self._most:
-            item, handed_on, sent = self._waiting.popleft()
-            self._running += 1
-            processed = self._context.copy().run(self._process, item, handed_on)
-            processed.addBoth(self._processed, handed_on, sent)
-
-    def _process(self, item: object, handed_on: HandedOn) -> Deferred[None]:
-        _handed_on.set(handed_on)
-        if hasattr(self._scraper, "start_itemproc_async"):
-            return deferred_from_coro(self._scraper.start_itemproc_async(item, response=self._response))
-        processed: Deferred[None] = self._scraper.start_itemproc(item, response=self._response)  # Scrapy 2.13
-        return processed
-
-    def _processed(self, result: Failure | None, handed_on: HandedOn, sent: Deferred[None]) -> None:
-        if result is not None:  # nobody was told: a log formatter that fails does that
-            handed_on.outcome = "error"
-        self._running -= 1
-        sent.callback(None)
-        self._start_waiting()
-
-    def rest(self) -> bool:
-        """Let the callback end if no item is on its way; True if it was. The scraper is idle a moment later.
-
-        Called now and then, and when there are no more to come.
-        """
-        if self._running or self._waiting or self._empty is None:
-            return False
-        empty, self._empty = self._empty, None
-        empty.callback(None)
-        return True

@@ -31,6 +31,7 @@ from scrapy_chunkdl.bridge import Bridge
 from scrapy_chunkdl.config import Config, ConfigError, attributes_of
 from scrapy_chunkdl.consumer import Consumer
 from scrapy_chunkdl.crawl.hooks import Hooks
+from scrapy_chunkdl.crawl.passage import Admit, Admitted, Delivery
 from scrapy_chunkdl.crawl.requests import as_request, sent_headers
 from scrapy_chunkdl.download import FileRequest, FileResult, Limits, Options, Renewed, Store
 from scrapy_chunkdl.download.disk.file_identity import FileIdentity
@@ -72,6 +73,8 @@ class ChunkDownloader:
         assert crawler.stats is not None
         self.config = config
         self.hooks: Hooks | None = None
+        self.admit: Admit | None = None
+        """Queues a scraped item in front of all pipelines; None where our pipeline does it itself, or is not there."""
         self._crawler = crawler
         self._options = options
         self._stats = crawler.stats
@@ -146,6 +149,10 @@ class ChunkDownloader:
         if self._consumer is None:
             raise RuntimeError("Downloads could not start, see the error above: the item was not queued.")
         return self._consumer.enqueue(item)
+
+    def arrival(self, item: object) -> Delivery | Admitted | None:
+        """Return what is known of an item that reaches our pipeline, once. Raises why a scraped one is not queued."""
+        return self._consumer.arrival(item) if self._consumer is not None else None
 
     def wanted(self, item: object) -> list[Attachment]:
         """Return the files to fetch for an item: its attachments, or what ``get_media_requests`` makes of them."""
@@ -285,6 +292,7 @@ class ChunkDownloader:
                 announce=self._announce,
                 new_download=self.new_download,
                 wake=self._hold.wake_idle_check,
+                admit=self.admit,
             )
             if engine.is_trial(self._crawler):
                 self._consumer.stop_claiming()

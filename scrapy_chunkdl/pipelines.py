@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Mapping
 from functools import cached_property
+from itertools import takewhile
 from typing import Any
 
 from scrapy import Request, Spider
@@ -16,14 +17,15 @@ from scrapy.crawler import Crawler
 from scrapy.exceptions import DropItem, NotConfigured
 from scrapy.pipelines.files import FilesPipeline
 from scrapy.pipelines.media import MediaPipeline
+from scrapy.utils.conf import build_component_list
 from scrapy.utils.defer import maybe_deferred_to_future
 from scrapy.utils.misc import load_object
 
 from scrapy_chunkdl import attachments, naming
 from scrapy_chunkdl.config import Config, ConfigError
 from scrapy_chunkdl.crawl.hooks import Hooks, warn_of_unused
+from scrapy_chunkdl.crawl.passage import Delivery
 from scrapy_chunkdl.crawl.requests import as_request
-from scrapy_chunkdl.engine import handed_on
 from scrapy_chunkdl.extension import ChunkDownloader
 from scrapy_chunkdl.item_download import Results
 
@@ -47,26 +49,29 @@ class NotQueued(DropItem):
 
 
 def _pipelines(crawler: Crawler) -> dict[type, int]:
-    """Return the classes in ITEM_PIPELINES with their orders."""
-    named = crawler.settings.getwithbase("ITEM_PIPELINES").items()
-    loaded = [(load_object(path), order) for path, order in named if order is not None]
-    return {cls: order for cls, order in loaded if isinstance(cls, type)}
+    """Return the classes in ITEM_PIPELINES with their numbers, in the order in which items meet them.
+
+    Of equal numbers, those come first that ITEM_PIPELINES names first.
+    """
+    named = crawler.settings.getwithbase("ITEM_PIPELINES")
+    loaded = {load_object(path): named[path] for path in build_component_list(named)}
+    return {cls: order for cls, order in loaded.items() if isinstance(cls, type)}
 
 
 def _refuse_second_sight(ours: type, pipelines: Mapping[type, int], config: Config) -> None:
     """Two of us would both claim from the list; in queue mode, pipelines before us would see items twice."""
-    order = pipelines.get(ours, 0)
     rivals = [cls for cls in pipelines if issubclass(cls, ChunkDownloadPipeline) and not issubclass(ours, cls)]
     if rivals:
         raise ConfigError(
             f"ITEM_PIPELINES has both {ours.__qualname__} and {rivals[0].__qualname__}, and each would download the "
             "attachments of all items: keep one of them. CHUNKDL_ATTACHMENTS may name several places."
         )
-    before = [cls for cls, place in pipelines.items() if place < order and cls is not ChunkDownloadPipeline]
+    before = list(takewhile(lambda cls: cls is not ours, pipelines)) if ours in pipelines else []
+    before = [cls for cls in before if cls is not ChunkDownloadPipeline]
     if before and config.mode == "queue":
         raise ConfigError(
-            f"ITEM_PIPELINES has {before[0].__qualname__} before {ours.__qualname__} ({order}): it would see each item "
-            "twice, when it is scraped and when it comes back with its files. Give "
+            f"ITEM_PIPELINES has {before[0].__qualname__} before {ours.__qualname__} ({pipelines[ours]}): it would see "
+            "each item twice, when it is scraped and when it comes back with its files. Give "
             f"{ours.__qualname__} the lowest number. What must be done before items wait, filters among it, goes into "
             "its method before_queueing."
         )
@@ -91,6 +96,8 @@ class ChunkDownloadPipeline:
         self.expires = self._config.expires
         warn_of_unused(type(self), ChunkDownloadPipeline, mode=self._config.mode)
         self._hooks = downloader.hooks = Hooks(self, ChunkDownloadPipeline, self._info)
+        if self._config.mode == "queue" and not self._hooks.processes_itself:
+            downloader.admit = self._admit
 
     @classmethod
     def from_crawler(cls, crawler: Crawler) -> ChunkDownloadPipeline:
@@ -191,28 +198,52 @@ class ChunkDownloadPipeline:
         """Send the item on its way if it has attachments.
 
         Raises :class:`QueuedForDownload` in queue mode once Redis has the item, :class:`NotQueued` if it holds what
-        cannot wait there.
+        cannot wait there. Items are queued in front of all pipelines as a rule, and come here when they come back; here
+        they are queued where a subclass overrides this.
         """
-        if (sent := handed_on()) is not None:
-            return self._hooks.completed(list(sent.results), item)
-        item = await self._hooks.before_queueing(item)
-        if not self._downloader.wanted(item):
+        arrived = self._downloader.arrival(item)
+        if isinstance(arrived, Delivery):
+            return self._hooks.completed(list(arrived.results), item)
+        wants_files = False
+        if arrived is None:
+            item, wants_files = await self._looked_at(item)
+        if not wants_files:
             self._warn_of_unknown_type(item)
             return self._hooks.completed([], item)
-        problem = self._downloader.problem_of_type(item)
-        is_news = problem is None or type(item) not in self._unfit_types
-        if problem is not None:
-            self._unfit_types.add(type(item))
-        if problem is not None and self._config.mode == "inline":
-            raise NotQueued(problem, is_news=is_news)
         if self._config.mode == "inline":
             results = await maybe_deferred_to_future(self._downloader.download(item))
             return self._hooks.completed(results, item)
+        await self._queue(item)
+        raise QueuedForDownload(self._downloader.items_key)
+
+    async def _admit(self, item: Any) -> tuple[Any, bool]:
+        """Queue a scraped item. Returns what ``before_queueing`` made of it, and whether it was queued."""
+        item, wants_files = await self._looked_at(item)
+        if wants_files:
+            await self._queue(item)
+        return item, wants_files
+
+    async def _looked_at(self, item: Any) -> tuple[Any, bool]:
+        item = await self._hooks.before_queueing(item)
+        wants_files = bool(self._downloader.wanted(item))
+        problem = self._downloader.problem_of_type(item) if wants_files and self._config.mode == "inline" else None
+        if problem is not None:
+            raise NotQueued(problem, is_news=self._is_news(item))
+        return item, wants_files
+
+    async def _queue(self, item: Any) -> None:
         try:
             await maybe_deferred_to_future(self._downloader.enqueue(item))
         except ValueError as error:
-            raise NotQueued(str(error), is_news=is_news) from error
-        raise QueuedForDownload(self._downloader.items_key)
+            raise NotQueued(str(error), is_news=self._is_news(item)) from error
+
+    def _is_news(self, item: object) -> bool:
+        """Whether this is the first item of a class that cannot take its files, or one with a problem of its own."""
+        if self._downloader.problem_of_type(item) is None:
+            return True
+        is_news = type(item) not in self._unfit_types
+        self._unfit_types.add(type(item))
+        return is_news
 
     def _warn_of_unknown_type(self, item: object) -> None:
         if not attachments.is_item(item) and type(item) not in self._unknown_types:

@@ -81,6 +81,7 @@ class Hooks:
         self._renew_url = _fitting(overridden.get("renew_url"))
         self._item_completed = pipeline.item_completed
         self.fills_fields_itself = "item_completed" in overridden
+        self.processes_itself = _is_overridden(type(pipeline), base, "process_item")
 
     @property
     def names_files(self) -> bool:

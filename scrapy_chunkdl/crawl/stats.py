@@ -1,0 +1,39 @@
+"""What is counted, on a collector that is the project's (STATS_CLASS): what it refuses must not cost an item.
+
+scrapy-redis' RedisStatsCollector adds integers only and reads every value back as one, so seconds are summed up here
+and set. Other values go through as they are.
+"""
+
+from __future__ import annotations
+
+from scrapy.statscollectors import StatsCollector
+
+from scrapy_chunkdl.crawl.guard import Guard
+
+
+class Stats:
+    """Sets the stats of one crawl."""
+
+    def __init__(self, collector: StatsCollector) -> None:
+        self._collector = collector
+        self._guard = Guard("A stat of the downloads")
+        self._sums: dict[str, float] = {}
+        self._most: dict[str, float] = {}
+
+    def inc_value(self, name: str, count: float = 1) -> None:
+        """Add to a stat."""
+        if isinstance(count, int):
+            self._guard(self._collector.inc_value, name, count)
+        else:
+            self._sums[name] = self._sums.get(name, 0.0) + count
+            self._guard(self._collector.set_value, name, self._sums[name])
+
+    def max_value(self, name: str, value: float) -> None:
+        """Set a stat to ``value`` if that is more than it was."""
+        if name not in self._most or value > self._most[name]:
+            self._most[name] = value
+            self._guard(self._collector.set_value, name, value)
+
+    def set_value(self, name: str, value: float) -> None:
+        """Set a stat."""
+        self._guard(self._collector.set_value, name, value)
