@@ -15,6 +15,7 @@ from typing import Any, Protocol, TypeVar
 from pydispatch import dispatcher
 from scrapy import Request, signals
 from scrapy.crawler import Crawler
+from scrapy.exceptions import CloseSpider
 from scrapy.utils.defer import deferred_from_coro
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
@@ -81,8 +82,19 @@ def close_spider(crawler: Crawler, reason: str) -> None:
         elif running.spider is None:
             ticker.stop()
 
+    def idle() -> None:
+        raise CloseSpider(reason)
+
     running: Any = crawler.engine
+    crawler.signals.connect(idle, signals.spider_idle, weak=False)  # one that has nothing to do may be quicker
     ticker = every(_LOOK_EVERY, look, now=False)
+
+
+def begin_nothing(crawler: Crawler) -> None:
+    """Have a spider that is about to be closed neither start nor have any request of its scheduler sent."""
+    running: Any = crawler.engine
+    running._start = None
+    running.pause()
 
 
 def make_no_requests(crawler: Crawler) -> None:

@@ -45,7 +45,8 @@ class FilesSpider(scrapy.Spider):
 
 
 def bitmap(n):
-    return b"BM" + struct.pack("<IIIIiiHHIIiiII", 58, 0, 54, 40, 1, 1, 1, 24, 0, 4, 2835, 2835, 0, 0) + bytes([n, 0, 0, 0])
+    header = struct.pack("<IIIIiiHHIIiiII", 58, 0, 54, 40, 1, 1, 1, 24, 0, 4, 2835, 2835, 0, 0)
+    return b"BM" + header + bytes([n, 0, 0, 0])
 """
 
 SUPPORT = """
