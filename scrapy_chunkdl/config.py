@@ -294,7 +294,12 @@ class Config:
     bind_address: str | None = _setting(
         None, _address, "Address of this machine to connect from.", inherits="DOWNLOAD_BIND_ADDRESS"
     )
-    cookies: bool = _setting(False, _boolean, "Send the cookies of the spider's session, where their domains match.")
+    cookies: bool = _setting(
+        True,
+        _boolean,
+        "Send the cookies of the spider's session, where their domains match.",
+        inherits="COOKIES_ENABLED",
+    )
     allowed_hosts: frozenset[str] = _setting(
         frozenset(), _hosts, "If set, files are fetched from these hosts and their subdomains only, redirects included."
     )

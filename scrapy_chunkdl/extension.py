@@ -32,6 +32,7 @@ from scrapy_chunkdl.config import Config, ConfigError, attributes_of
 from scrapy_chunkdl.consumer import Consumer
 from scrapy_chunkdl.crawl.hooks import Hooks
 from scrapy_chunkdl.crawl.passage import Admit, Admitted, Delivery
+from scrapy_chunkdl.crawl.politeness import politeness
 from scrapy_chunkdl.crawl.requests import as_request, sent_headers
 from scrapy_chunkdl.download import FileRequest, FileResult, Limits, Options, Renewed, Store
 from scrapy_chunkdl.download.disk.file_identity import FileIdentity
@@ -42,7 +43,13 @@ from scrapy_chunkdl.progress import ProgressReport
 from scrapy_chunkdl.queue.client import make_client
 from scrapy_chunkdl.queue.hosts import HostShares
 from scrapy_chunkdl.queue.share_keeper import ShareKeeper
-from scrapy_chunkdl.spider_requests import as_the_spider, has_cookies, session_cookies, session_name
+from scrapy_chunkdl.spider_requests import (
+    as_the_spider,
+    has_cookies,
+    session_cookies,
+    session_name,
+    told_of_middlewares,
+)
 from scrapy_chunkdl.storage import MissingExtra, StoreUnusable, open_store, without_password
 from scrapy_chunkdl.storage.content import ContentStore
 
@@ -266,7 +273,8 @@ class ChunkDownloader:
             logger.error("%s", error)
             engine.close_spider(self._crawler, "chunkdl_store_unusable")
             return
-        if self.config.cookies and not has_cookies(self._crawler):
+        asked_for = self._crawler.settings.get("CHUNKDL_COOKIES") or getattr(spider, "chunkdl_cookies", None)
+        if self.config.cookies and asked_for and not has_cookies(self._crawler):
             logger.warning(
                 "CHUNKDL_COOKIES is on, but DOWNLOADER_MIDDLEWARES has no CookiesMiddleware: no cookies are sent."
             )
@@ -450,12 +458,16 @@ def _check_usable(name: str, root: Path, store: Store | None) -> None:
 
 
 def _options(crawler: Crawler, config: Config) -> Options:
+    polite = politeness(crawler.settings, crawler.spider, config)
+    for line in (polite.told() if polite.because else None, told_of_middlewares(crawler)):
+        if line is not None:
+            logger.info("%s", line)
     options = Options(
         chunk_size=config.chunk_size,
         files=config.concurrent_files,
         chunks_per_file=config.concurrent_chunks_per_file,
-        chunks_per_host=config.concurrent_chunks_per_host,
-        delay=config.download_delay,
+        chunks_per_host=polite.chunks_per_host,
+        delay=polite.delay_s,
         retry_times=config.retry_times,
         retry_codes=config.retry_http_codes,
         connect_timeout=config.connect_timeout,

@@ -21,6 +21,8 @@ from w3lib.http import basic_auth_header
 from scrapy_chunkdl.config import Config, ConfigError
 from scrapy_chunkdl.download import Options, Robots, proxies_of_environment, tls_context
 
+_LONGEST = 100
+
 
 def as_the_spider(crawler: Crawler, config: Config, options: Options) -> Options:
     """Return ``options`` with all that Scrapy's settings say of requests. Raises ConfigError for unusable ones."""
@@ -49,6 +51,23 @@ def as_the_spider(crawler: Crawler, config: Config, options: Options) -> Options
             f"({error}): name PEM files, the certificate with its key in the same file or as a second one."
         ) from error
     return options
+
+
+def told_of_middlewares(crawler: Crawler) -> str | None:
+    """Return a line that names the project's downloader middlewares, which no request for a file meets; None for none.
+
+    Cookies are taken from a CookiesMiddleware of the project's own, too.
+    """
+    named = crawler.settings.getdict("DOWNLOADER_MIDDLEWARES").items()
+    loaded = [load_object(path) for path, order in named if order is not None]
+    ours = [cls for cls in loaded if not str(cls.__module__).startswith(("scrapy.", "scrapy_redis."))]
+    names = [cls.__qualname__ for cls in ours if not (isinstance(cls, type) and issubclass(cls, CookiesMiddleware))]
+    if not names:
+        return None
+    return (
+        f"Requests for files do not pass downloader middlewares of the project ({', '.join(names)[:_LONGEST]}): what "
+        "these add goes into the headers of attachments or of the requests that get_media_requests returns."
+    )
 
 
 def has_cookies(crawler: Crawler) -> bool:

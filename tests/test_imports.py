@@ -35,6 +35,7 @@ FOREIGN = {
     "signals": set(),
     "dashboard": {"aiohttp", "prometheus_client"},
     "told": set(),
+    "crawl": {"scrapy", "twisted", "scrapy_redis", "w3lib", "portalocker"},
 }
 """What a room may use besides the standard library; rooms not named may use Scrapy, Twisted and scrapy-redis."""
 

@@ -65,14 +65,57 @@ def test_headers_cookies_and_login_are_the_spiders(inline: Project, origin: Orig
     assert b.headers("Cookie") == b.headers("Authorization") == []
 
 
-def test_without_being_asked_no_cookie_is_sent(inline: Project, origin: Origin) -> None:
-    inline.settings["PAGES"] = [(None, page(origin, "login", "session=1"))]
+@pytest.mark.parametrize(
+    ("settings", "sent"),
+    [
+        ({}, ["session=1"]),
+        ({"CHUNKDL_COOKIES": False}, []),
+        ({"COOKIES_ENABLED": False}, []),
+        ({"DOWNLOADER_MIDDLEWARES": {"scrapy.downloadermiddlewares.cookies.CookiesMiddleware": None}}, []),
+    ],
+    ids=str,
+)
+def test_the_sessions_cookies_are_sent_where_filespipeline_would_send_them(
+    inline: Project, origin: Origin, settings: dict[str, Any], sent: list[str]
+) -> None:
+    inline.settings |= {"PAGES": [(None, page(origin, "login", "session=1"))], **settings}
     inline.items = [item(attachment(origin.url("a", 10)), jar=None)]
 
-    inline.crawl()
+    crawl = inline.crawl()
 
     assert origin.stats("a").requests > 0
-    assert origin.stats("a").headers("Cookie") == []
+    assert sorted(set(origin.stats("a").headers("Cookie"))) == sent
+    assert "no cookies are sent" not in crawl.log
+
+
+def test_a_middleware_of_the_project_is_told_not_to_see_files(inline: Project, origin: Origin) -> None:
+    inline.settings |= {
+        "DOWNLOADER_MIDDLEWARES": {
+            "probe.support.Signing": 543,
+            "probe.support.Cookies": 700,
+            "scrapy.downloadermiddlewares.cookies.CookiesMiddleware": None,
+            "scrapy.downloadermiddlewares.stats.DownloaderStats": 850,
+        },
+        "PAGES": [(None, page(origin, "login", "session=1"))],
+    }
+    inline.support = """
+    from scrapy.downloadermiddlewares.cookies import CookiesMiddleware
+
+    class Cookies(CookiesMiddleware):
+        pass
+
+    class Signing:
+        def process_request(self, request, spider=None):
+            request.headers["X-Sign"] = "1"
+    """
+    inline.items = [item(attachment(origin.url("a", 10)), jar=None)]
+
+    crawl = inline.crawl()
+
+    told = "Requests for files do not pass downloader middlewares of the project (Signing)"
+    assert crawl.log.count(told) == 1
+    assert set(origin.stats("a").headers("Cookie")) == {"session=1"}
+    assert origin.stats("a").headers("X-Sign") == []
 
 
 def test_cookies_that_nobody_keeps_are_told(inline: Project, origin: Origin) -> None:
