@@ -13,8 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-HANG = 40
-"""Seconds after which a crawl counts as hung. No test asserts on time; this only ends one that never would."""
+from patience import HANG
 
 SPIDER = """
 import scrapy

@@ -17,9 +17,10 @@ from types import TracebackType
 from typing import Any
 from urllib.parse import parse_qs, urlencode
 
+from patience import HANG
+
 BUCKET = "files"
 KEYS = {"aws_access_key_id": "test", "aws_secret_access_key": "secret", "region_name": "us-east-1"}
-_WAIT = 60.0
 
 
 class S3:
@@ -97,7 +98,7 @@ class S3:
         return [entry["Key"] for entry in self.client().list_multipart_uploads(Bucket=BUCKET).get("Uploads", [])]
 
     def _order(self, verb: str, **words: object) -> bytes:
-        with urllib.request.urlopen(f"{self.url}/~{verb}?{urlencode(words)}", timeout=_WAIT) as answer:
+        with urllib.request.urlopen(f"{self.url}/~{verb}?{urlencode(words)}", timeout=HANG) as answer:
             return bytes(answer.read())
 
 
@@ -130,7 +131,7 @@ class Gate:
             self._log.append(f"{method} {path}{'?' if query else ''}{query}")
         if part and part == self._held_part:
             self._is_held.set()
-            self._released.wait(_WAIT)
+            self._released.wait(HANG)
         for refused, status, of_part, code in self._refused:
             if refused == method and of_part in ("0", part):
                 environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
@@ -142,7 +143,7 @@ class Gate:
         if verb == "hold":
             self._held_part = words["part"]
         elif verb == "wait":
-            self._is_held.wait(_WAIT)
+            self._is_held.wait(HANG)
         elif verb == "pass":
             self._held_part = ""
         elif verb == "release":

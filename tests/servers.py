@@ -26,9 +26,9 @@ from types import TracebackType
 
 import pytest
 import redis
+from patience import HANG
 
 CACHE = Path(__file__).parent.parent / ".cache"
-START_TIMEOUT = 20.0
 KINDS = ("valkey", "redis7", "redis5")
 
 
@@ -58,7 +58,7 @@ class Server:
             [*self._command, "--unixsocket", str(self.socket), "--dir", str(self.folder), "--appendonly", "yes"],
             stdout=subprocess.DEVNULL,
         )
-        deadline = time.monotonic() + START_TIMEOUT
+        deadline = time.monotonic() + HANG
         while True:
             try:
                 with self.client() as client:
@@ -83,14 +83,14 @@ class Server:
 
 
 def wait_for_end(pid: int) -> None:
-    """Return when that process, somebody's child or not, has ended; fails where it goes on for a minute."""
+    """Return when that process, somebody's child or not, has ended; fails where it goes on for ever."""
     try:
         handle = os.pidfd_open(pid)
     except ProcessLookupError:
         return
     poll = select.poll()
     poll.register(handle, select.POLLIN)
-    ended = poll.poll(60_000)
+    ended = poll.poll(HANG * 1000)
     os.close(handle)
     assert ended, f"process {pid} still runs"
 
@@ -281,7 +281,7 @@ def free_port() -> int:
 
 def wait_for_port(port: int, process: subprocess.Popen[bytes]) -> None:
     """Connect until somebody listens on a loopback port; fails where ``process`` has ended before."""
-    deadline = time.monotonic() + START_TIMEOUT
+    deadline = time.monotonic() + HANG
     while True:
         with suppress(OSError), socket.create_connection(("127.0.0.1", port)):
             return
@@ -292,7 +292,7 @@ def wait_for_port(port: int, process: subprocess.Popen[bytes]) -> None:
 
 def wait_for(condition: Callable[[], bool], otherwise: str) -> None:
     """Ask until ``condition()`` holds; one that raises a Redis error does not hold yet."""
-    deadline = time.monotonic() + START_TIMEOUT
+    deadline = time.monotonic() + HANG
     while True:
         with suppress(redis.RedisError):
             if condition():

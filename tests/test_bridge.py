@@ -14,11 +14,10 @@ from pathlib import Path
 
 import pytest
 from origin import Origin
+from patience import HANG
 
 from scrapy_chunkdl.bridge import Bridge, Job
 from scrapy_chunkdl.download import FileRequest, Limits, Options
-
-PATIENCE = 60
 
 
 class Inbox:
@@ -38,7 +37,7 @@ class Inbox:
 
     def wait_for(self, jobs: int) -> list[Job]:
         while len(self.done) < jobs:
-            self._calls.get(timeout=PATIENCE)()
+            self._calls.get(timeout=HANG)()
         return self.done
 
 
@@ -102,7 +101,7 @@ def test_no_more_files_run_than_may(
 
     bridge.submit(Job(FileRequest(origin.url(f"{n}", 10, "hold:gate@get"), tmp_path), inbox.on_done) for n in range(5))
     for future in begun:
-        future.result(PATIENCE)
+        future.result(HANG)
 
     assert bridge.running() == 4
     assert origin.stats("4").requests == 0
@@ -130,7 +129,7 @@ class Ticks:
         """Wait until each thread has looked again, and after that drawn its conclusion."""
         with self._looked:
             assert self._looked.wait_for(
-                lambda: len(self._looks) == threads and min(self._looks.values()) > 2, timeout=PATIENCE
+                lambda: len(self._looks) == threads and min(self._looks.values()) > 2, timeout=HANG
             )
 
 
@@ -157,7 +156,7 @@ def test_a_second_thread_gets_files_only_when_the_first_is_held_up_by_its_core(
     begun = [origin.when(f"{n}", lambda stats: stats.methods["GET"] >= 1) for n in range(4)]
     bridge.submit(Job(FileRequest(url, tmp_path, may_publish=note_thread), inbox.on_done) for url in urls)
     for future in begun:
-        future.result(PATIENCE)
+        future.result(HANG)
     origin.release("gate")
     inbox.wait_for(4)
 
@@ -187,7 +186,7 @@ def test_cancelled_files_are_reported_once_whether_they_run_or_wait(
     begun = origin.when("0", lambda stats: stats.methods["GET"] >= 1)
     jobs = [Job(FileRequest(origin.url(f"{n}", 10, "hold:gate@get"), tmp_path), inbox.on_done) for n in range(3)]
     bridge.submit(jobs)
-    begun.result(PATIENCE)
+    begun.result(HANG)
     assert [bridge.is_running(job) for job in jobs] == [True, False, False]
 
     bridge.cancel(jobs)
@@ -208,7 +207,7 @@ def test_jobs_for_the_same_file_share_one_download(
     jobs = [Job(FileRequest(url, tmp_path, may_publish=lambda n=n: n == 2), inbox.on_done) for n in range(3)]
 
     bridge.submit(jobs[:2])
-    begun.result(PATIENCE)
+    begun.result(HANG)
     bridge.submit(jobs[2:])
     assert [bridge.is_running(job) for job in jobs] == [True] * 3
     assert bridge.running() == 1
@@ -244,7 +243,7 @@ def test_cancelling_one_of_those_who_share_a_download_leaves_it_to_the_others(
     begun = origin.when("same", lambda stats: stats.methods["GET"] >= 1)
     jobs = [Job(FileRequest(url, tmp_path), inbox.on_done) for _ in range(3)]
     bridge.submit(jobs)
-    begun.result(PATIENCE)
+    begun.result(HANG)
 
     bridge.cancel(jobs[:1])
     inbox.wait_for(1)
@@ -266,7 +265,7 @@ def test_a_download_that_all_have_left_ends_and_the_next_who_wants_it_gets_anoth
     begun = origin.when("same", lambda stats: stats.methods["GET"] >= 1)
     jobs = [Job(FileRequest(url, tmp_path), inbox.on_done) for _ in range(3)]
     bridge.submit(jobs[:2])
-    begun.result(PATIENCE)
+    begun.result(HANG)
 
     bridge.cancel(jobs[:2])
     bridge.submit(jobs[2:])
@@ -345,7 +344,7 @@ def test_what_still_runs_when_the_program_ends_counts_as_cancelled(origin: Origi
     url = origin.url("a.bin", 2_000_000, "hold:gate:1000@get")
     command = [sys.executable, "-c", ENDING, url, f"{origin.base}/_release?gate=gate", str(tmp_path)]
 
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=HANG)
 
     assert (ended.stdout, ended.stderr) == ("True None\n", "")
 
@@ -360,7 +359,7 @@ def test_a_host_that_came_first_leaves_places_for_those_that_come_later(
 
     bridge.submit(slow)
     for future in begun:
-        future.result(PATIENCE)
+        future.result(HANG)
     assert bridge.running() == 6
     bridge.submit(quick)
     inbox.wait_for(5)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from patience import HANG
 from servers import any_binary
 
 SCRIPT = Path(__file__).resolve().parent / "chaos" / "run.py"
@@ -15,7 +16,7 @@ SCRIPT = Path(__file__).resolve().parent / "chaos" / "run.py"
 def test_nothing_is_lost_or_wrong_after_some_seconds_of_chaos(tmp_path: Path) -> None:
     any_binary()
     command = [sys.executable, SCRIPT, "--seed", "15684", "--items", "40", "--keep", tmp_path]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=240)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=3 * HANG)
     assert done.returncode == 0, done.stdout + done.stderr
     figures = dict(re.findall(r"^ *(\S.*?) {2,}(\d+)", done.stdout, re.MULTILINE))
     assert figures["items pushed"] == "40"

@@ -17,9 +17,9 @@ from types import ModuleType
 import aiohttp
 import pytest
 from aiohttp.test_utils import TestServer
+from patience import HANG
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "spider_project"
-HANG = 120
 """Seconds after which a demo counts as hung."""
 
 needs_bundled_server = pytest.mark.skipif(

@@ -16,13 +16,14 @@ from email.utils import parsedate_to_datetime
 import pytest
 from origin import Origin, parse_faults
 from origin_content import PERIOD, content, content_slice, expected_sha256
+from patience import HANG
 
 SIZE = 100_000
 
 
 @contextmanager
 def _connected(origin: Origin) -> Iterator[http.client.HTTPConnection]:
-    connection = http.client.HTTPConnection("127.0.0.1", origin.port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", origin.port, timeout=HANG)
     try:
         yield connection
     finally:
@@ -176,7 +177,7 @@ class TestExact:
     def test_curl_resumes_from_it(self, origin: Origin, tmp_path) -> None:  # type: ignore[no-untyped-def]
         target = tmp_path / "a"
         target.write_bytes(content("a", SIZE)[:1234])
-        subprocess.run(["curl", "-sSf", "-C", "-", "-o", target, origin.url("a", SIZE)], check=True, timeout=20)
+        subprocess.run(["curl", "-sSf", "-C", "-", "-o", target, origin.url("a", SIZE)], check=True, timeout=HANG)
         assert target.read_bytes() == content("a", SIZE)
         assert origin.stats("a").headers("range") == ["bytes=1234-"]
 
@@ -267,7 +268,7 @@ class TestFaults:
 
     def test_redirects_lead_to_the_file_in_the_hops_asked_for(self, origin: Origin) -> None:
         url = origin.redirect("r", origin.url("a", SIZE), hops=3, code=307, cookie="k=v")
-        with urllib.request.urlopen(url, timeout=10) as response:
+        with urllib.request.urlopen(url, timeout=HANG) as response:
             assert len(response.read()) == SIZE
         assert origin.stats("/redirect/r").statuses == {307: 3}
 

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from patience import HANG
 from project import Project
 from scrapy.cmdline import execute
 from scrapy.settings import Settings
@@ -79,7 +80,7 @@ def test_a_reader_that_has_seen_enough_gets_no_traceback(project: Project) -> No
     project.write()
     command = f"{sys.executable} -m scrapy chunkdl status --watch | head -n 1"
 
-    done = subprocess.run(command, shell=True, cwd=project.folder, capture_output=True, text=True, timeout=40)
+    done = subprocess.run(command, shell=True, cwd=project.folder, capture_output=True, text=True, timeout=HANG)
 
     assert done.stdout.count("\n") == 1
     assert "Traceback" not in done.stderr

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import redis
 from origin import Origin
+from patience import HANG
 from project import Project, attachment, item
 from servers import wait_for
 
@@ -153,7 +154,7 @@ def test_watching_prints_a_line_again_and_again_until_it_is_stopped(project: Pro
     second = process.stdout.readline()
     process.send_signal(signal.SIGINT)
 
-    rest, _ = process.communicate(timeout=30)
+    rest, _ = process.communicate(timeout=HANG)
 
     assert [" files waiting=1 leased=0" in first, " files waiting=2 leased=0" in second] == [True, True]
     assert (process.returncode, rest) == (0, "")

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import redis
 from origin import Origin
-from project import HANG, Project, attachment, item
+from patience import HANG
+from project import Project, attachment, item
 
 WAITING, LEASES, DELAYED, TRIES = "files:items", *(f"{{files:items}}:{name}" for name in ("leases", "delayed", "tries"))
 

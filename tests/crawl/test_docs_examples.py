@@ -17,7 +17,8 @@ from typing import Any
 import pytest
 from origin import Origin
 from origin_content import content
-from project import HANG, Project, attachment, item, paths
+from patience import HANG
+from project import Project, attachment, item, paths
 from scrapy.core.engine import ExecutionEngine
 
 DOCS = Path(__file__).parents[2] / "docs"

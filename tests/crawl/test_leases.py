@@ -15,7 +15,8 @@ import pytest
 import redis
 from origin import Origin
 from origin_content import content
-from project import HANG, Project, attachment, item, paths
+from patience import HANG
+from project import Project, attachment, item, paths
 from servers import Server, any_binary
 
 from scrapy_chunkdl.queue.item_queue import ItemQueue

@@ -15,7 +15,8 @@ import pytest
 import redis
 import scrapy.crawler
 from origin import Origin
-from project import HANG, Project, attachment, item, paths
+from patience import HANG
+from project import Project, attachment, item, paths
 
 ASYNCIO: dict[str, Any] = {}
 SELECT = {"TWISTED_REACTOR": "twisted.internet.selectreactor.SelectReactor"}

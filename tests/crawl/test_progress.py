@@ -15,7 +15,8 @@ from typing import IO
 
 import pytest
 from origin import Origin
-from project import HANG, Project, attachment, item
+from patience import HANG
+from project import Project, attachment, item
 
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 

@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from patience import HANG
 from served import WAITING, Dashboard, NewDashboard
 
 from scrapy_chunkdl.config import Config
@@ -48,7 +49,7 @@ def new_dashboard() -> Iterator[NewDashboard]:
                 loop.close()
 
             stack.callback(end)
-            assert served.wait(30)
+            assert served.wait(HANG)
             return Dashboard(int(urls[0].rsplit(":", 1)[1].strip("/")))
 
         yield make
@@ -92,6 +93,7 @@ def open_page(browser: Browser) -> Iterator[OpenPage]:
         def open_page(url: str, *, width: int = 1280, **options: Any) -> Page:
             context = browser.new_context(viewport={"width": width, "height": 900}, **{"locale": "en-US", **options})
             closing.callback(context.close)
+            context.set_default_timeout(HANG * 1000)
             page = context.new_page()
             page.on("pageerror", lambda error: troubles.append(str(error)))
             page.on("dialog", lambda dialog: troubles.append(f"dialog: {dialog.message}"))

@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import chromium  # noqa: F401  skips where there is no playwright
+from patience import HANG
 from playwright.sync_api import Locator, Page, expect
 from project import Project
 from servers import Server, any_binary, free_port, wait_for_port
 
 WAITING, FAILED, DEAD, LEASES = "files:items", "{files:items}:failed", "{files:items}:dead", "{files:items}:leases"
 
-expect.set_options(timeout=30_000)
+expect.set_options(timeout=HANG * 1000)
 
 OpenPage = Callable[..., Page]
 

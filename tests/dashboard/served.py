@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import redis
+from patience import HANG
 
 from scrapy_chunkdl.queue.status import Pace, Report
 
@@ -34,7 +35,7 @@ class Dashboard:
         self.headers: dict[str, str] = {}
 
     def ask(self, method: str, path: str, body: object = None, **headers: str) -> Answer:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=HANG)
         raw = body if isinstance(body, bytes) else json.dumps(body).encode() if body is not None else None
         try:
             connection.request(method, path, raw, {**self.headers, **headers})

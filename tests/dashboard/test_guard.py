@@ -11,6 +11,7 @@ import pytest
 import redis
 from aiohttp import web
 from aiohttp.test_utils import make_mocked_request
+from patience import HANG
 from served import CHANGE, CONTROL, TOKEN, Dashboard, NewDashboard
 
 from scrapy_chunkdl.dashboard.board import Board
@@ -218,7 +219,7 @@ for method, path in (("GET", "/api/status"), ("POST", "/api/spiders/s/pause")):
     print(answer.status, answer.read().decode() if method == "POST" else "")
 """
     command = [sys.executable, "-c", program]
-    asked = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    asked = subprocess.run(command, capture_output=True, text=True, timeout=HANG)
 
     looked, changed = asked.stdout.splitlines()
     assert looked.strip() == "200", asked.stderr

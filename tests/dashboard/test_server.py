@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import redis
+from patience import HANG
 from served import CONTROL, DEAD, FAILED, WAITING, Dashboard, NewDashboard, push_failed, report
 from servers import Server, any_binary
 
@@ -71,7 +72,7 @@ def test_events_tell_of_all_and_in_detail_of_the_spider_that_is_watched(
         queue.report(report(), json.dumps(told).encode())
     queue.token = "c"
     queue.report(report(), b'{"of": "another version"}')
-    connection = http.client.HTTPConnection("127.0.0.1", dashboard.port, timeout=30)
+    connection = http.client.HTTPConnection("127.0.0.1", dashboard.port, timeout=HANG)
     connection.request("GET", "/api/events?spider=s")
     response = connection.getresponse()
 
@@ -109,7 +110,7 @@ def test_redis_away_is_told_and_not_the_end(new_dashboard: NewDashboard) -> None
     away = dashboard.get("/api/spiders/s/history")
     assert away.status == 503
     assert "is it running" in away.json["error"]
-    events = http.client.HTTPConnection("127.0.0.1", dashboard.port, timeout=30)
+    events = http.client.HTTPConnection("127.0.0.1", dashboard.port, timeout=HANG)
     events.request("GET", "/api/events?spider=s")
     response = events.getresponse()
     while not (line := response.readline()).startswith(b"data: ") or json.loads(line[6:])["redis"]["ok"]:

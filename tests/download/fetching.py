@@ -12,14 +12,12 @@ from typing import Any
 import pytest
 from origin import Origin
 from origin_content import content, expected_sha256
+from patience import HANG
 
 from scrapy_chunkdl.download import Downloader, DownloadError, FileRequest, FileResult, Limits, Options, Progress
 
 CHUNK = 64 * 1024
 SIZE = 10 * CHUNK + 123
-HANG = 20.0
-"""Seconds after which a download counts as hung; it only ends a test that never would."""
-
 QUICK = Options(
     chunk_size=CHUNK,
     chunks_per_file=4,

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from fetching import CHUNK, HANG, QUICK, SIZE, Client
+from fetching import CHUNK, QUICK, SIZE, Client
 from origin import Origin
+from patience import HANG
 
 from scrapy_chunkdl.download import Downloader, FileRequest, Limits, Progress
 

@@ -7,8 +7,9 @@ import re
 from urllib.parse import quote, unquote
 
 import pytest
-from fetching import CHUNK, HANG, SIZE, Client
+from fetching import CHUNK, SIZE, Client
 from origin import Origin
+from patience import HANG
 
 
 @pytest.mark.parametrize("status", [401, 403, 404, 410, 451])

@@ -10,10 +10,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from patience import HANG
 
 from scrapy_chunkdl.download.concurrency import QuickCalls
 
-PATIENCE = 60
 ALWAYS, NEVER = math.inf, 0.0
 
 
@@ -41,7 +41,7 @@ async def begun(call: Callable[[], object], calls: QuickCalls) -> asyncio.Task[N
     runs = asyncio.Event()
     loop = asyncio.get_running_loop()
     task = asyncio.ensure_future(calls.call(lambda: (loop.call_soon_threadsafe(runs.set), call())))
-    await asyncio.wait_for(runs.wait(), PATIENCE)
+    await asyncio.wait_for(runs.wait(), HANG)
     return task
 
 
@@ -49,7 +49,7 @@ async def test_quick_calls_that_are_ready_go_together_one_batch_after_another(th
     calls, gate, made = QuickCalls(ALWAYS), threading.Event(), list[int]()
     await calls.call(bool)  # from now on it is known that they are quick
 
-    first = await begun(lambda: gate.wait(PATIENCE), calls)
+    first = await begun(lambda: gate.wait(HANG), calls)
     others = [asyncio.ensure_future(calls.call(lambda number=number: made.append(number))) for number in range(20)]  # type: ignore[misc]
     for _ in range(3):  # the tasks begin, and what they ask for would
         await asyncio.sleep(0)
@@ -67,7 +67,7 @@ async def test_other_calls_run_side_by_side_and_so_do_the_first(known: int, thre
     for _ in range(known):
         await calls.call(bool)
 
-    await asyncio.gather(*(calls.call(lambda: together.wait(PATIENCE)) for _ in range(6)))
+    await asyncio.gather(*(calls.call(lambda: together.wait(HANG)) for _ in range(6)))
 
     assert threads.submissions == known + 6
 
@@ -86,7 +86,7 @@ async def test_each_caller_gets_its_own_error() -> None:
 
 async def test_a_cancelled_caller_waits_for_the_end_of_its_call(threads: Threads) -> None:
     calls, gate = QuickCalls(), threading.Event()
-    caller = await begun(lambda: gate.wait(PATIENCE), calls)
+    caller = await begun(lambda: gate.wait(HANG), calls)
 
     caller.cancel()
     await asyncio.sleep(0)
@@ -101,4 +101,4 @@ async def test_where_there_are_no_threads_any_more_nobody_waits_for_one(threads:
     threads.shutdown()
 
     with pytest.raises(RuntimeError, match="shutdown"):
-        await asyncio.wait_for(QuickCalls().call(bool), PATIENCE)
+        await asyncio.wait_for(QuickCalls().call(bool), HANG)

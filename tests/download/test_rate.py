@@ -15,6 +15,7 @@ from fetching import QUICK, SIZE, Client, payload
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from origin import Origin
+from patience import HANG
 
 from scrapy_chunkdl.download import Downloader, FileRequest, Limits
 from scrapy_chunkdl.download.model import Progress
@@ -182,7 +183,7 @@ def test_a_reservation_is_whole_before_another_threads_begins() -> None:
     for thread in threads:
         thread.start()
 
-    assert limit.entered.acquire(timeout=20)
+    assert limit.entered.acquire(timeout=HANG)
     assert not limit.entered.acquire(timeout=0.1), "two at once"
     limit.go_on.set()
     for thread in threads:

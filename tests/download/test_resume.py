@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from origin import Origin
 from origin_content import content
+from patience import HANG
 
 from scrapy_chunkdl.download import Downloader, FileRequest, Options, Permanent, Progress
 
@@ -50,7 +51,7 @@ def start(url: str, folder: Path) -> subprocess.Popen[str]:
 
 
 def finish(process: subprocess.Popen[str]) -> tuple[str, int, int]:
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=HANG)
     assert process.returncode == 0, err
     status, fetched, resumed = out.split()
     return status, int(fetched), int(resumed)

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import redis
 from lossy_proxy import LossyProxy
+from patience import HANG
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 from servers import Server, any_binary
@@ -21,7 +22,6 @@ from scrapy_chunkdl.queue.courier import Courier, QueueUnavailable
 from scrapy_chunkdl.queue.item_queue import ItemQueue
 
 LIST, DONE = "s:items", "{s:items}:done"
-PATIENCE = 60
 LOGGER = "scrapy_chunkdl.queue.courier"
 
 
@@ -41,7 +41,7 @@ class Inbox:
 
     def wait_until(self, condition: Callable[[], object]) -> None:
         while not condition():
-            self._calls.get(timeout=PATIENCE)()
+            self._calls.get(timeout=HANG)()
 
     def wait_for(self, outcomes: int) -> list[Any]:
         self.wait_until(lambda: len(self.told) >= outcomes)
@@ -75,7 +75,7 @@ def inbox() -> Inbox:
 def new_courier(server: Server, client: redis.Redis, inbox: Inbox) -> Iterator[Callable[..., Courier]]:
     couriers: list[Courier] = []
 
-    def make(url: str = server.url, *, patience: float = PATIENCE, **params: Any) -> Courier:
+    def make(url: str = server.url, *, patience: float = HANG, **params: Any) -> Courier:
         queue = ItemQueue(make_client({"REDIS_URL": url, "REDIS_PARAMS": params}), LIST, done_key=DONE)
         courier = Courier(queue, deliver=inbox.deliver, patience=patience, on_unreachable=inbox.unreachable.append)
         couriers.append(courier)
@@ -85,7 +85,7 @@ def new_courier(server: Server, client: redis.Redis, inbox: Inbox) -> Iterator[C
     yield make
     for courier in couriers:
         courier.give_up()
-        courier.close(timeout=PATIENCE)
+        courier.close(timeout=HANG)
         assert not courier.is_alive()
         queue_of(courier).close()
 
@@ -136,7 +136,7 @@ def test_acks_and_pushes_that_follow_each_other_go_a_hundred_at_once(
     client.config_resetstat()
     gate = threading.Event()
 
-    courier.call(lambda: gate.wait(PATIENCE), lambda _: None)
+    courier.call(lambda: gate.wait(HANG), lambda _: None)
     for n in range(250):
         courier.push(b"%d" % n, inbox.take("push"))
     for n in range(100):
@@ -165,7 +165,7 @@ def test_acks_wait_for_each_other_but_nothing_else_waits_for_them(
         gathers.set()
         return only_acks(courier)
 
-    monkeypatch.setattr(courier_module, "GATHER", PATIENCE * 2)
+    monkeypatch.setattr(courier_module, "GATHER", HANG * 2)
     monkeypatch.setattr(Courier, "_only_acks", watched)
     courier = new_courier()
     queue = queue_of(courier)
@@ -175,13 +175,13 @@ def test_acks_wait_for_each_other_but_nothing_else_waits_for_them(
     client.config_resetstat()
 
     courier.ack("p:1", None, inbox.take("ack"))
-    assert gathers.wait(PATIENCE)  # what is added next finds it waiting
+    assert gathers.wait(HANG)  # what is added next finds it waiting
     for n in range(1, acks):
         courier.ack(f"p:{n + 1}", None, inbox.take("ack"))
     if then == "call":
         courier.call(lambda: evalshas(client), inbox.take("call"))
     elif then == "close":
-        courier.close(timeout=PATIENCE)
+        courier.close(timeout=HANG)
         assert not courier.is_alive()
 
     inbox.wait_for(acks + (then == "call"))
@@ -228,7 +228,7 @@ def test_what_is_asked_while_redis_is_away_is_done_when_it_is_back_with_one_word
     courier.ack("p:1", b"done", inbox.take("ack"))
     courier.push(b"b", inbox.take("push"))
     for _ in range(3):
-        tries.get(timeout=PATIENCE)
+        tries.get(timeout=HANG)
     assert courier.in_trouble is True
     server.start()
     inbox.wait_for(5)
@@ -285,7 +285,7 @@ def test_given_up_pushes_fail_and_other_calls_tell_nothing(
     courier.ack("p:1", None, inbox.take("ack"))
     courier.push(b"a", inbox.take("first"))
     courier.push(b"b", inbox.take("second"))
-    assert tried.wait(PATIENCE)
+    assert tried.wait(HANG)
 
     courier.give_up()
     inbox.wait_for(2)
@@ -310,7 +310,7 @@ def test_nothing_that_follows_a_call_that_was_given_up_is_made(
     courier.call(record_its_files, inbox.take("records"))
     courier.ack(claimed.id, b"a", inbox.take("ack"))
     courier.push(b"b", inbox.take("push"))
-    assert tried.wait(PATIENCE)
+    assert tried.wait(HANG)
     courier.give_up()
     inbox.wait_for(1)
 
@@ -324,7 +324,7 @@ def test_close_sends_what_is_left(new_courier: Callable[..., Courier], inbox: In
     for n in range(500):
         courier.push(b"%d" % n, inbox.take("push"))
 
-    courier.close(timeout=PATIENCE)
+    courier.close(timeout=HANG)
 
     assert not courier.is_alive()
     assert client.llen(LIST) == 500
@@ -342,7 +342,7 @@ def test_close_does_not_wait_for_ever_and_refuses_what_could_not_be_sent(
 
     [(_, problem)] = inbox.wait_for(1)
     assert isinstance(problem, QueueUnavailable)
-    courier.join(PATIENCE)
+    courier.join(HANG)
     assert not courier.is_alive()
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 import redis
+from patience import HANG
 from servers import Server, any_binary
 
 from scrapy_chunkdl.queue.client import make_client
@@ -16,7 +17,6 @@ from scrapy_chunkdl.queue.heartbeat import Heartbeat, pause_after
 from scrapy_chunkdl.queue.item_queue import ItemQueue
 
 LIST, LEASES = "s:items", "{s:items}:leases"
-PATIENCE = 60
 SOON, LONG = 0.15, 3600.0
 
 
@@ -121,7 +121,7 @@ def test_it_beats_by_itself_until_it_is_stopped(start: Callable[[], Heartbeat], 
     beats.moving = ["p:1"]
     heartbeat = start()
     for _ in range(3):
-        beats.told.get(timeout=PATIENCE)
+        beats.told.get(timeout=HANG)
 
     heartbeat.stop()
 
@@ -134,15 +134,15 @@ def test_it_goes_on_when_redis_was_away_and_says_nothing(
     caplog.set_level(logging.INFO)
     beats.moving = ["p:1"]
     start()
-    beats.told.get(timeout=PATIENCE)
+    beats.told.get(timeout=HANG)
 
     server.kill()
     while not beats.told.empty():
         beats.told.get_nowait()
     for _ in range(3):
-        beats.asked.get(timeout=PATIENCE)
+        beats.asked.get(timeout=HANG)
     server.start()
-    ids, lost, _ = beats.told.get(timeout=PATIENCE)
+    ids, lost, _ = beats.told.get(timeout=HANG)
 
     assert (ids, lost) == (["p:1"], [])
     assert caplog.records == []  # the courier meets the same trouble and is the one to tell
@@ -154,10 +154,10 @@ def test_a_bug_is_logged_and_the_next_beat_comes(
     beats.problem, beats.moving = RuntimeError("a bug"), ["p:1"]
     start()
     for _ in range(2):
-        beats.asked.get(timeout=PATIENCE)
+        beats.asked.get(timeout=HANG)
     beats.problem = None
 
-    ids, _, _ = beats.told.get(timeout=PATIENCE)
+    ids, _, _ = beats.told.get(timeout=HANG)
 
     assert ids == ["p:1"]
     assert any(record.exc_info for record in caplog.records)

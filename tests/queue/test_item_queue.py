@@ -482,7 +482,7 @@ def test_a_batch_is_one_round_trip_and_at_most_a_hundred(new_queue: NewQueue, cl
     assert "cmdstat_eval" not in calls
 
 
-@pytest.mark.parametrize("waiting", [10, 1_000_000])
+@pytest.mark.parametrize("waiting", [10, 20_000])
 def test_a_claim_does_the_same_work_whatever_waits(new_queue: NewQueue, client: redis.Redis, waiting: int) -> None:
     client.eval("for i = 1, ARGV[1] do redis.call('RPUSH', KEYS[1], i) end", 1, LIST, waiting)
     queue = new_queue()

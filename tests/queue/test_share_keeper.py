@@ -7,6 +7,7 @@ import queue as queues
 from collections.abc import Callable, Iterator, Mapping
 
 import pytest
+from patience import HANG
 from servers import Server, any_binary
 
 from scrapy_chunkdl.queue.client import make_client
@@ -14,7 +15,6 @@ from scrapy_chunkdl.queue.hosts import HostShares
 from scrapy_chunkdl.queue.share_keeper import ShareKeeper, Uses
 
 HOST = "files.example:443"
-PATIENCE = 60
 
 
 class Process:
@@ -31,7 +31,7 @@ class Process:
         told(self.uses)
 
     def wait_until_settled(self) -> Mapping[str, int]:
-        return self.settled.get(timeout=PATIENCE)
+        return self.settled.get(timeout=HANG)
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import pytest
 import redis
+from patience import HANG
 
 from scrapy_chunkdl.queue.heartbeat import Heartbeat
 from scrapy_chunkdl.queue.item_queue import REPORT_KEPT, ItemQueue
@@ -207,7 +208,7 @@ def test_the_heart_reports_at_once_and_a_lost_report_is_no_harm(new_queue: NewQu
     heartbeat = Heartbeat(queue, 3600.0, list, lambda *_: None, report)
     heartbeat.start()
     try:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + HANG
         while not look(queue).workers:
             assert time.monotonic() < deadline, "no report came"
     finally:

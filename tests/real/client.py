@@ -12,14 +12,12 @@ from pathlib import Path
 from typing import ClassVar
 
 import fetch
+from patience import HANG
 from relay import Relay
 from servers import wait_for
 from web_servers import WebServer
 
 from scrapy_chunkdl.download import FileResult, journal
-
-HANG = 120.0
-"""Seconds after which a relay that was to be filled counts as idle for ever."""
 
 
 @dataclass

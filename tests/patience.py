@@ -1,0 +1,9 @@
+"""How long tests wait for what must come: long enough for a machine that does ten other things.
+
+No test asserts on time. This only ends one that never would, so that nobody gains by a smaller number.
+"""
+
+from __future__ import annotations
+
+HANG = 300.0
+"""Seconds after which what does not come counts as hung."""
