@@ -40,6 +40,7 @@ def as_the_spider(crawler: Crawler, config: Config, options: Options) -> Options
         bind_address=config.bind_address,
         dns_cache=settings.getbool("DNSCACHE_ENABLED"),
         dns_timeout=settings.getfloat("DNS_TIMEOUT"),
+        fail_on_dataloss=settings.getbool("DOWNLOAD_FAIL_ON_DATALOSS", True),
         proxies=proxies_of_environment(encoding) if settings.getbool("HTTPPROXY_ENABLED") else {},
         robots=_robots(crawler) if settings.getbool("ROBOTSTXT_OBEY") else None,
     )

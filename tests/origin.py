@@ -17,7 +17,9 @@ Faults: ``name:arg:arg@when@when;name…``
         ``status:CODE[:RETRY_AFTER]`` (``date+N`` makes an HTTP date N seconds ahead), ``hang``, ``reset``, ``close``,
         ``crowd:MOST:CODE[:RETRY_AFTER]`` (CODE while more than so many requests for this file run),
         ``delay:SECONDS`` (then the answer), ``garbage`` (not HTTP), ``cookie:NAME=VALUE`` (403
-        unless sent), ``auth:VALUE`` (401 unless sent)
+        unless sent), ``auth:VALUE`` (401 unless sent), ``page[:SIZE]`` (200 text/html without validators),
+        ``void`` (200 of 0 bytes without validators), ``lead:URL`` (302), ``crowd:MOST:rst|close|hang``,
+        ``flood:PER_SECOND:BURST:CODE`` (CODE above that rate, shared by all files of the origin)
     the file
         ``change`` (the next version), ``splice:N`` (next version's bytes from offset N on, nothing else changes),
         ``corrupt:N`` (one byte wrong at offset N), ``encode:gzip|deflate|br|mislabel`` (forced Content-Encoding;
@@ -25,12 +27,16 @@ Faults: ``name:arg:arg@when@when;name…``
         ``body:BASE64`` (these bytes in its place, under the same validators)
         ``by:HEADER`` (requests with other values of it get other files: their content key is ``<key>/<value>``)
     validators
-        ``etag:none|weak|backend[:N]|per-request``, ``date:none|now|backend``, ``ifrange:date|never|ignored``
+        ``etag:none|weak|backend[:N]|per-request|bare|empty|fixed``, ``date:none|now|backend|epoch|fixed``,
+        ``ifrange:date|never|ignored|CODE`` (that error to each request with If-Range), ``clock:none`` (no Date)
     ranges
         ``ranges:none|ignored|silent|multipart|unbounded|unlabelled|invalid|empty``,
-        ``ranges:shift:N|shorter:N|longer:N|earlier:N``, ``ranges:total:+N|-N|*``, ``ranges:416[:TOTAL|none]``
+        ``ranges:shift:N|shorter:N|longer:N|earlier:N``, ``ranges:total:+N|-N|*``, ``ranges:416[:TOTAL|none]``,
+        ``ranges:as200[:bare]`` (the part under 200, with Content-Range or bare), ``ranges:whole`` (206 with all of it,
+        to plain requests, too), ``ranges:mislabelled:N`` (a Content-Range that ends N bytes early)
     headers
-        ``length:none|+N|-N|N``, ``digest:repr|digest|md5|goog[:wrong]``, ``header:NAME=VALUE``, ``bighead:N``
+        ``code:CODE`` (instead of 200), ``length:none|+N|-N|N``,
+        ``digest:repr|digest|md5|goog[:wrong]``, ``header:NAME=VALUE``, ``bighead:N``
     framing
         ``framing:chunked|close|http10``, ``extra:N`` (bytes after the declared end)
     body; N is bytes of this response, or a fraction of it when it has a dot
@@ -117,6 +123,7 @@ def _draw(key: str) -> float:
 
 KNOWN_FAULTS = frozenset(
     {"status", "crowd", "hang", "reset", "close", "delay", "garbage", "cookie", "auth"}
+    | {"page", "void", "lead", "flood", "clock", "code"}
     | {
         "by",
         "change",
@@ -478,6 +485,7 @@ class Origin:
         self._accepted = 0
         self.requests = 0
         self._line_free = 0.0
+        self._tokens, self._tokens_at = float("inf"), 0.0
         self.running = 0
         self.peak = 0
         self._server: asyncio.Server | None = None
@@ -674,6 +682,7 @@ class Origin:
         with self._lock:
             self._paths.clear()
             self._tickets.clear()
+            self._tokens = float("inf")
             self.peak = self.running
         self.robots = None
         self._call(self._forget_gates())
@@ -809,6 +818,16 @@ class Origin:
             self._tickets[ticket] = left - 1
         return left > 0
 
+    def _flows(self, rate: float, burst: float) -> bool:
+        """Take a token out of the bucket of the whole origin; False if it is empty."""
+        now = self._loop.time()
+        self._tokens = min(burst, self._tokens + (now - self._tokens_at) * rate)
+        self._tokens_at = now
+        if self._tokens < 1:
+            return False
+        self._tokens -= 1
+        return True
+
     # files
 
     async def _file(self, connection: _Connection, request: Request, path: _Path, seen: Seen) -> bool:
@@ -849,9 +868,25 @@ class Origin:
             return _error(403)
         if (auth := strikes.arg("auth")) and request.headers.get("authorization") != auth:
             return _error(401)
+        if "page" in strikes:
+            return _text(200, "<!DOCTYPE html>" + "x" * (int(strikes.arg("page", default="500")) - 15), "text/html")
+        if "void" in strikes:
+            return _text(200, "")
+        if where := strikes.arg("lead"):
+            return Response(302, {"Location": where})
         crowd, status = strikes.get("crowd"), strikes.get("status")
         if crowd is not None and stats.running > int(crowd.arg()):
+            if crowd.arg(1) == "hang":
+                await connection.gone()
+                raise _Gone
+            if crowd.arg(1) in ("rst", "close"):
+                raise _Gone(reset=crowd.arg(1) == "rst")
             status = Fault("status", crowd.args[1:], frozenset())
+        flood = strikes.get("flood")
+        if flood is not None and not self._flows(float(flood.arg()), float(flood.arg(1))):
+            status = Fault("status", flood.args[2:], frozenset())
+        if (code := strikes.arg("ifrange")).isdigit() and "if-range" in request.headers:
+            status = Fault("status", (code,), frozenset())
         if status:
             response = _error(int(status.arg()))
             if after := status.arg(1):
@@ -890,7 +925,10 @@ class Origin:
         if early:
             kept = {name: value for name, value in headers.items() if name in ("ETag", "Last-Modified", "Vary")}
             return Response(304, kept) if early == 304 else _error(early)
-        whole = Response(200, headers, [(0, source.length)], source)
+        whole = Response(int(strikes.arg("code", default="200")), headers, [(0, source.length)], source)
+        if ranges_fault == "whole" and request.method == "GET":
+            headers["Content-Range"] = f"bytes 0-{source.length - 1}/{source.length}"
+            return Response(206, headers, [(0, source.length)], source)
         if request.method != "GET" or not _if_range_holds(request, strikes, etag, modified):
             return whole
         ranges = parse_ranges(request.headers.get("range"), source.length)
@@ -920,7 +958,7 @@ class Origin:
         close: bool = False,
     ) -> bool:
         length = response.length
-        framing = strikes.arg("framing") if response.status in (200, 206) else ""
+        framing = strikes.arg("framing") if 200 <= response.status < 300 else ""
         if framing == "chunked" and request.http10:
             framing = "close"
         declared = _declared(strikes, length) if response.status != 304 else None
@@ -929,6 +967,8 @@ class Origin:
         if request.method == "GET" and declared not in (None, length) and not framing:
             close = True
         fields = {"Date": formatdate(usegmt=True), "Server": "origin", **response.headers}
+        if "clock" in strikes:
+            del fields["Date"]
         if framing == "chunked":
             fields["Transfer-Encoding"] = "chunked"
         elif not framing and declared is not None:
@@ -1055,6 +1095,12 @@ def _etag(strikes: Strikes, key: str, size: int, version: int, connection: int, 
         return None
     if kind == "weak":
         return f"W/{etag}"
+    if kind == "bare":
+        return etag.strip('"')
+    if kind == "empty":
+        return '""'
+    if kind == "fixed":  # for the life of the process, whatever becomes of the file
+        return etag_of(key, size, 0)
     if kind == "backend":
         return f'{etag[:-1]}-{connection % int(strikes.arg("etag", 1, "2"))}"'
     if kind == "per-request":
@@ -1070,6 +1116,10 @@ def _last_modified(strikes: Strikes, version: int, connection: int) -> str | Non
         return None
     if kind == "now":
         return formatdate(usegmt=True)
+    if kind == "epoch":
+        return formatdate(1, usegmt=True)
+    if kind == "fixed":
+        return last_modified_of(0)
     if kind == "backend":
         return formatdate(EPOCH_OF_FILES + version * 86_400 + connection % 2, usegmt=True)
     return last_modified_of(version)
@@ -1150,12 +1200,16 @@ def _partial(asked: tuple[int, int], strikes: Strikes, headers: dict[str, str], 
     if kind == "total":
         total = "*" if amount == "*" else str(source.length + int(amount))
     headers["Content-Range"] = f"bytes {start}-{stop - 1}/{total}"
-    if kind == "unlabelled":
+    if kind == "mislabelled":
+        headers["Content-Range"] = f"bytes {start}-{max(start, stop - 1 - int(amount))}/{total}"
+    elif kind == "unlabelled":
         del headers["Content-Range"]
     elif kind == "invalid":
         headers["Content-Range"] = f"bytes {stop}-{start}/{total}"
     body: list[Segment] = [] if kind == "empty" else [(start, stop)]
-    return Response(206, headers, body, source)
+    if kind == "as200" and strikes.arg("ranges", 1) == "bare":
+        del headers["Content-Range"]
+    return Response(200 if kind == "as200" else 206, headers, body, source)
 
 
 def _multipart(ranges: list[tuple[int, int]], headers: dict[str, str], source: Representation) -> Response:

@@ -1,9 +1,9 @@
 """Bodies from the socket straight to their reader: aiohttp speaks HTTP, and stands aside while the bytes come.
 
-aiohttp makes a bytes object of each piece of a body, queues it and wakes a task for it. For the time of one body of
-known length its connection is lent to a :class:`_Receiver`, which has the socket read into one buffer of the thread and
-passes that on, there and then; docs/performance.md has what it gains. What cannot be lent (a chunked body, a connection
-that reads ahead) is read the usual way. Knows aiohttp's connections; nothing of files, ranges or retries.
+aiohttp makes a bytes object of each piece of a body, queues it and wakes a task for it. For the time of one body its
+connection is lent to a :class:`_Receiver`, which has the socket read into one buffer of the thread and passes that on,
+there and then; docs/performance.md has what it gains. What cannot be lent (a chunked body, a connection that reads
+ahead) is read the usual way. Knows aiohttp's connections; nothing of files, ranges or retries.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable
+from enum import Enum
 from typing import Any
 
 import aiohttp
@@ -32,7 +33,18 @@ BUFFER = 4 << 20
 _LOOKS = 4
 """How often a stall is looked for within its time-out: it is found a quarter late at most."""
 
+_NO_LENGTH = 1 << 62
+
 _thread = threading.local()
+
+
+class End(Enum):
+    """How a body ended. A reset is no end: it is raised as an error (RFC 9112 §8)."""
+
+    COUNTED = "all the bytes its length promised have come"
+    CHUNKED = "its last chunk has come"
+    CLOSED = "the connection was closed in order"
+    STOPPED = "no more was wanted"
 
 
 async def receive(
@@ -42,27 +54,41 @@ async def receive(
     *,
     stall_timeout: float,
     pace: Pace | None = None,
-) -> None:
-    """Pass the body of ``response`` to ``take``, piece by piece, until it ends or no more is wanted.
+) -> End:
+    """Pass the body of ``response`` to ``take``, piece by piece, until it ends or no more is wanted; say how it ended.
 
-    ``length`` is the body's, in bytes, as its headers say; None if they do not. A body that ends early just ends: the
-    caller counts. ``pace`` is how fast it may come. Raises Transient, reason ``stalled``, when no byte comes for
-    ``stall_timeout`` seconds, what ``take`` raises, and what aiohttp and the network do.
+    ``length`` is the body's as it is sent, in bytes, as its headers say; None if they do not. A body of known length
+    that ends early is CLOSED. ``pace`` is how fast it may come. Raises Transient, reason ``stalled``, when no byte
+    comes for ``stall_timeout`` seconds, reason ``connection_lost`` for a reset, what ``take`` raises, and what aiohttp
+    and the network do.
     """
     pace, below = pace or Pace([]), None
-    if hdrs.TRANSFER_ENCODING in response.headers:
+    is_chunked = hdrs.TRANSFER_ENCODING in response.headers
+    if is_chunked:
         length = None
     if (connection := response.connection) is not None and connection.transport is not None:
-        if length is not None:
+        if not is_chunked:
             pace, below = paced.lend(connection, pace)
         else:
             paced.read(connection, pace)
-    if length is not None and (lender := _lender(response)) is not None:
-        await _Receiver(response, *lender, length, take, stall_timeout, pace, below).run()
-        return
+    if not is_chunked and (lender := _lender(response)) is not None:
+        return await _Receiver(response, *lender, length, take, stall_timeout, pace, below).run()
+    left = _NO_LENGTH if length is None else length
     while data := await response.content.readany():
+        left -= len(data)
         if not take(data):
-            return
+            return End.COUNTED if left == 0 else End.STOPPED
+    if is_chunked:
+        return End.CHUNKED
+    if length is None and _was_reset(response):
+        raise Transient(f"connection lost: {response.url}: reset in a body without length", reason="connection_lost")
+    return End.COUNTED if left <= 0 else End.CLOSED
+
+
+def _was_reset(response: aiohttp.ClientResponse) -> bool:
+    """Whether a connection that aiohttp has seen the end of was reset: it feeds an end either way."""
+    problem = getattr(getattr(response, "_protocol", None), "exception", lambda: None)()
+    return isinstance(problem, OSError) and not isinstance(problem, aiohttp.ServerDisconnectedError)
 
 
 def _lender(response: aiohttp.ClientResponse) -> tuple[asyncio.Transport, Any] | None:
@@ -84,7 +110,7 @@ class _Receiver(asyncio.BufferedProtocol):
         response: aiohttp.ClientResponse,
         transport: asyncio.Transport,
         handler: Any,
-        length: int,
+        length: int | None,
         take: Take,
         stall_timeout: float,
         pace: Pace,
@@ -93,7 +119,7 @@ class _Receiver(asyncio.BufferedProtocol):
         self._response = response
         self._transport = transport
         self._handler = handler
-        self._left = length
+        self._left = length = _NO_LENGTH if length is None else length
         self._take = take
         self._pace = pace
         self._below = below
@@ -103,18 +129,19 @@ class _Receiver(asyncio.BufferedProtocol):
         self._left_before = length
         self._looks = 0
         self._loop = asyncio.get_running_loop()
-        self._over: asyncio.Future[None] = self._loop.create_future()
+        self._over: asyncio.Future[End] = self._loop.create_future()
         self._timer: asyncio.TimerHandle | None = None
+        self._is_lost = False
         if not hasattr(_thread, "buffer"):
             _thread.buffer = memoryview(bytearray(BUFFER))
         self._buffer: memoryview = _thread.buffer
 
-    async def run(self) -> None:
+    async def run(self) -> End:
         """Read until the body ends or no more is wanted."""
         early = self._response.content.read_nowait()  # it came together with the headers
         self._left -= len(early)
         if early and not self._take(early):
-            return
+            return End.COUNTED if self._left == 0 else End.STOPPED
         self._handler.read_timeout = None  # aiohttp sees no bytes from now on, and would take that for a stall
         self._handler.start_timeout()
         self._before = self._transport.get_protocol()
@@ -122,14 +149,14 @@ class _Receiver(asyncio.BufferedProtocol):
         self._pause_for(self._pace.pause(time.monotonic()))
         self._look()
         try:
-            await self._over
+            return await self._over
         finally:
             assert self._timer is not None
             self._timer.cancel()
             if self._pause is not None:
                 self._pause.cancel()
             self._pace.give_back(time.monotonic())
-            if self._transport.get_protocol() is self:
+            if not self._is_lost and self._transport.get_protocol() is self:
                 self._transport.set_protocol(self._before)
 
     def get_buffer(self, sizehint: int) -> memoryview:
@@ -152,10 +179,10 @@ class _Receiver(asyncio.BufferedProtocol):
         if self._left == 0:
             self._transport.set_protocol(self._before)
             self._response.content.feed_eof()  # has aiohttp take the connection back into its pool
-            self._over.set_result(None)
+            self._over.set_result(End.COUNTED)
         elif not wanted:
             self._transport.abort()  # to close TLS takes an answer, which Python 3.10 does not read once it was paused
-            self._over.set_result(None)
+            self._over.set_result(End.STOPPED)
         else:
             self._pause_for(wait)
 
@@ -177,11 +204,12 @@ class _Receiver(asyncio.BufferedProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell aiohttp, whose connection it is, and whoever waits."""
+        self._is_lost = True
         self._handler.connection_lost(exc)
         if self._over.done():
             return
         if exc is None:
-            self._over.set_result(None)
+            self._over.set_result(End.CLOSED)
         else:
             self._over.set_exception(exc)
 

@@ -33,18 +33,48 @@ class DownloadError(Exception):
 
 
 class Transient(DownloadError):
-    """Worth another try: connection lost, time-out, 408 or 5xx, a body cut short."""
+    """Worth another try: connection lost, time-out, 408 or 5xx, a body cut short.
+
+    ``weight`` is how much it counts among the failures after which a file is given up.
+    """
+
+    weight = 1.0
 
 
 class Throttled(Transient):
-    """The host asked for a pause (429, or 503 with Retry-After): it cools down, the file does not fail.
+    """A pause was asked for (429, or an error with Retry-After): the host cools down, the file does not fail.
 
-    ``delay`` is in seconds, or ``None`` when the server named none.
+    ``delay`` is in seconds, or ``None`` when the server named none. ``of_host`` is False where the file alone has to
+    wait, since it is still being made.
     """
 
-    def __init__(self, message: str, *, status: int, delay: float | None) -> None:
-        super().__init__(message, reason="throttled", status=status)
+    def __init__(self, message: str, *, status: int, delay: float | None, of_host: bool = True) -> None:
+        super().__init__(message, reason="throttled" if of_host else "not_ready", status=status)
         self.delay = delay
+        self.of_host = of_host
+        if not of_host:
+            self.weight = 0.1
+
+
+class TooFast(Transient):
+    """The host says no to some requests and serves others: it is asked more slowly from now on."""
+
+    weight = 0.25
+
+
+class Contradiction(Transient):
+    """An answer that cannot be of this file, by what others told of it: neither used nor believed."""
+
+    def __init__(self, message: str, *, status: int = 200) -> None:
+        super().__init__(message, reason="contradiction", status=status)
+
+
+class AskLess(DownloadError):
+    """An error that may be about Range or If-Range: ask with less. ``refusal`` is what it is if that does not help."""
+
+    def __init__(self, refusal: DownloadError) -> None:
+        super().__init__(str(refusal), reason=refusal.reason, status=refusal.status)
+        self.refusal = refusal
 
 
 class RangeMismatch(Transient):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
@@ -15,11 +16,18 @@ from multidict import MultiMapping
 
 _CONTENT_RANGE = re.compile(r"bytes[ \t]+(?:([0-9]{1,18})-([0-9]{1,18})|\*)/([0-9]{1,18}|\*)", re.IGNORECASE)
 _DIGITS = re.compile(r"[0-9]{1,18}")
-_ETAG = re.compile(r'(?:W/)?"[\x21\x23-\x7e\x80-\U0010ffff]*"')
+_ETAG = re.compile(r'(?:W/)?"[\x21\x23-\x7e\x80-\U0010ffff]+"')
+_BARE_ETAG = re.compile(r"[\x21\x23-\x7e\x80-\U0010ffff]{4,}")
+_NO_ETAGS = frozenset({"null", "none", "nil", "undefined", "false"})
 # Without the look-behind a field that is one long word takes 0.3 s of the event loop: each letter is a start.
 _FIELD_ITEM = re.compile(r"(?<![\w-])([\w-]+)=:([A-Za-z0-9+/]+=*):")
 _DIGEST_ITEM = re.compile(r"(?<![\w-])([\w-]+)=([A-Za-z0-9+/]+=*)")
 _STRONG_DATE_GAP = 1.0
+_OWN_CLOCK_MARGIN = 60.0
+"""Seconds by which a server's clock may be behind ours, where it sends no Date (RFC 9110 §6.6.1)."""
+
+_FIRST_DATE = datetime(1990, 1, 1, tzinfo=timezone.utc)
+"""What says it was changed before there was a web is a build that sets all times to one (SOURCE_DATE_EPOCH, images)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,8 +126,9 @@ def _keep(found: dict[str, str], name: str, encoded: str) -> None:
 class Validator:
     """What tells one version of a file from another (RFC 9110 §8.8). Both fields are kept as the server wrote them.
 
-    ``date_is_strong`` says whether Last-Modified was at least a second older than Date when it was received, without
-    which two versions of one second look the same (§8.8.2.2).
+    An ETag that tells nothing (empty, "null") and a date before 1990 count as absent. ``date_is_strong`` says whether
+    Last-Modified was at least a second older than Date when it was received, without which two versions of one second
+    look the same (§8.8.2.2).
     """
 
     etag: str | None = None
@@ -127,47 +136,73 @@ class Validator:
     date_is_strong: bool = False
 
     @classmethod
-    def of(cls, headers: Mapping[str, str]) -> Validator:
-        """Read the validators of a response; malformed ones count as absent."""
+    def of(cls, headers: Mapping[str, str], clock: Callable[[], float] = time.time) -> Validator:
+        """Read the validators of a response; malformed ones count as absent.
+
+        ``clock`` gives the time of receipt in seconds since 1970. It is the Date of an answer without one.
+        """
         etag = headers.get("ETag", "").strip()
         modified = parse_date(headers.get("Last-Modified"))
-        sent = parse_date(headers.get("Date"))
+        if modified is not None and modified < _FIRST_DATE:
+            modified = None
+        strong = False
+        if modified is not None:
+            date = parse_date(headers.get("Date"))
+            sent = date.timestamp() if date is not None else clock() - _OWN_CLOCK_MARGIN
+            strong = sent - modified.timestamp() >= _STRONG_DATE_GAP
         return cls(
-            etag=etag if _ETAG.fullmatch(etag) else None,
+            etag=etag if etag and _is_etag(etag) else None,
             last_modified=headers["Last-Modified"].strip() if modified else None,
-            date_is_strong=bool(modified and sent and (sent - modified).total_seconds() >= _STRONG_DATE_GAP),
+            date_is_strong=strong,
         )
 
     @property
     def strong_etag(self) -> str | None:
-        """The ETag if it promises the same bytes, which a weak one does not."""
+        """The ETag if it promises the same bytes, which a weak one does not; it may be one without its quotes."""
         return self.etag if self.etag is not None and not self.etag.startswith("W/") else None
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether the answer had no validator at all."""
+        return self.etag is None and self.last_modified is None
+
     def if_range(self) -> str | None:
-        """Return what may go into If-Range: a strong ETag, else a strong date (RFC 9110 §13.1.5)."""
-        return self.strong_etag or (self.last_modified if self.date_is_strong else None)
+        """Return what may go into If-Range: a strong ETag, else a strong date (RFC 9110 §13.1.5).
+
+        An ETag without quotes is no entity-tag by §8.8.3: who sends it cannot be trusted to read it.
+        """
+        if (etag := self.strong_etag) is not None and etag[0] == '"':
+            return etag
+        return self.last_modified if self.date_is_strong else None
 
     @property
     def is_usable(self) -> bool:
         """Whether parts fetched by several requests can be known to be of one version."""
-        return self.if_range() is not None
+        return self.strong_etag is not None or self.date_is_strong
 
     def same_version(self, other: Validator) -> bool | None:
         """Compare what the first response said (this) with a later one: True, False, or None when nothing tells.
 
-        Equal strong ETags mean the same bytes. Different ones mean another version, unless a strong Last-Modified is
-        equal: load balancers whose backends each make an ETag of their own are common (the caller compares sizes too).
+        All validators that both have must agree. Last-Modified comes first: servers that keep a path's ETag for as long
+        as they run (Tornado) are more than those that date one version twice, which costs one restart. Strong ETags
+        that differ mean another version, unless a strong date is equal: load balancers whose backends each make an ETag
+        of their own are common (the caller compares sizes too).
         """
-        both_strong = self.strong_etag is not None and other.strong_etag is not None
-        if both_strong and self.strong_etag == other.strong_etag:
-            return True
+        same_date = False
         if self.last_modified and other.last_modified:
             if parse_date(self.last_modified) != parse_date(other.last_modified):
                 return False
-            if self.date_is_strong:
-                return True
-        if both_strong:
-            return False
+            same_date = self.date_is_strong
+        if self.strong_etag is not None and other.strong_etag is not None:
+            return same_date or self.strong_etag == other.strong_etag
+        if same_date:
+            return True
         if self.etag and other.etag and self.etag.removeprefix("W/") != other.etag.removeprefix("W/"):
             return False
         return None
+
+
+def _is_etag(text: str) -> bool:
+    if _ETAG.fullmatch(text):
+        return text.removeprefix("W/")[1:-1].lower() not in _NO_ETAGS
+    return bool(_BARE_ETAG.fullmatch(text)) and text.lower() not in _NO_ETAGS

@@ -6,13 +6,19 @@ that other processes use, too.
 
 A host starts with few connections. Each answer lets two more, so that they triple with each round trip, up to the limit
 (docs/performance.md has what doubling cost). A refusal (429, 503, no connection) halves them, and from there on they
-grow by one in a round trip: the slow start and congestion avoidance of TCP (RFC 5681 §3.1). A server that bears only so
-many connections is soon asked for no more than that.
+grow by one in a round trip: the slow start and congestion avoidance of TCP (RFC 5681 §3.1). A host that refuses what
+they grew to is left at what it bore for a while, twice as long each time: a server that bears only so many connections
+is soon asked for no more than that.
+
+Some hosts bear so many requests a second instead, and say so by errors that name no pause. Where several in a row come
+from a host that has just served others, the starts of requests are spaced, twice as far each time, and move together
+again while it serves.
 """
 
 from __future__ import annotations
 
 import asyncio
+import heapq
 import threading
 import time
 from collections import OrderedDict, deque
@@ -29,6 +35,22 @@ _Waiter = tuple[asyncio.AbstractEventLoop, "asyncio.Future[None]"]
 _FIRST = 4.0
 _MORE = 2.0
 _HOSTS_REMEMBERED = 4096
+
+_PATIENCE = 1.0
+_MOST_PATIENCE = 64.0
+"""Seconds for which a ceiling is left where it is after a refusal: from the first to the longest."""
+
+_IN_A_ROW = 2
+_SERVED_LATELY = 60.0
+_BELIEVED = 300.0
+_FASTER = 0.8
+_SERVED_IN_A_ROW = 10
+_LONGEST_SPACE = 2.0
+"""Seconds between two requests at the slowest pace that a host is given unasked."""
+
+_HEADS_IN_VAIN = 2
+_NO_HEADS = 3600.0
+"""Seconds for which a host is asked no HEAD, once they were of no use there."""
 
 
 class Shares(Protocol):
@@ -77,6 +99,21 @@ class _Ceiling:
     now: float
     threshold: float = float("inf")
     lowered_at: float = 0.0
+    patience: float = _PATIENCE
+
+
+@dataclass(slots=True)
+class _Manner:
+    """How a host wants to be asked. ``space`` is in seconds between two requests, ``no_heads_until`` monotonic."""
+
+    space: float = 0.0
+    spaced_at: float = 0.0
+    served_at: float = float("-inf")
+    believed_until: float = 0.0
+    refused: int = 0
+    served: int = 0
+    heads_in_vain: int = 0
+    no_heads_until: float = 0.0
 
 
 class Limits:
@@ -88,11 +125,15 @@ class Limits:
     def __init__(self, options: Options, shares: Shares | None = None) -> None:
         self._per_host = options.chunks_per_host
         self._delay = options.delay
+        self._first_space = min(options.backoff_base / 10, _LONGEST_SPACE)
+        self._longest_space = min(options.backoff_max / 4, _LONGEST_SPACE)
         self._last_start: OrderedDict[str, float] = OrderedDict()
         self._shares = shares
         self.rates = Rates(options.max_rate, options.max_rate_per_host)
         self._hosts: dict[str, _Host] = {}
+        self._cooling: list[tuple[float, str]] = []
         self._ceilings: OrderedDict[str, _Ceiling] = OrderedDict()
+        self._manners: OrderedDict[str, _Manner] = OrderedDict()
         self._peaks: dict[str, int] = {}
         self._told: dict[str, int] = {}
         self._crowded: Mapping[str, int] = {}
@@ -104,11 +145,13 @@ class Limits:
 
     async def _pace(self, host: str) -> None:
         """Wait until the host's last request was begun long enough ago."""
-        if not self._delay:
+        manner = self._manners.get(host)
+        delay = max(self._delay, manner.space if manner is not None else 0.0)
+        if not delay:
             return
         with self._lock:
             now = time.monotonic()
-            at = self._last_start[host] = max(now, self._last_start.get(host, -self._delay) + self._delay)
+            at = self._last_start[host] = max(now, self._last_start.get(host, -delay) + delay)
             self._last_start.move_to_end(host)
             if len(self._last_start) > _HOSTS_REMEMBERED:
                 self._last_start.popitem(last=False)
@@ -121,8 +164,12 @@ class Limits:
     def cool_down(self, host: str, seconds: float) -> None:
         """Let no new request go to ``host`` for ``seconds``. A longer pause already set stands."""
         with self._lock:
+            now = time.monotonic()
             state = self._hosts.setdefault(host, _Host())
-            state.cool_until = max(state.cool_until, time.monotonic() + seconds)
+            state.cool_until = max(state.cool_until, now + seconds)
+            heapq.heappush(self._cooling, (state.cool_until, host))
+            while self._cooling and self._cooling[0][0] <= now:
+                self._forget_unused(heapq.heappop(self._cooling)[1])
         if self._shares is not None:
             self._shares.cool_down(host, seconds)
 
@@ -134,12 +181,23 @@ class Limits:
         return pause if self._shares is None else max(pause, self._shares.cooling(host))
 
     def answered(self, host: str) -> None:
-        """Note that ``host`` answered a request: it bears some connections more."""
+        """Note that ``host`` served a request: it bears some connections more."""
         with self._lock:
             ceiling = self._ceiling(host)
-            if ceiling.now < self._per_host:
+            manner = self._manner(host)
+            manner.served_at, manner.refused = time.monotonic(), 0
+            if manner.space:
+                self._move_together(manner)
+            if ceiling.now < self._per_host and manner.served_at >= ceiling.lowered_at + ceiling.patience:
                 ceiling.now += _MORE if ceiling.now < ceiling.threshold else 1.0 / ceiling.now
                 self._grant_waiters(host)
+
+    def _move_together(self, manner: _Manner) -> None:
+        manner.served += 1
+        if manner.served >= _SERVED_IN_A_ROW:
+            manner.served, manner.space = 0, manner.space * _FASTER
+            if manner.space < self._first_space:
+                manner.space = 0.0
 
     def refused(self, host: str, asked_at: float) -> None:
         """Note that ``host`` refused a request made at ``asked_at``, of the monotonic clock: it bears fewer.
@@ -150,9 +208,52 @@ class Limits:
             ceiling = self._ceiling(host)
             if asked_at < ceiling.lowered_at:
                 return
-            state = self._hosts.get(host)
+            state, now = self._hosts.get(host), time.monotonic()
+            if ceiling.lowered_at and now < ceiling.lowered_at + 4 * ceiling.patience:
+                ceiling.patience = min(2 * ceiling.patience, _MOST_PATIENCE)
+            else:
+                ceiling.patience = _PATIENCE
             ceiling.now = ceiling.threshold = max(1.0, min(ceiling.now, state.in_use if state else 1.0) / 2)
-            ceiling.lowered_at = time.monotonic()
+            ceiling.lowered_at = now
+
+    def is_serving(self, host: str) -> bool:
+        """Whether another request than the one that asks this runs at ``host``."""
+        with self._lock:
+            state = self._hosts.get(host)
+            return state is not None and state.in_use > 1
+
+    def too_fast(self, host: str, asked_at: float) -> bool:
+        """Note an error without a name for its cause; tell whether ``host`` refuses the pace of the requests.
+
+        It does if it has served others lately, if this is not the first error in a row, and unless the same came back
+        at the slowest pace: then it means what it says, for a while.
+        """
+        with self._lock:
+            manner, now = self._manner(host), time.monotonic()
+            manner.refused += 1
+            manner.served = 0
+            if now - manner.served_at > _SERVED_LATELY or now < manner.believed_until:
+                return False
+            if manner.refused >= _IN_A_ROW and asked_at >= manner.spaced_at:
+                if manner.space >= self._longest_space:
+                    manner.space, manner.believed_until = 0.0, now + _BELIEVED
+                    return False
+                manner.space = min(max(2 * manner.space, self._first_space), self._longest_space)
+                manner.spaced_at = now
+            return True
+
+    def wants_heads(self, host: str) -> bool:
+        """Whether a HEAD is worth its time at ``host``."""
+        manner = self._manners.get(host)
+        return manner is None or time.monotonic() >= manner.no_heads_until
+
+    def head_told(self, host: str, something: bool) -> None:
+        """Note whether a HEAD to ``host`` told something, where a GET did after it."""
+        with self._lock:
+            manner = self._manner(host)
+            manner.heads_in_vain = 0 if something else manner.heads_in_vain + 1
+            if manner.heads_in_vain >= _HEADS_IN_VAIN:
+                manner.heads_in_vain, manner.no_heads_until = 0, time.monotonic() + _NO_HEADS
 
     def bears(self, host: str) -> int:
         """Return how many connections ``host`` seems to bear, at most as many as it may get."""
@@ -308,9 +409,16 @@ class Limits:
                 self._ceilings.popitem(last=False)
         return ceiling
 
+    def _manner(self, host: str) -> _Manner:
+        if (manner := self._manners.get(host)) is None:
+            manner = self._manners[host] = _Manner()
+            if len(self._manners) > _HOSTS_REMEMBERED:
+                self._manners.popitem(last=False)
+        return manner
+
     def _forget_unused(self, host: str) -> None:
-        state = self._hosts[host]
-        if not state.in_use and not state.waiters and state.cool_until <= time.monotonic():
+        state = self._hosts.get(host)
+        if state is not None and not state.in_use and not state.waiters and state.cool_until <= time.monotonic():
             del self._hosts[host]
 
 

@@ -32,7 +32,8 @@ class Options:
     date without a question. ``dns_timeout`` is for a name to be resolved, ``delay`` between the starts
     of two requests to one host. With ``check_type`` a page in place of a file is refused
     (:mod:`scrapy_chunkdl.download.http.plausible`). With a ``store``, finished files are moved there: a file's path
-    relative to ``store_root`` is its key.
+    relative to ``store_root`` is its key. Without ``fail_on_dataloss`` a body that ends early is the file if it ends
+    there twice.
     """
 
     chunk_size: int = 1 << 20
@@ -71,6 +72,7 @@ class Options:
     store: Store | None = None
     store_root: Path = Path()
     check_type: bool = True
+    fail_on_dataloss: bool = True
 
     def refuse_too_large(self, size: int | None) -> None:
         """Raise Permanent, reason ``too_large``, for more bytes than ``max_file_size``; a size of None passes."""
@@ -126,8 +128,8 @@ class FileResult:
 
     ``status`` is ``"downloaded"``, or ``"uptodate"`` when the file was there already, unchanged.
     ``checksum`` is "algorithm:hex" when one was asked for or verified. ``content_type`` is as the server sent it.
-    ``fetched`` and ``resumed`` are the
-    body bytes received now and those kept from an earlier run.
+    ``fetched`` and ``resumed`` are the body bytes received now and those kept from an earlier run. ``date_is_strong``
+    says that ``last_modified`` is old enough to tell this version from the next (RFC 9110 §8.8.2.2).
     """
 
     url: str
@@ -145,3 +147,4 @@ class FileResult:
     resumed: int = 0
     uri: str | None = None
     content_type: str | None = None
+    date_is_strong: bool = False

@@ -26,6 +26,7 @@ from scrapy_chunkdl import naming
 from scrapy_chunkdl.download import journal
 from scrapy_chunkdl.download.errors import Permanent, Transient
 from scrapy_chunkdl.download.headers import Validator, parse_date
+from scrapy_chunkdl.download.http.known import By, Known, Match, compare
 from scrapy_chunkdl.download.ranges import Range, Ranges
 
 PART = ".part"
@@ -47,7 +48,8 @@ class Published:
     """What is known of a finished file.
 
     ``url`` is None where nothing was recorded with the file; ``last_modified`` then is its own time of modification.
-    ``stored_at`` is an HTTP date too: when it came to a store that records nothing else.
+    ``stored_at`` is an HTTP date too: when it came to a store that records nothing else. ``date_is_strong`` as in
+    :class:`~scrapy_chunkdl.download.headers.Validator`; a time of modification is.
     """
 
     url: str | None
@@ -56,6 +58,12 @@ class Published:
     last_modified: str | None = None
     checksum: str | None = None
     stored_at: str | None = None
+    date_is_strong: bool = False
+
+    @property
+    def validator(self) -> Validator:
+        """What tells its version."""
+        return Validator(self.etag, self.last_modified, self.date_is_strong)
 
 
 def with_kept_url(record: Published) -> Published:
@@ -76,7 +84,8 @@ def read_published(path: Path) -> Published | None:
     except (OSError, AttributeError, TypeError, ValueError):  # AttributeError: no xattr on macOS
         record = None
     if record is None or record.size != status.st_size:
-        return Published(url=None, size=status.st_size, last_modified=formatdate(status.st_mtime, usegmt=True))
+        modified = formatdate(status.st_mtime, usegmt=True)
+        return Published(url=None, size=status.st_size, last_modified=modified, date_is_strong=True)
     return record
 
 
@@ -176,7 +185,8 @@ class PartFile:
         before, done = journal.read(self._journal_path)
         if before.url != now.url:
             raise journal.JournalError("it is of another URL")
-        if before.size != now.size or before.validator.same_version(now.validator) is not True:
+        known, answer = Known(By.FINISHED, before.size, before.validator), Known(By.GET, now.size, now.validator)
+        if compare(known, answer) is not Match.SAME:
             raise journal.JournalError("the file has changed at its source, or has no validator to tell")
         if self.size != now.size:
             raise journal.JournalError("it does not have the size it was left with")
@@ -204,10 +214,10 @@ class PartFile:
             with _disk_errors(self.path):
                 raise
 
-    def first(self, size_bytes: int) -> bytes:
-        """Return the first bytes that are in place, at most so many."""
+    def read(self, offset: int, size: int) -> bytes:
+        """Return bytes that were written, fewer at the end of the file. A few KiB: it is called on the event loop."""
         with _disk_errors(self.path):
-            return os.pread(self._fd, size_bytes, 0)
+            return os.pread(self._fd, size, offset)
 
     def checkpoint(self, ranges: list[Range]) -> None:
         """Make the bytes of ``ranges`` safe, then claim them in the journal: in this order, both synced."""

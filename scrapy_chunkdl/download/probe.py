@@ -1,31 +1,20 @@
 """What is known of a remote file from the headers of a response, and which responses are errors. Sends no requests.
 
 A HEAD is a hint: its length may be that of a redirect page or of a gzip form, or plainly wrong. What the first GET says
-counts (``Remote.confirmed``).
+counts (``Remote.confirmed``). What an answer means is judged elsewhere.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timezone
 
 import aiohttp
 
 from scrapy_chunkdl import naming
-from scrapy_chunkdl.download.errors import DownloadError, Permanent, Throttled, Transient
-from scrapy_chunkdl.download.headers import (
-    Validator,
-    parse_content_length,
-    parse_content_range,
-    parse_digests,
-    parse_retry_after,
-)
+from scrapy_chunkdl.download.headers import Validator, parse_content_length, parse_content_range, parse_digests
 from scrapy_chunkdl.download.http.coding import KEEP, Coding, meaning_of_coding
-from scrapy_chunkdl.download.model import Options
-
-DEAD_LINK = frozenset({401, 403, 404, 410})
-"""What a signed URL answers once it has expired."""
+from scrapy_chunkdl.download.http.known import By, Known
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +36,7 @@ class Remote:
 
     @classmethod
     def of(cls, response: aiohttp.ClientResponse) -> Remote:
-        """Read a good response to HEAD or GET, whole (200) or in part (206)."""
+        """Read a good response to HEAD or GET, whole (2xx) or in part (206)."""
         headers = response.headers
         coding = coding_of(response)
         is_get = response.method == "GET"
@@ -63,12 +52,18 @@ class Remote:
             size=size,
             ranges=ranges,
             validator=Validator.of(headers),
-            digests={} if coding else parse_digests(headers, whole=response.status == 200),
+            digests={} if coding else parse_digests(headers, whole=response.status != 206),
             disposition=headers.get("Content-Disposition"),
             content_type=headers.get("Content-Type") or None,
             coding=coding,
             confirmed=is_get,
         )
+
+    @property
+    def known(self) -> Known:
+        """What this answer alone says of the file."""
+        by = By.HEAD if not self.confirmed else By.BARE_GET if self.validator.is_empty else By.GET
+        return Known(by, self.size, self.validator, self.content_type)
 
     @property
     def can_be_split(self) -> bool:
@@ -77,8 +72,13 @@ class Remote:
         That takes ranges, a known size, and a usable validator or a digest to check the whole by (RFC 9110 §13.1.5,
         §15.3.7.3). Without them one response, which is of one version, has to bring it all.
         """
+        return bool(self.ranges and self.could_be_split)
+
+    @property
+    def could_be_split(self) -> bool:
+        """The same, if the server did ranges."""
         usable = self.validator.is_usable or bool(self.digests)
-        return bool(self.ranges and self.size and usable and not self.coding)
+        return bool(self.size and usable and not self.coding)
 
 
 def coding_of(response: aiohttp.ClientResponse) -> Coding:
@@ -93,13 +93,7 @@ def coding_of(response: aiohttp.ClientResponse) -> Coding:
     return replace(coding, coded_size=parse_content_length(headers.get("Content-Length")))
 
 
-def refusal(response: aiohttp.ClientResponse, options: Options) -> DownloadError:
-    """Return the error that a response without the file's bytes stands for."""
-    status = response.status
-    text = f"{response.url} answered {status} {response.reason or ''}".rstrip()
-    if status in options.retry_codes:
-        delay = parse_retry_after(response.headers.get("Retry-After"), datetime.now(timezone.utc))
-        if status == 429 or (status == 503 and delay is not None):
-            return Throttled(text, status=status, delay=delay)
-        return Transient(text, reason=f"http_{status}", status=status)
-    return Permanent(text, reason=f"http_{status}", status=status)
+def covers_whole(response: aiohttp.ClientResponse) -> bool:
+    """Whether a 206 brings all of the file: the same as a 200, then (RFC 9110 §15.3.7)."""
+    part = parse_content_range(response.headers.get("Content-Range"))
+    return part is not None and part.start == 0 and part.stop is not None and part.stop == part.total

@@ -1,8 +1,9 @@
 """A file of known size fetched by ranges, over several connections at once.
 
-Every answer has to show that its bytes are of the version, and of the file, that the transfer began with. Knows
-answers to range requests, the plan and the part file; nothing of names, checksums or of what to do when this way does
-not work.
+Every answer has to show that its bytes are of the version, and of the file, that the transfer began with. Validators
+may lie, so a request begins a little earlier where bytes are in place already, and what comes is compared with those
+first. Knows answers to range requests, the plan and the part file; nothing of names, checksums or of what to do when
+this way does not work.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import asyncio
 import time
 from collections.abc import Coroutine
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import aiohttp
@@ -19,6 +21,7 @@ from scrapy_chunkdl.download import body
 from scrapy_chunkdl.download.client import explain
 from scrapy_chunkdl.download.concurrency import in_thread, outlast, until
 from scrapy_chunkdl.download.errors import (
+    AskLess,
     DownloadError,
     Permanent,
     RangeIgnored,
@@ -34,15 +37,22 @@ from scrapy_chunkdl.download.headers import (
     parse_content_range,
     parse_digests,
 )
+from scrapy_chunkdl.download.http.known import By, Known, Match, compare
+from scrapy_chunkdl.download.http.verdict import Asked, is_whole
 from scrapy_chunkdl.download.model import Options, Progress
 from scrapy_chunkdl.download.partfile import PartFile
 from scrapy_chunkdl.download.plan import Plan, Span
 from scrapy_chunkdl.download.probe import Remote, coding_of
-from scrapy_chunkdl.download.sources import Source, Sources
+from scrapy_chunkdl.download.ranges import Ranges
+from scrapy_chunkdl.download.retry import Retry
+from scrapy_chunkdl.download.sources import HostSlot, Opening, Source, Sources
 
 _IDLE_LOOK = 0.025
 _CHECKPOINT_EVERY = 1.0
 _ENOUGH_PROGRESS = 1 << 16
+_JUST_NOW = 1.0
+_LOOK_BACK = 4096
+"""Bytes in place that a request asks for once more, to compare them."""
 
 
 class RangedFetch:
@@ -57,6 +67,11 @@ class RangedFetch:
         self._remote = remote
         self._plan = Plan(remote.size, options.chunk_size, part.done)
         self._confirmed = False  # whether a 206 agreed with the size planned for
+        self._left = Ranges(part.done)  # by an earlier run
+        self._served = part.done.total > 0  # whether ranges of this version were ever served
+        self._moved_at = float("-inf")  # when a body ended last
+        self._asking = 0  # requests that wait for their answer, or whose body is read
+        self._whole: Opening | None = None  # an answer that has all of the file, until run() hands it on
         self._connections = 1
         self._over = False
         self._checkpoint_after = options.chunk_size
@@ -65,52 +80,78 @@ class RangedFetch:
         self._reading: dict[Span, aiohttp.ClientResponse] = {}
         progress.size, progress.done, progress.plan = remote.size, self._plan.done.total, self._plan
 
-    async def run(self) -> None:
-        """Bring all missing bytes into the part file. When it ends early, what has come is safe and can be resumed."""
+    async def run(self, opening: Opening | None = None) -> Opening | None:
+        """Bring all missing bytes into the part file. When it ends early, what has come is safe and can be resumed.
+
+        ``opening`` is the answer to the first question; it is used, or closed, before anything else is asked. Where
+        ranges are ignored and nothing is there yet, the answer that has all of the file is returned instead of dropped:
+        the caller uses or closes it.
+        """
         plan, part = self._plan, self._part
         self._connections = connections = plan.connections_worth(self._options.chunks_per_file)
-        if connections == 1 and not part.is_resumable:  # as most files are: spare the tasks
-            await self._connection()
-            return
+        first = plan.take()
+        if opening is not None and (first is None or first.start > 0):
+            await opening.close()
+            opening = None
+        try:
+            if connections == 1 and not part.is_resumable:  # as most files are: spare the tasks
+                await self._connection(first, opening)
+            else:
+                await self._run_all(first, opening)
+        except BaseException:
+            if self._whole is not None:
+                await self._whole.close()
+            raise
+        finally:
+            if opening is not None:
+                await opening.close()
+        return self._whole
+
+    async def _run_all(self, first: Span | None, opening: Opening | None) -> None:
+        plan, part, connections = self._plan, self._part, self._connections
         self._checkpoint_after = max(1, connections // 2) * self._options.chunk_size
-        jobs: list[Coroutine[Any, Any, None]] = [self._connection() for _ in range(connections)]
+        jobs: list[Coroutine[Any, Any, None]] = [self._connection(first, opening)]
+        jobs += [self._connection() for _ in range(connections - 1)]
         checkpoints = asyncio.ensure_future(self._checkpoints()) if part.is_resumable else None
         try:
-            await until(jobs, lambda: plan.is_complete, checkpoints)
+            await until(jobs, lambda: plan.is_complete or self._whole is not None, checkpoints)
         finally:
             if checkpoints is not None:
                 self._over = True
                 self._checkpoint_due.set()
                 await outlast(asyncio.gather(checkpoints, return_exceptions=True))
-                if not plan.is_complete:
-                    with suppress(DownloadError):  # what ended the transfer is what counts
-                        await in_thread(part.checkpoint, plan.newly_in_place())
+                with suppress(DownloadError):  # what ended the transfer is what counts
+                    if fresh := plan.newly_in_place():
+                        await in_thread(part.checkpoint, fresh)
         if checkpoints is not None:
             checkpoints.result()
 
-    async def _connection(self) -> None:
-        """Take spans until nothing is left to take, as one connection of the file."""
+    async def _connection(self, span: Span | None = None, opening: Opening | None = None) -> None:
+        """Take spans until nothing is left to take, as one connection of the file; ``span`` is its first."""
         plan = self._plan
-        fetch = self._sources.retrying(lambda span, *_: span.position, self._enough)(self._fetch)
-        while not plan.is_complete:
-            span = plan.take()
-            if span is None:
-                span = self._take_over(plan)
+        while not plan.is_complete and self._whole is None:
+            span = span or plan.take() or self._take_over(plan)
             if span is None:
                 if not plan.running:
                     return
                 await asyncio.sleep(_IDLE_LOOK)
                 continue
-            source = self._sources.next()
+            source = self._sources.next() if opening is None else opening.source
             try:
-                await fetch(span, source)
+                await self._insist(span, source, opening)
             except DownloadError as error:
-                if isinstance(error, Remeasured) or not self._sources.drop(source, error):
+                if self._is_of_the_file(error, source) or not self._sources.drop(source, error):
                     raise
             finally:
                 plan.settle(span)
+                span = opening = None
 
-    def _enough(self, span: Span, *_: object) -> int:
+    def _is_of_the_file(self, error: DownloadError, source: Source) -> bool:
+        """Whether an error is about the file, and no mirror can mend it: the main source tells what that is."""
+        own = isinstance(error, (SourceChanged, RangeIgnored, RangeMismatch))
+        return isinstance(error, Remeasured) or (own and source is self._sources.main)
+
+    def _enough(self, span: Span) -> int:
         """Return how many bytes make a retry worth not counting: a good part of a chunk, or half of what is missing."""
         return max(1, min(_ENOUGH_PROGRESS, self._options.chunk_size // 4, span.remaining // 2))
 
@@ -124,78 +165,204 @@ class RangedFetch:
             self._reading[victim].close()  # it waits for a byte that need not come any more
         return span
 
-    async def _fetch(self, span: Span, source: Source) -> None:
+    async def _insist(self, span: Span, source: Source, opening: Opening | None) -> None:
+        """Fetch a span, again after failures. What its source brings, on any connection, has them count anew."""
+        retry: Retry | None = None
+        while True:
+            try:
+                return await self._fetch(span, source, opening, retry.failures if retry is not None else 0)
+            except Transient as error:
+                if retry is None:
+                    retry = self._sources.retry(lambda: source.brought, lambda: self._enough(span))
+                try:
+                    await retry.failed(error)
+                except Transient:
+                    if error.reason in ("range_ignored", "range_mismatch", "contradiction"):
+                        raise RangeIgnored(str(error), status=error.status or 200) from error
+                    raise
+
+    async def _fetch(self, span: Span, source: Source, opening: Opening | None, failures: int) -> None:
         """Fetch the rest of a span. Called again, it goes on from the byte it reached."""
-        while span.remaining > 0:
-            opening = self._sources.opening
-            if opening is not None and span.position == 0:
-                self._sources.opening = None
-                async with opening.stack:
-                    await self._fetch_answered(span, opening.source, opening.response)
-                continue
-            async with self._sources.slot(source):
-                if span.remaining <= 0:
+        if opening is not None and opening.is_open and span.position == 0:
+            async with opening:
+                span.asked(opening.asked_at)
+                self._asking += 1
+                try:
+                    await self._fetch_answered(span, opening.source, opening.response, 0, failures)
+                finally:
+                    self._asking -= 1
+        while span.remaining > 0 and self._whole is None:
+            async with self._sources.slot(source) as slot:
+                if span.remaining <= 0 or self._whole is not None:
                     return
                 before, enough = span.position, self._enough(span)
-                await self._fetch_answered(span, source, await self._ask_for(span, source))
-                if span.remaining > 0 and span.position - before < enough:
+                self._asking += 1
+                try:
+                    await self._ask_for(span, source, slot, failures)
+                finally:
+                    self._asking -= 1
+                if self._whole is None and span.remaining > 0 and span.position - before < enough:
                     # A server may bring less than asked (RFC 9110 §15.3.7), but not a byte at a time.
                     raise RangeMismatch(f"{source.url} answers {span.position - before} bytes at a time")
 
-    async def _ask_for(self, span: Span, source: Source) -> aiohttp.ClientResponse:
-        headers = {"Range": f"bytes={span.position}-{span.stop - 1}"}
-        validator = self._remote.validator.if_range()
-        if validator and source.conditional and source is self._sources.main:
-            headers["If-Range"] = validator
-        span.asked(time.monotonic())
-        response = await self._sources.ask("GET", source, headers)
-        if response.status == 200 and "If-Range" in headers:
-            self._refuse_other_version(response)
-            response.close()
-            source.conditional = False
-            del headers["If-Range"]
-            response = await self._sources.ask("GET", source, headers)
-        return response
+    async def _ask_for(self, span: Span, source: Source, slot: HostSlot, failures: int) -> None:
+        """Ask for the rest of a span, and read what comes."""
+        look = self._look_back(span, failures)
+        headers = {}
+        if span.position > 0 or span.stop < self._plan.size:  # all of the file is a plain GET
+            headers["Range"] = f"bytes={span.position - look}-{span.stop - 1}"
+            validator = self._remote.validator.if_range()
+            if validator and source.conditional and source is self._sources.main:
+                headers["If-Range"] = validator
+        while True:
+            span.asked(time.monotonic())
+            asked = self._asked(headers)
+            try:
+                response = await self._sources.ask("GET", source, headers, asked, failures=failures)
+                if response.status == 200 and "If-Range" in headers and self._may_ignore_if_range(response):
+                    response.close()
+                    raise AskLess(RangeIgnored(f"{response.url} ignores ranges"))
+                await self._fetch_answered(span, source, response, look, failures, headers, slot)
+            except AskLess as less:
+                if "If-Range" in headers and (less.status == 200 or not self._others_are_asking()):
+                    source.conditional = False
+                    del headers["If-Range"]
+                    continue
+                raise self._less(less) from less
+            return
 
-    async def _fetch_answered(self, span: Span, source: Source, response: aiohttp.ClientResponse) -> None:
+    def _asked(self, headers: dict[str, str]) -> Asked:
+        return Asked.PLAIN if "Range" not in headers else Asked.LATER if self._served else Asked.FIRST
+
+    def _others_are_asking(self) -> bool:
+        return self._asking > 1
+
+    def _less(self, less: AskLess) -> DownloadError:
+        """Return what to do where ranges seem to be refused: hear what the other connections get, then do without."""
+        refusal = less.refusal
+        if self._served or self._others_are_asking():
+            return Transient(str(refusal), reason=refusal.reason, status=refusal.status)
+        return RangeIgnored(f"ranges are refused: {refusal}", status=refusal.status or 0)
+
+    def _look_back(self, span: Span, failures: int) -> int:
+        """Return how many bytes before a span to compare: where an earlier run left off, and after a failure."""
+        if span.position > span.start:
+            return min(_LOOK_BACK, span.position - span.start) if failures else 0
+        return min(_LOOK_BACK, span.position - self._left.begin_before(span.position))
+
+    def _may_ignore_if_range(self, response: aiohttp.ClientResponse) -> bool:
+        """Whether a 200 to If-Range can be of the same version: some CDNs honour it only with a date."""
+        return compare(self._known(), Remote.of(response).known) in (Match.SAME, Match.UNTOLD)
+
+    def _known(self) -> Known:
+        return self._sources.known or self._remote.known
+
+    async def _fetch_answered(
+        self,
+        span: Span,
+        source: Source,
+        response: aiohttp.ClientResponse,
+        look: int,
+        failures: int,
+        headers: dict[str, str] | None = None,
+        slot: HostSlot | None = None,
+    ) -> None:
         try:
-            got = self._checked_part(response, span, source)
+            got = self._checked(response, span, source, failures, headers)
+            if got is None and slot is not None:
+                if self._whole is None:
+                    slot.hand_on()
+                    self._whole = Opening(response, source, slot, span.asked_at)
+                return
+            if got is None:
+                raise RangeIgnored(f"{response.url} ignores ranges")
             self._reading[span] = response
-            await self._read(response, span, got, source)
+            try:
+                await self._read(response, span, got, source, look)
+            finally:
+                self._moved_at = time.monotonic()
         except (aiohttp.ClientError, asyncio.TimeoutError, OSError) as error:
             if span.remaining > 0:
                 raise explain(error, str(response.url)) from error
         finally:
             self._reading.pop(span, None)
-            if response.content.at_eof():
-                response.release()
-            else:
-                response.close()
+            if self._whole is None or self._whole.response is not response:
+                if response.content.at_eof():
+                    response.release()
+                else:
+                    response.close()
 
-    def _checked_part(self, response: aiohttp.ClientResponse, span: Span, source: Source) -> ContentRange:
-        """Return the range that the answer brings, once it is sure to be of the right version and usable."""
-        headers, size = response.headers, self._plan.size
-        if response.status == 416:
-            told = parse_content_range(headers.get("Content-Range"))
-            if told is not None and told.total is not None and told.total != size:
-                raise self._other_size(told.total, source, 416)
-            raise RangeMismatch(f"{response.url} refused bytes {span.position}-{span.stop - 1} of {size}", status=416)
-        if response.status == 200:
-            self._refuse_other_version(response)
+    def _checked(
+        self,
+        response: aiohttp.ClientResponse,
+        span: Span,
+        source: Source,
+        failures: int,
+        headers: dict[str, str] | None,
+    ) -> ContentRange | None:
+        """Return the range that the answer brings, once it is sure to be of the right version and usable.
+
+        None for all of the file, where nothing of it is there yet, and it is not just what was asked for.
+        """
+        size, status = self._plan.size, response.status
+        asked = self._asked(headers) if headers is not None else Asked.FIRST
+        told = parse_content_range(response.headers.get("Content-Range")) if status in (206, 416) else None
+        if status == 206 and coding_of(response):
+            raise RangeIgnored(f"{response.url} answered with a slice of an encoded form", status=206)
+        other_size = told is not None and told.total is not None and told.total != size
+        if other_size:
+            assert told is not None
+            assert told.total is not None
+            raise self._other_size(told.total, source, status)
+        remote = Remote.of(response) if is_whole(status) else None
+        if remote is not None and source is not self._sources.main:
             raise RangeIgnored(f"{response.url} ignores ranges")
-        if response.status != 206:
-            raise self._sources.refused(response, source)
-        got = parse_content_range(headers.get("Content-Range"))
+        error = self._sources.refused(
+            response,
+            source,
+            asked,
+            remote=remote,
+            conditional=headers is not None and "If-Range" in headers and not source.vouched,
+            failures=failures,
+            is_served=self._others_are_asking() or time.monotonic() - self._moved_at < _JUST_NOW,
+        )
+        unsure = not self._confirmed and not self._remote.confirmed
+        if isinstance(error, SourceChanged) and unsure and remote is not None and remote.size not in (None, size):
+            raise self._other_size(remote.size or 0, source, status)
+        if error is not None:
+            if status == 416 and not isinstance(error, AskLess):
+                raise RangeMismatch(f"{response.url} refused bytes {span.position}-{span.stop - 1}", status=416)
+            raise error
+        if remote is not None:
+            told_same = not remote.coding and remote.size in (None, size)
+            if asked is not Asked.PLAIN or not told_same or compare(self._known(), remote.known) is Match.OTHER:
+                return None
+            return ContentRange(0, size, size)
+        return self._checked_part(response, span, source, told, "If-Range" in (headers or ()))
+
+    def _checked_part(
+        self,
+        response: aiohttp.ClientResponse,
+        span: Span,
+        source: Source,
+        got: ContentRange | None,
+        is_conditional: bool,
+    ) -> ContentRange:
         if got is None or got.start is None or got.stop is None:
             raise RangeMismatch(f"{response.url} answered 206 without a valid Content-Range")
-        if coding_of(response):
-            raise RangeIgnored(f"{response.url} answered with a slice of an encoded form", status=206)
-        if got.total is not None and got.total != size:
-            raise self._other_size(got.total, source, 206)
         self._refuse_other_file(response, source, self._remote)
         if not got.start <= span.position < got.stop:
             raise RangeMismatch(f"{response.url} answered bytes {got.start}-{got.stop - 1}, not {span.position}-")
-        self._confirmed = source.used = True
+        length = None
+        if "Transfer-Encoding" not in response.headers:
+            length = parse_content_length(response.headers.get("Content-Length"))
+        if length is not None and length > got.stop - got.start:
+            raise RangeMismatch(f"{response.url} brings {length} bytes as {got.start}-{got.stop - 1}")
+        self._confirmed = self._served = source.used = True
+        source.vouched |= is_conditional
+        known = self._known()
+        if known.by < By.PARTS and source is self._sources.main:
+            self._sources.known = replace(known, by=By.PARTS, size=self._plan.size)
         return got
 
     def _refuse_other_file(self, response: aiohttp.ClientResponse, source: Source, remote: Remote) -> None:
@@ -204,17 +371,18 @@ class RangedFetch:
         If-Range alone does not show it, for there are servers that do ranges and ignore it; a 206 has to carry the
         validators (RFC 9110 §15.3.7). Only where a digest of the whole decides at the end need it not.
         """
-        same = remote.validator.same_version(Validator.of(response.headers))
+        answer = Known(By.PARTS, self._plan.size, Validator.of(response.headers))
+        match = compare(Known(By.PARTS, self._plan.size, remote.validator), answer)
         if source is self._sources.main:
-            if same is False:
+            if match is Match.OTHER:
                 raise SourceChanged(f"{response.url} is another version now", status=206)
-            if same is None and not remote.digests:
+            if match is not Match.SAME and not remote.digests:
                 raise RangeIgnored(f"{response.url} does not say of which version its part is", status=206)
             return
         theirs = parse_digests(response.headers, whole=False)
         if any(theirs.get(name, digest) != digest for name, digest in remote.digests.items()):
             raise Permanent(f"{source.url} is another file by its digest", reason="other_digest", status=206)
-        if not remote.digests and not same:
+        if not remote.digests and match is not Match.SAME:
             text = f"{source.url} cannot be told to be the same file: no checksum, other validators"
             raise Permanent(text, reason="other_version", status=206)
 
@@ -226,38 +394,36 @@ class RangedFetch:
             return Remeasured(text, total=total, status=status)
         return SourceChanged(text, status=status)
 
-    def _refuse_other_version(self, response: aiohttp.ClientResponse) -> None:
-        """A 200 to a range is of another version, or the server does not do ranges (now). Raise in the first case."""
-        length = None
-        if not coding_of(response):
-            length = parse_content_length(response.headers.get("Content-Length"))
-        other_size = length is not None and length != self._plan.size
-        sized = self._confirmed or self._remote.confirmed
-        if self._remote.validator.same_version(Validator.of(response.headers)) is False or (other_size and sized):
-            response.close()
-            raise SourceChanged(f"{response.url} is another version now", status=200)
-
-    async def _read(self, response: aiohttp.ClientResponse, span: Span, got: ContentRange, source: Source) -> None:
-        """Write the body to its place as it arrives."""
+    async def _read(
+        self, response: aiohttp.ClientResponse, span: Span, got: ContentRange, source: Source, look: int
+    ) -> None:
+        """Write the body to its place as it arrives; what is in place already has to be the same."""
         assert got.start is not None
         assert got.stop is not None
         write, progress, clock = self._part.write, self._progress, time.monotonic
         give_way, host = self._sources.give_way, source.host
         skip, promised = span.position - got.start, got.stop - got.start
+        looked = _Look(self._part, span.position, min(look, skip), str(response.url)) if look else None
 
         def take(data: bytes | memoryview) -> bool:
             """This is where the time goes; keep it small."""
             nonlocal skip, promised
             size = len(data)
-            progress.fetched += size
+            if size > promised:
+                data, size = data[:promised], promised
             promised -= size
             if skip:
+                if looked is not None:
+                    looked.compare(data, skip)
+                else:
+                    progress.fetched += min(size, skip)
                 if size <= skip:
                     skip -= size
-                    return True
+                    return promised > 0
                 data = data[skip:]
                 size -= skip
                 skip = 0
+            progress.fetched += size
             if size > span.stop - span.position:
                 size = max(0, span.stop - span.position)
                 data = data[:size]
@@ -265,13 +431,14 @@ class RangedFetch:
             now = clock()
             span.arrived(size, now)
             progress.done += size
+            source.brought += size
             progress.moved_at = now
             self._unsaved += size
             if self._unsaved >= self._checkpoint_after:
                 self._checkpoint_due.set()
             if give_way(host):
                 self._plan.cut(span)
-            return span.position < span.stop
+            return span.position < span.stop and promised > 0
 
         length = parse_content_length(response.headers.get("Content-Length"))
         pace = self._sources.pace(source)
@@ -293,3 +460,24 @@ class RangedFetch:
             self._unsaved = 0
             if not self._plan.is_complete and (fresh := self._plan.newly_in_place()):
                 await in_thread(self._part.checkpoint, fresh)
+
+
+class _Look:
+    """The bytes in place before a span, which an answer begins with once more: they have to be the same.
+
+    It finds a server that goes on sending the old ETag and date with new bytes (Tomcat for 5 s, Tornado for its life).
+    """
+
+    def __init__(self, part: PartFile, position: int, size: int, url: str) -> None:
+        self._bytes = part.read(position - size, size)
+        self._url = url
+
+    def compare(self, data: bytes | memoryview, before: int) -> None:
+        """Raise SourceChanged unless ``data``, which begins ``before`` bytes before the span, is what is in place."""
+        have = self._bytes
+        at = len(have) - before  # of the first byte of data within what is in place
+        theirs = data[: max(0, before)]
+        if at < 0:
+            theirs, at = theirs[-at:], 0
+        if bytes(theirs) != have[at : at + len(theirs)]:
+            raise SourceChanged(f"{self._url} sends other bytes under the same validators", status=206)

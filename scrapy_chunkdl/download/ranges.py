@@ -51,6 +51,13 @@ class Ranges:
         if position < stop:
             yield position, stop
 
+    def begin_before(self, position: int) -> int:
+        """Return where the range begins that ends at ``position`` or runs over it; ``position`` itself if none does."""
+        index = bisect_left(self._stops, position)
+        if index < len(self._starts) and self._starts[index] < position:
+            return self._starts[index]
+        return position
+
     def covers(self, start: int, stop: int) -> bool:
         """Whether every byte of ``[start, stop)`` is in the set."""
         return next(self.missing(start, stop), None) is None

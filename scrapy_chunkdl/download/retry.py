@@ -15,6 +15,9 @@ T = TypeVar("T")
 
 _random = random.Random()
 
+_MOST_WHILE_IT_MOVES = 3
+"""Failures that the pause still grows by where others bring the file forward: it may be one of them any moment."""
+
 
 @dataclass(frozen=True, slots=True)
 class Backoff:
@@ -32,6 +35,52 @@ class Backoff:
         return self.rng.uniform(0.0, min(self.longest, self.base * 2.0 ** min(failures - 1, 30)))
 
 
+class Retry:
+    """The failures in a row of something that can be tried again, and goes on from where it came to.
+
+    Up to ``times`` are borne, by their weight. The count starts anew whenever ``position`` has moved as many bytes as
+    ``enough`` gave when it began: a little progress must not make it endless. ``on_retry`` is told the error and the
+    pause, in seconds, before each.
+    """
+
+    def __init__(
+        self,
+        times: int,
+        backoff: Backoff,
+        *,
+        position: Callable[[], int],
+        enough: Callable[[], int],
+        on_retry: Callable[[Transient, float], None],
+    ) -> None:
+        self._times = times
+        self._backoff = backoff
+        self._position = position
+        self._enough = enough
+        self._on_retry = on_retry
+        self._counted = 0.0
+        self._goal = position() + enough()
+        self.failures = 0
+
+    async def failed(self, error: Transient) -> None:
+        """Pause before another try, or raise ``error`` if there were enough.
+
+        A :class:`Throttled` host is waited for through the limits; a pause that it named is none of ours, but where it
+        named none, or one of 0 s, ours holds.
+        """
+        if (reached := self._position()) >= self._goal:
+            self._counted, self._goal = 0.0, reached + self._enough()
+            self.failures = min(self.failures, _MOST_WHILE_IT_MOVES)
+        self.failures += 1
+        self._counted += error.weight
+        if self._counted > self._times:
+            raise error
+        pause = self._backoff.pause(self.failures)
+        if isinstance(error, Throttled) and error.delay:
+            pause = 0.0 if error.of_host else max(pause, error.delay)
+        self._on_retry(error, pause)
+        await asyncio.sleep(pause)
+
+
 def retrying(
     times: int,
     backoff: Backoff,
@@ -40,29 +89,27 @@ def retrying(
     enough: Callable[P, int],
     on_retry: Callable[[Transient, float], None],
 ) -> Callable[[Callable[P, Awaitable[T]]], Callable[P, Awaitable[T]]]:
-    """Decorate a coroutine function that can be called again to go on from where it came to.
+    """Decorate a coroutine function that can be called again to go on from where it came to, as :class:`Retry` says.
 
-    A :class:`Transient` error is retried up to ``times`` in a row, then raised. The count starts anew whenever
-    ``position``, called with the same arguments, has moved as many bytes as ``enough`` gave when it began: a little
-    progress must not make it endless. A :class:`Throttled` host is waited for through the limits, so its retry has no
-    pause of its own here. ``on_retry`` is told the error and the pause, in seconds, before each.
+    A :class:`Transient` error is retried. ``position`` and ``enough`` are called with the same arguments.
     """
 
     def decorate(function: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable[T]]:
         async def insist(*args: P.args, **kwargs: P.kwargs) -> T:
-            failures, goal = 0, position(*args, **kwargs) + enough(*args, **kwargs)
+            retry: Retry | None = None
             while True:
                 try:
                     return await function(*args, **kwargs)
                 except Transient as error:
-                    if (reached := position(*args, **kwargs)) >= goal:
-                        failures, goal = 0, reached + enough(*args, **kwargs)
-                    failures += 1
-                    if failures > times:
-                        raise
-                    pause = 0.0 if isinstance(error, Throttled) else backoff.pause(failures)
-                    on_retry(error, pause)
-                    await asyncio.sleep(pause)
+                    if retry is None:
+                        retry = Retry(
+                            times,
+                            backoff,
+                            position=lambda: position(*args, **kwargs),
+                            enough=lambda: enough(*args, **kwargs),
+                            on_retry=on_retry,
+                        )
+                    await retry.failed(error)
 
         return insist
 

@@ -20,7 +20,7 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from itertools import islice
@@ -43,8 +43,9 @@ from scrapy_chunkdl.download.errors import (
     SourceChanged,
     Transient,
 )
-from scrapy_chunkdl.download.headers import Validator, parse_date
+from scrapy_chunkdl.download.headers import parse_date
 from scrapy_chunkdl.download.http import plausible
+from scrapy_chunkdl.download.http.known import By, Known, Match, compare
 from scrapy_chunkdl.download.http.media_types import Kind, kind_of_name
 from scrapy_chunkdl.download.limits import Limits
 from scrapy_chunkdl.download.model import FileRequest, FileResult, Options, Progress
@@ -52,7 +53,7 @@ from scrapy_chunkdl.download.partfile import JOURNAL, PART, Busy, PartFile, Publ
 from scrapy_chunkdl.download.probe import Remote
 from scrapy_chunkdl.download.progress import Doing
 from scrapy_chunkdl.download.ranged import RangedFetch
-from scrapy_chunkdl.download.sources import Sources
+from scrapy_chunkdl.download.sources import Measured, Sources
 from scrapy_chunkdl.download.streamed import StreamedFetch
 from scrapy_chunkdl.masking import shown_url
 
@@ -102,13 +103,18 @@ class Transfer:
         try:
             if self._options.expires and self._delivery is None and (young := await in_thread(self._find_young)):
                 return self._result(*young, "uptodate")
-            remote = await self._sources.measure()
-            self._options.refuse_too_large(remote.size)
-            self._content_type = remote.content_type
-            final = self._request.folder / self._name(remote)
-            return await (self._keep(remote, final) if self._delivery is None else self._store(remote, final))
+            found = await in_thread(self._find_finished) if self._request.folder.is_dir() else None
+            measured = await self._sources.measure(found[0] if found is not None else None)
+            try:
+                if measured.is_unchanged and found is not None:
+                    return self._result(*found, "uptodate")
+                self._options.refuse_too_large(measured.remote.size)
+                self._content_type = measured.remote.content_type
+                final = self._request.folder / self._name(measured.remote)
+                return await (self._keep(measured, final) if self._delivery is None else self._store(measured, final))
+            finally:
+                await measured.close()
         finally:
-            await self._sources.close_opening()
             self._progress.requests = self.requests
 
     # --- names, and what is there already
@@ -126,6 +132,17 @@ class Transfer:
 
         By ``st_ctime``: a file's ``st_mtime`` is that of its version on the server.
         """
+        for there, path in self._finished():
+            with suppress(OSError):  # gone
+                if time.time() - path.stat().st_ctime < self._options.expires:
+                    return there, path
+        return None
+
+    def _find_finished(self) -> tuple[Published, Path] | None:
+        """Return the file as an earlier run left it, if that would do unless it has changed."""
+        return next(iter(self._finished()), None) if self._delivery is None else None
+
+    def _finished(self) -> Iterator[tuple[Published, Path]]:
         folder, name = self._request.folder, naming.safe_name(self._request.name) if self._request.name else None
         names = [name, naming.distinct_name(name, self._identity.seed)] if name else _some_names(folder)
         for path in map(folder.joinpath, names):
@@ -134,16 +151,13 @@ class Transfer:
                 continue
             if self._expected is not None and there.checksum != ":".join(self._expected):
                 continue
-            if not self._is_no_page(path, there, None):
-                continue
-            with suppress(OSError):  # gone
-                if time.time() - path.stat().st_ctime < self._options.expires:
-                    return there, path
-        return None
+            if self._is_no_page(path, there, None):
+                yield there, path
 
-    async def _keep(self, remote: Remote, final: Path) -> FileResult:
+    async def _keep(self, measured: Measured, final: Path) -> FileResult:
         """Have the file on local disk. The result's ``path`` has the name it got."""
-        final, there, part = await self._take_place(remote, final)
+        remote = measured.remote
+        final, there, part = await self._take_place(measured, final)
         if part is None:
             assert there is not None
             return self._result(there, final, "uptodate")
@@ -156,7 +170,7 @@ class Transfer:
             resumed = part.done.total
             if part.fresh_reason:
                 logger.info("%s", part.fresh_reason)
-            record = await self._fill_and_verify(part, remote)
+            record = await self._fill_and_verify(part, measured)
             if not self._may_publish():
                 if part.is_resumable:
                     await in_thread(part.checkpoint, [(0, record.size)])
@@ -175,9 +189,10 @@ class Transfer:
         finally:
             part.close()
 
-    async def _store(self, remote: Remote, final: Path) -> FileResult:
+    async def _store(self, measured: Measured, final: Path) -> FileResult:
         """Have the file in the store. It goes there from local disk, where it may lie whole since an earlier run."""
         assert self._delivery is not None
+        remote = measured.remote
         while True:
             there = await self._delivery.find(final)
             if self._is_anothers(there):
@@ -186,9 +201,10 @@ class Transfer:
             if there is not None and self._is_in_store(there, remote):
                 await in_thread(_remove, final)  # left by a process that was killed right after the delivery
                 return replace(self._result(there, final, "uptodate"), uri=self._delivery.uri(final))
-            kept = await self._keep(remote, final)
+            kept = await self._keep(measured, final)
             if kept.uri is not None:
                 return kept
+            await measured.close()
             if await self._deliver(self._delivery, remote, kept):
                 resumed = kept.resumed if kept.status == "downloaded" else kept.size
                 uri, elapsed = self._delivery.uri(kept.path), time.monotonic() - self._began
@@ -202,8 +218,10 @@ class Transfer:
 
         False if it is gone, or another: the download that had the place before has delivered or replaced it.
         """
-        await self._sources.close_opening()
-        record = Published(self._identity.recorded, kept.size, kept.etag, kept.last_modified, kept.checksum)
+        strong = kept.date_is_strong
+        record = Published(
+            self._identity.recorded, kept.size, kept.etag, kept.last_modified, kept.checksum, date_is_strong=strong
+        )
         opened: list[PartFile] = []
 
         def lock() -> Published | None:
@@ -233,10 +251,11 @@ class Transfer:
     def _may_publish(self) -> bool:
         return self._request.may_publish is None or self._request.may_publish()
 
-    async def _take_place(self, remote: Remote, final: Path) -> tuple[Path, Published | None, PartFile | None]:
+    async def _take_place(self, measured: Measured, final: Path) -> tuple[Path, Published | None, PartFile | None]:
         """Return the name the file gets, with the finished file that is there unchanged, or a part file of ours."""
+        remote = measured.remote
         small = remote.size is not None and remote.size <= self._options.chunk_size
-        journaled = remote.can_be_split and not small
+        splits = remote.can_be_split and not small
         opened: list[PartFile] = []
 
         def take(final: Path) -> tuple[Path, Published | None, PartFile | None]:
@@ -248,6 +267,8 @@ class Transfer:
                 remove_leftovers(final)
                 return final, there, None
             url, size, validator = self._identity.recorded, remote.size, remote.validator
+            # Parts of this version show that ranges were served, whatever the server says of them today.
+            journaled = splits or (remote.could_be_split and final.with_name(final.name + JOURNAL).exists())
             part = PartFile.open(final, url=url, size=size, validator=validator, journaled=journaled)
             opened.append(part)
             there = read_published(final)  # by whoever held the part file until now
@@ -260,9 +281,11 @@ class Transfer:
             return final, None, part
 
         # Opening a small file takes less than having a thread do it, which fights for the GIL at each call.
-        return await self._when_free(lambda: take(final), opened, at_once=small)
+        return await self._when_free(lambda: take(final), opened, measured, at_once=small)
 
-    async def _when_free(self, take: Callable[[], T], opened: list[PartFile], *, at_once: bool = False) -> T:
+    async def _when_free(
+        self, take: Callable[[], T], opened: list[PartFile], measured: Measured | None = None, *, at_once: bool = False
+    ) -> T:
         """Call ``take``, which opens part files, again and again while another download holds one."""
         while True:
             try:
@@ -272,7 +295,8 @@ class Transfer:
                     part.close()
                 raise
             except Busy:
-                await self._sources.close_opening()
+                if measured is not None:
+                    await measured.close()
                 with self._progress.during(Doing.WAITING_FOR_A_DISK):
                     await asyncio.sleep(_BUSY_LOOK)
 
@@ -288,10 +312,8 @@ class Transfer:
         if there.stored_at is not None:  # the rule of wget -N: as large, and not older
             stored, changed = parse_date(there.stored_at), parse_date(remote.validator.last_modified)
             return stored is not None and changed is not None and stored >= changed
-        now, before = remote.validator, Validator(there.etag, there.last_modified)
-        if now.strong_etag and before.strong_etag == now.strong_etag:
-            return True
-        return bool(now.last_modified) and parse_date(before.last_modified) == parse_date(now.last_modified)
+        before = Known(By.FINISHED, there.size, there.validator)
+        return compare(before, replace(remote.known, by=By.GET)) is Match.SAME
 
     def _result(self, record: Published, final: Path, status: str, resumed: int = 0) -> FileResult:
         return FileResult(
@@ -303,6 +325,7 @@ class Transfer:
             checksum=record.checksum,
             etag=record.etag,
             last_modified=record.last_modified,
+            date_is_strong=record.date_is_strong,
             requests=self.requests,
             retries=self._progress.retries,
             fetched=self._progress.fetched,
@@ -346,10 +369,10 @@ class Transfer:
 
     # --- the bytes
 
-    async def _fill_and_verify(self, part: PartFile, remote: Remote) -> Published:
+    async def _fill_and_verify(self, part: PartFile, measured: Measured) -> Published:
         """Bring all bytes into the part file and check them; a wrong checksum makes them come again, once."""
         for last_try in (False, True):
-            remote, size = await self._fill_with_the_file(part, remote)
+            remote, size = await self._fill_with_the_file(part, measured)
             self._content_type = remote.content_type
             wanted = dict(remote.digests)
             if self._expected is not None:
@@ -368,27 +391,34 @@ class Transfer:
                 checksum = f"{reported}:{found[reported]}" if reported else None
                 if self._expected and not self._options.checksum:
                     checksum = ":".join(self._expected)
+                validator = remote.validator
                 return Published(
-                    self._identity.recorded, size, remote.validator.etag, remote.validator.last_modified, checksum
+                    self._identity.recorded,
+                    size,
+                    validator.etag,
+                    validator.last_modified,
+                    checksum,
+                    date_is_strong=validator.date_is_strong,
                 )
             if last_try:
                 await in_thread(part.discard)
                 raise Permanent(f"wrong checksum, twice: {'; '.join(wrong)}", reason="checksum")
             self._progress.retries["checksum"] = self._progress.retries.get("checksum", 0) + 1
             self._sources.distrust()
+            measured.remote = remote
             await self._reset(part, remote)
         raise AssertionError("unreachable")
 
-    async def _fill_with_the_file(self, part: PartFile, remote: Remote) -> tuple[Remote, int]:
+    async def _fill_with_the_file(self, part: PartFile, measured: Measured) -> tuple[Remote, int]:
         """Bring all bytes into the part file; what is a page in its place is asked for anew. Raises ``wrong_type``.
 
         Where the item gives a checksum, that decides.
         """
         while True:
-            remote, size = await self._fill(part, remote)
+            remote, size = await self._fill(part, measured)
             if self._expected is not None:
                 return remote, size
-            first = part.first(plausible.FIRST_BYTES)
+            first = part.read(0, plausible.FIRST_BYTES)
             instead = self._why_not(first, size, remote)
             if instead is None:
                 return remote, size
@@ -397,40 +427,50 @@ class Transfer:
             if not await self._sources.begin_anew(error):
                 await in_thread(part.discard)
                 raise error
-            remote = await self._sources.measure()
+            again = await self._sources.measure()
+            measured.remote, measured.opening = remote, _ = again.remote, again.opening
             self._options.refuse_too_large(remote.size)
             await self._reset(part, remote)
 
-    async def _fill(self, part: PartFile, remote: Remote) -> tuple[Remote, int]:
+    async def _fill(self, part: PartFile, measured: Measured) -> tuple[Remote, int]:
         """Bring all bytes into the part file, by ranges where that is safe; return what it turned out to be."""
-        changes = 0
+        changes, by_ranges = 0, measured.remote.can_be_split or part.done.total > 0
         while True:
+            remote = measured.remote
+            opening, measured.opening = measured.opening, None  # whoever gets it ends it
             try:
-                if remote.can_be_split:
+                if by_ranges:
                     assert remote.size is not None
-                    await RangedFetch(self._sources, self._options, self._progress, part, remote).run()
-                    return remote, remote.size
-                return await StreamedFetch(self._sources, self._options, self._progress, part).run()
+                    fetch = RangedFetch(self._sources, self._options, self._progress, part, remote)
+                    measured.opening = await fetch.run(opening)
+                    if measured.opening is None:
+                        return remote, remote.size
+                    by_ranges = False
+                    continue
+                return await StreamedFetch(self._sources, self._options, self._progress, part, part.done).run(opening)
+            except (RangeIgnored, RangeMismatch):
+                by_ranges = False
+                if part.done.total:
+                    continue
             except Remeasured as error:
                 changes += 1
-                self._sources.hinted = 0
+                self._sources.forget()
                 # Told less, there may be more: the whole answer decides. Told more, the parts will show it.
                 ranges = remote.ranges and error.total > (remote.size or 0)
-                remote = replace(remote, size=error.total, ranges=ranges, confirmed=True)
+                measured.remote = remote = replace(remote, size=error.total, ranges=ranges, confirmed=True)
                 self._options.refuse_too_large(remote.size)
+                by_ranges = remote.can_be_split
             except SourceChanged:
                 changes += 1
-                await self._sources.close_opening()
-                remote = await self._sources.measure()
+                self._sources.forget()
+                again = await self._sources.measure(by_head=False)
+                measured.remote, measured.opening = remote, _ = again.remote, again.opening
                 self._options.refuse_too_large(remote.size)
-                if changes > 1:
-                    remote = replace(remote, ranges=False)
-            except (RangeIgnored, RangeMismatch):
-                remote = replace(remote, ranges=False)
+                by_ranges = remote.can_be_split and changes == 1
+                if not by_ranges and measured.opening is not None and measured.opening.response.status == 206:
+                    await measured.close()
             if changes > _MOST_RESTARTS:
                 raise Transient(f"{self._request.url} keeps changing", reason="source_changed")
-            if not remote.can_be_split and not (self._sources.opening and self._sources.opening.response.status == 200):
-                await self._sources.close_opening()
             await self._reset(part, remote)
 
     async def _reset(self, part: PartFile, remote: Remote) -> None:

@@ -19,6 +19,7 @@ _LONGEST_URL = 1000
 """S3 takes 2 KB of metadata for an object."""
 
 _FIELDS = ("url", "etag", "last_modified", "checksum")
+_STRONG_DATE = "strong"
 
 
 def to_metadata(record: Published) -> dict[str, str]:
@@ -27,6 +28,8 @@ def to_metadata(record: Published) -> dict[str, str]:
     An object may be open to the world, so a URL that may hold a password or a signature is kept as its digest.
     """
     known = {name: value for name, value in asdict(record).items() if name in _FIELDS and value is not None}
+    if record.date_is_strong:
+        known[_STRONG_DATE] = "1"
     if record.url is not None:
         known["url"] = kept_url(record.url) if len(record.url) <= _LONGEST_URL else url_digest(record.url)
     return {KEY: urlencode(known, errors="surrogatepass")}
@@ -35,7 +38,8 @@ def to_metadata(record: Published) -> dict[str, str]:
 def from_metadata(size: int, metadata: Mapping[str, str]) -> Published:
     """Read an object's entry; an object that somebody else put there has none."""
     found = dict(parse_qsl(metadata.get(KEY, "")))
-    return Published(size=size, **{name: found.get(name) for name in _FIELDS})
+    fields = {name: found.get(name) for name in _FIELDS}
+    return Published(size=size, date_is_strong=_STRONG_DATE in found, **fields)
 
 
 def without_password(uri: str) -> str:

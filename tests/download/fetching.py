@@ -18,6 +18,9 @@ from scrapy_chunkdl.download import Downloader, DownloadError, FileRequest, File
 
 CHUNK = 64 * 1024
 SIZE = 10 * CHUNK + 123
+LOOK_BACK = 4096
+"""Bytes in place that a request after a failure asks for once more, to compare them."""
+
 QUICK = Options(
     chunk_size=CHUNK,
     chunks_per_file=4,

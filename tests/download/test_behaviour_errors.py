@@ -24,10 +24,11 @@ async def test_permanent_error_is_not_retried(client: Client, status: int) -> No
 @pytest.mark.parametrize("status", [400, 402, 406, 411, 418, 505])
 async def test_other_refusals_are_not_retried_either(client: Client, status: int) -> None:
     await client.fails(client.url(f"status:{status}@get"), f"http_{status}")
-    assert client.origin.stats("file.bin").requests <= 2 + client.options.chunks_per_file
+    # With If-Range, without, and without Range.
+    assert client.origin.stats("file.bin").requests <= 2 + 4 * client.options.chunks_per_file
 
 
-@pytest.mark.parametrize("status", [403, 404, 500])
+@pytest.mark.parametrize("status", [500, 502])
 async def test_chunk_that_never_succeeds_cancels_the_others_at_once(
     client: Client, origin: Origin, status: int
 ) -> None:
@@ -40,6 +41,14 @@ async def test_chunk_that_never_succeeds_cancels_the_others_at_once(
     stats = origin.stats("file.bin")
     assert stats.sent < SIZE
     assert stats.requests <= 2 + client.options.chunks_per_file + 2 * (client.options.retry_times + 1)
+
+
+@pytest.mark.parametrize("status", [403, 404, 410, 418])
+async def test_a_refused_range_ends_the_file_only_when_nothing_else_of_it_comes(client: Client, status: int) -> None:
+    error = await client.fails(client.url(f"status:{status}@over={SIZE - 10}"), f"http_{status}")
+
+    assert error.bytes_done >= SIZE - 4 * CHUNK
+    assert client.origin.stats("file.bin").requests <= 2 + 4 * client.options.chunks_per_file
 
 
 async def test_failure_says_what_is_kept_and_the_next_run_goes_on_from_it(client: Client, origin: Origin) -> None:

@@ -128,7 +128,7 @@ async def test_cookie_set_on_the_way_replaces_that_of_the_item_and_of_the_sessio
     url = origin.redirect("r", client.url(), cookie="session=new")
     await client.right(url, cookies=cookies, headers={"Cookie": "session=own; mine=2"})
 
-    assert set(origin.stats("/redirect/r").headers("Cookie")) == {"session=own; kept=1; mine=2"}
+    assert origin.stats("/redirect/r").headers("Cookie")[0] == "session=own; kept=1; mine=2"
     assert set(origin.stats("file.bin").headers("Cookie")) == {"session=new; kept=1; mine=2"}
 
 

@@ -34,7 +34,11 @@ async def test_head_without_or_with_a_wrong_length(client: Client, fault: str) -
 @pytest.mark.parametrize("size", [0, 1, CHUNK])
 @pytest.mark.parametrize("fault", ["length:0", "length:+7", "length:none"])
 async def test_wrong_length_of_a_small_file(client: Client, size: int, fault: str) -> None:
-    await client.right(client.url(f"{fault}@head", size=size), size=size)
+    url = client.url(f"{fault}@head", size=size)
+    if (size, fault) == (0, "length:+7"):
+        await client.fails(url, "contradiction")  # nothing, where the same version has seven bytes
+    else:
+        await client.right(url, size=size)
 
 
 async def test_head_length_of_the_gzip_form(client: Client) -> None:

@@ -20,7 +20,8 @@ async def test_redirect_is_followed(client: Client, origin: Origin, code: int) -
 
 async def test_chunks_go_to_the_final_url(client: Client, origin: Origin) -> None:
     await client.right(origin.redirect("r", client.url(), hops=3))
-    assert origin.stats("/redirect/r").requests == 3
+    # HEAD's way is a hint only: one GET goes it, too, and the others go where that one led.
+    assert origin.stats("/redirect/r").requests == 2 * 3
 
 
 async def test_relative_location(client: Client, origin: Origin) -> None:
@@ -113,7 +114,7 @@ async def test_signed_url_that_is_never_good_is_given_up(client: Client, origin:
 
 async def test_signed_redirect_is_not_resolved_for_each_chunk(client: Client, origin: Origin) -> None:
     await client.right(origin.signed("s", client.url(), uses=1000))
-    assert origin.stats("/signed/s").requests == 1
+    assert origin.stats("/signed/s").requests == 2
     assert origin.stats("file.bin").sent == SIZE
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import threading
 import time
 from collections.abc import Mapping
@@ -74,22 +75,113 @@ async def test_no_more_hosts_are_remembered_than_said(monkeypatch: pytest.Monkey
     assert limits._hosts == {}
 
 
-def test_a_refusal_halves_them_once_for_all_that_were_asked_together_and_then_they_grow_slowly() -> None:
+class Clock:
+    """The monotonic clock of the limits, put forward by hand."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 1000.0
+        monkeypatch.setattr(limits_module, "time", self)
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+def test_a_refusal_halves_them_once_for_all_that_were_asked_together_and_then_they_grow_slowly(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = Clock(monkeypatch)
     limits = Limits(Options(chunks_per_host=16))
     for _ in range(4):
         limits.answered(HOST)
-    asked_at = time.monotonic()
+    asked_at, clock.now = clock.now, clock.now + 0.1
     for _ in range(6):
         limits.refused(HOST, asked_at)
     assert limits.bears(HOST) == 1, "nothing runs: one is tried"
 
     for _ in range(3):
         limits.answered(HOST)
+    assert limits.bears(HOST) == 1, "it has just refused more"
+
+    clock.now += 1.1
+    for _ in range(3):
+        limits.answered(HOST)
     assert limits.bears(HOST) == 2, "one more in a round of answers"
 
-    limits.refused(HOST, time.monotonic())
+    clock.now += 0.1
+    limits.refused(HOST, clock.now)
     assert limits.bears(HOST) == 1
     assert limits.bears("other") == 4
+
+
+def test_what_a_host_refuses_again_and_again_is_tried_less_and_less_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch)
+    limits = Limits(Options(chunks_per_host=16))
+    tries = []
+    for second in range(200):
+        clock.now = 1000.0 + second
+        limits.answered(HOST)
+        if limits.bears(HOST) > 1:
+            tries.append(second)
+            limits.refused(HOST, clock.now)
+
+    pauses = [later - earlier for earlier, later in itertools.pairwise(tries)]
+    assert pauses == sorted(pauses)
+    assert len(tries) <= 9
+
+
+def test_hosts_whose_pause_is_over_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch)
+    limits = Limits(Options())
+    for number in range(1000):
+        clock.now += 1.0
+        limits.cool_down(f"host-{number}", 5.0)
+
+    assert len(limits.hosts()) <= 6
+    assert limits.cooling("host-999") == 5.0
+
+
+def test_errors_in_a_row_from_a_host_that_served_others_space_its_requests(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch)
+    limits = Limits(Options())
+    assert not limits.too_fast(HOST, clock.now), "it has served nobody: it means what it says"
+    limits.answered(HOST)
+    spaces = []
+    for _ in range(4):
+        clock.now += 0.1
+        assert limits.too_fast(HOST, clock.now)
+        spaces.append(limits._manners[HOST].space)
+    assert spaces == [0.0, 0.05, 0.1, 0.2]
+
+    for _ in range(200):
+        limits.answered(HOST)
+    assert limits._manners[HOST].space == 0.0
+
+
+def test_a_host_that_says_no_at_the_slowest_pace_is_believed(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch)
+    limits = Limits(Options())
+    limits.answered(HOST)
+    asked = 0
+    while limits.too_fast(HOST, clock.now):
+        clock.now += 0.1
+        asked += 1
+
+    assert asked <= 8
+    assert not limits.too_fast(HOST, clock.now)
+    assert limits._manners[HOST].space == 0.0
+
+
+def test_a_head_that_was_in_vain_twice_is_not_sent_again_for_an_hour(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch)
+    limits = Limits(Options())
+    for something in (False, True, False):
+        limits.head_told(HOST, something)
+    assert limits.wants_heads(HOST)
+
+    limits.head_told(HOST, False)
+    assert not limits.wants_heads(HOST)
+    clock.now += 3601
+    assert limits.wants_heads(HOST)
 
 
 async def test_half_of_what_ran_is_kept_after_a_refusal() -> None:

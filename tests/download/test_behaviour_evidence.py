@@ -1,0 +1,213 @@
+"""One answer alone decides nothing: what contradicts is asked again and refused, what changed in silence is found."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+from fetching import CHUNK, QUICK, SIZE, Client, payload
+from origin import Origin
+from origin_content import expected_sha256
+from patience import HANG
+
+from scrapy_chunkdl.download import Downloader, FileRequest, FileResult, Limits
+
+LIARS = {
+    "an ETag for the life of the process": "etag:fixed",
+    "a date that a build sets": "date:fixed",
+    "both": "etag:fixed;date:fixed",
+    "no ETag, and a date that a build sets": "etag:none;date:fixed",
+    "an ETag alone, for life": "etag:fixed;date:none",
+    "an ETag without quotes, and a date that a build sets": "etag:bare;date:fixed",
+}
+
+
+async def _fetch_patiently(client: Client, url: str) -> FileResult:
+    async with Downloader(QUICK, Limits(QUICK)) as downloader:
+        return await downloader.fetch(FileRequest(url, client.folder, client.target.name))
+
+
+@pytest.fixture
+def liar(client: Client, origin: Origin) -> Callable[[str], str]:
+    def url(faults: str, more: str = "") -> str:
+        origin.set_faults(client.key, ";".join(filter(None, (faults, more))))
+        return client.url()
+
+    return url
+
+
+@pytest.mark.parametrize("faults", LIARS.values(), ids=LIARS)
+async def test_a_file_replaced_under_validators_that_stay_is_not_mixed_when_it_is_resumed(
+    client: Client, origin: Origin, liar: Callable[[str, str], str], faults: str
+) -> None:
+    url = liar(faults, "hold:gate:0.5@get")
+    begun = asyncio.ensure_future(_fetch_patiently(client, url))
+    await origin.sent(client.key, SIZE // 3)
+    begun.cancel()
+    await asyncio.wait({begun}, timeout=HANG)
+    origin.set_version(client.key, 2)
+    liar(faults, "")
+
+    await client.right(url, version=2)
+
+
+@pytest.mark.parametrize("faults", LIARS.values(), ids=LIARS)
+async def test_a_file_replaced_while_all_connections_are_cut_is_not_mixed(
+    client: Client, origin: Origin, liar: Callable[[str, str], str], faults: str
+) -> None:
+    url = liar(faults, "hold:gate:0.5@get")
+    running = asyncio.ensure_future(client.with_options(stall_timeout=HANG).fetch(url))
+    await origin.sent(client.key, SIZE // 3)
+    origin.set_version(client.key, 2)
+    liar(faults, "")
+    origin.drop_connections()
+    result = await running
+
+    assert result.path.read_bytes() in (payload(), payload(version=2))
+
+
+@pytest.mark.parametrize(
+    ("faults", "status"),
+    [
+        ("etag:fixed", "downloaded"),
+        ("etag:empty", "downloaded"),
+        ("etag:none", "downloaded"),
+        ("date:epoch", "downloaded"),
+        ("date:none;etag:bare", "downloaded"),
+        ("etag:backend", "downloaded"),
+    ],
+)
+async def test_a_finished_file_is_fetched_again_where_any_validator_changed(
+    client: Client, origin: Origin, faults: str, status: str
+) -> None:
+    url = client.url(faults)
+    await client.right(url)
+    origin.set_version(client.key, 2)
+
+    assert (await client.right(url, version=2)).status == status
+
+
+@pytest.mark.parametrize("faults", ["", "etag:bare", "etag:bare;date:none", "etag:backend", "clock:none;etag:none"])
+async def test_a_finished_file_is_up_to_date_where_those_that_count_are_the_same(client: Client, faults: str) -> None:
+    url = client.url(faults)
+    await client.right(url)
+
+    assert (await client.right(url)).status == "uptodate"
+
+
+@pytest.mark.parametrize("imposter", ["page", "page:2868", "void", "page:700000"])
+@pytest.mark.parametrize("when", ["get@2-2", "get@3-4", "get@50%"])
+async def test_something_else_in_place_of_the_file_now_and_then_is_asked_again(
+    client: Client, imposter: str, when: str
+) -> None:
+    await client.with_options(retry_times=20).right(client.url(f"{imposter}@{when}", seed=7))
+
+
+@pytest.mark.parametrize("imposter", ["page", "page:2868", "void", "page:700000"])
+@pytest.mark.parametrize("size", [1000, SIZE])
+@pytest.mark.parametrize("ranges", ["", "ranges:none@head", "ranges:silent@head"])
+async def test_something_else_each_time_is_refused_and_an_earlier_copy_stays(
+    client: Client, origin: Origin, imposter: str, size: int, ranges: str
+) -> None:
+    url = client.url(size=size)
+    await client.right(url, size=size)
+    origin.set_version(client.key, 2)
+    origin.set_faults(client.key, f"{imposter}@get;{ranges}")
+
+    with pytest.raises(Exception, match=r".") as caught:
+        await client.fetch(url)
+
+    assert caught.value.reason == "contradiction"  # type: ignore[attr-defined]
+    assert client.target.read_bytes() == payload(size)
+
+
+async def test_part_of_a_file_stays_when_something_else_comes(client: Client, origin: Origin) -> None:
+    url = client.url()
+    origin.set_faults(client.key, f"cut:{2 * CHUNK}@range@4;page@range@5-;page@plain")
+    error = await client.fails(url)
+    origin.set_faults(client.key, "")
+    result = await client.right(url)
+
+    assert 0 < error.bytes_done == result.resumed
+    assert result.fetched == SIZE - result.resumed
+
+
+@pytest.mark.parametrize("ranges", ["ranges:as200", "ranges:as200:bare"])
+@pytest.mark.parametrize("head", ["", "status:405@head", "length:none@head"])
+@pytest.mark.parametrize("probe", ["head", "range"])
+async def test_a_part_under_200_is_not_the_file(client: Client, ranges: str, head: str, probe: str) -> None:
+    await client.with_options(probe=probe).right(client.url(f"{ranges};{head}"))
+
+
+@pytest.mark.parametrize("when", ["@range", "@range@2", "@range@50%"])
+async def test_a_content_range_shorter_than_its_body_never_puts_bytes_where_they_do_not_belong(
+    client: Client, when: str
+) -> None:
+    await client.with_options(retry_times=20).right(client.url(f"ranges:mislabelled:1000{when}", seed=3))
+
+
+@pytest.mark.parametrize("end", ["rst:0.5", "cut:0.5"])
+@pytest.mark.parametrize("head", ["length:none@head", "status:405@head"])
+async def test_a_body_without_length_that_ends_by_a_reset_is_not_whole(client: Client, end: str, head: str) -> None:
+    faults = f"framing:close@get;ranges:none;{head};{end}@get@1"
+    if end.startswith("rst"):
+        await client.right(client.url(faults))
+    else:
+        await client.fetch(client.url(faults))  # nothing tells
+
+
+@pytest.mark.parametrize(
+    ("fault", "version"), [("page", 1), ("void", 1), ("etag:none;date:none", 1), ("", 2), ("etag:none", 2)]
+)
+async def test_a_mirror_that_has_something_else_is_left_out_in_one_stream_too(
+    client: Client, fault: str, version: int
+) -> None:
+    main = client.url("ranges:none;cut:50000@get")
+    mirror = client.url(fault, name="m", key=client.key, version=version)
+
+    await client.fails(main, "short_body", "other_version", "other_size", "contradiction", mirrors=(mirror,))
+
+
+async def test_a_mirror_of_the_very_file_is_taken_in_one_stream(client: Client) -> None:
+    main = client.url("ranges:none;cut:50000@get")
+    mirror = client.url("ranges:none", name="m", key=client.key)
+
+    await client.right(main, mirrors=(mirror,))
+
+
+@pytest.mark.parametrize("mirror", ["etag:none", "etag:fixed;date:none"])
+@pytest.mark.parametrize("main", ["ranges:ignored", "change@3-"])
+async def test_what_main_does_is_not_decided_by_a_mirror_that_cannot_be_compared(
+    client: Client, main: str, mirror: str
+) -> None:
+    result = await client.right_or_fails(
+        client.url(main), versions=(1, 2), mirrors=(client.url(mirror, name="m", key=client.key),)
+    )
+
+    assert isinstance(result, FileResult)
+
+
+# --- HEAD is a hint
+
+
+@pytest.mark.parametrize(
+    "there",
+    ["", "page", "status:500", "status:404", "change", "hang", "reset", "void"],
+)
+async def test_a_head_that_leads_elsewhere_decides_nothing(client: Client, origin: Origin, there: str) -> None:
+    elsewhere = origin.url("elsewhere", 5000 if not there else SIZE, there)
+    url = client.url(f"lead:{elsewhere.replace(':', '%3A').replace('@', '%40').replace(';', '%3B')}@head")
+
+    await client.right(url)
+
+
+async def test_a_head_that_leads_to_itself_for_ever_decides_nothing(client: Client, origin: Origin) -> None:
+    loop = origin.redirect("loop", None)
+
+    await client.right(client.url(f"lead:{loop.replace(':', '%3A')}@head"))
+
+
+async def test_a_checksum_decides_where_nothing_else_can(client: Client, origin: Origin) -> None:
+    url = client.url("etag:none;date:none")
+    await client.right(url, checksum=f"sha256:{expected_sha256(client.key, SIZE)}")
