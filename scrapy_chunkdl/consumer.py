@@ -9,22 +9,28 @@ in between ends it where it is: another process has the item now.
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import socket
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from scrapy.crawler import Crawler
+from scrapy.exceptions import NotConfigured
+from scrapy.utils.project import data_path
 from twisted.internet.defer import Deferred, succeed
 
 from scrapy_chunkdl import __version__, attachments, engine, signals
 from scrapy_chunkdl.bridge import Bridge, Deliver
 from scrapy_chunkdl.config import Config
+from scrapy_chunkdl.crawl.breaker import Breaker, delay_s, place_of
 from scrapy_chunkdl.crawl.passage import Admit, Admitted, Delivery, Passage
+from scrapy_chunkdl.crawl.polling import Polling
 from scrapy_chunkdl.details import Details
 from scrapy_chunkdl.download import Limits
 from scrapy_chunkdl.figures import amount
@@ -32,9 +38,11 @@ from scrapy_chunkdl.item_download import ItemDownload
 from scrapy_chunkdl.item_types import ItemTypes, plain_json
 from scrapy_chunkdl.masking import printable
 from scrapy_chunkdl.queue.client import check_policy, make_client
-from scrapy_chunkdl.queue.courier import Courier
+from scrapy_chunkdl.queue.courier import Courier, TooLarge
+from scrapy_chunkdl.queue.errors import Way
 from scrapy_chunkdl.queue.heartbeat import Heartbeat
-from scrapy_chunkdl.queue.item_queue import Claimed, Counts, ItemQueue, Orders
+from scrapy_chunkdl.queue.item_queue import FAILED_MOST_BYTES, Claimed, Counts, ItemQueue, Orders, Suspects
+from scrapy_chunkdl.queue.refused import Refused
 from scrapy_chunkdl.queue.status import PaceMeter, Report
 
 logger = logging.getLogger(__name__)
@@ -47,6 +55,19 @@ _LONGEST_REASON = 120
 
 LOOK_EVERY = 1.0
 """Seconds an item waits for its host before others may come forward, and between two looks for others."""
+
+
+ALONE_FOR_S = 10.0
+"""Seconds for which nothing is claimed beside a suspect of which no byte comes: what kills its process does so soon."""
+
+_REFUSED_FOLDER = "chunkdl-refused"
+
+
+def _refused_folder() -> Path:
+    try:
+        return Path(data_path(_REFUSED_FOLDER))
+    except NotConfigured:  # no scrapy.cfg
+        return Path(".scrapy", _REFUSED_FOLDER).absolute()
 
 
 def _warn(text: str | None) -> None:
@@ -68,6 +89,7 @@ class _Work:
     download: ItemDownload | None = None
     lost: bool = False
     makes_way: bool = False
+    records: Sequence[Mapping[str, Any]] = ()
 
     def is_ours(self) -> bool:
         """Whether the lease still holds. A process that was frozen past its lease finds out here, by the clock."""
@@ -131,8 +153,17 @@ class Consumer:
             failed_max=config.failed_max,
         )
         self._unreadable: dict[str, tuple[_Work, str]] | None = {} if self._most > MOST_UNREADABLE else None
+        self._breaker = Breaker(items_key)
+        self._polling = Polling()
+        self._is_checked = self._has_told_of_dropped = False
+        self._refused = Refused(_refused_folder())
         self._courier = Courier(
-            self._queue, deliver=deliver, patience=config.redis_wait, on_unreachable=self._redis_is_unreachable
+            self._queue,
+            deliver=deliver,
+            patience=config.redis_wait,
+            on_unreachable=self._redis_is_unreachable,
+            way=Way.of(crawler.settings),
+            refused=self._refused,
         )
         self._heartbeat = Heartbeat(
             self._queue,
@@ -142,6 +173,7 @@ class Consumer:
             self._report,
             details=Details(bridge, limits).encode,
             ordered=self._ordered,
+            on_disk=self._on_disk,
         )
         self._check_policy = lambda: check_policy(client)
 
@@ -170,7 +202,7 @@ class Consumer:
             self._pushing -= 1
             self._found_empty = False
             if problem is not None:
-                fired.errback(problem)
+                fired.errback(ValueError(str(problem)) if isinstance(problem, TooLarge) else problem)
                 return
             self._stats.inc_value("chunkdl/items/queued")
             fired.callback(None)
@@ -206,7 +238,8 @@ class Consumer:
         self._ticked_at = time.monotonic()
         if self._passage.rest():
             self._wake()
-        self._claim_more()
+        if self._polling.is_due():
+            self._claim_more()
         self._look_past_slow_hosts()
 
     def may_have_work(self) -> bool:
@@ -256,16 +289,19 @@ class Consumer:
     # --- claiming
 
     def _claim_more(self) -> None:
-        room = min(self._config.batch_size, self._most - len(self._works))
+        room = self._breaker.room(min(self._config.batch_size, self._most - len(self._works)), len(self._works))
         if not self._claims or self._orders.paused or self._asking or self._is_full:
             return
+        if not room or self._is_alone():
+            return
         self._asking, self._made_way = True, False
-        prefix, asked_at = uuid.uuid4().hex, time.monotonic()
+        prefix, asked_at, suspects = uuid.uuid4().hex, time.monotonic(), self._suspects()
 
         def claim() -> tuple[Sequence[Claimed], int, Counts]:
+            self._check_once()
             if not all(work.is_ours() for work in list(self._works.values())):
                 self._heartbeat.beat()  # Redis was away, or we stood still: else we would claim what is still ours
-            batch, dead = self._queue.claim(room, prefix)
+            batch, dead = self._queue.claim(room, prefix, suspects)
             return batch, dead, self._queue.counts()
 
         def claimed(answer: tuple[Sequence[Claimed], int, Counts]) -> None:
@@ -276,6 +312,7 @@ class Consumer:
 
     def _claimed(self, batch: Sequence[Claimed], dead: int, counts: Counts, asked_at: float, *, full: bool) -> None:
         self._asking = False
+        self._polling.looked(found=bool(batch or dead))
         took = time.monotonic() - asked_at
         self._stats.inc_value("chunkdl/claims")
         self._stats.inc_value("chunkdl/claim_seconds", took)  # type: ignore[arg-type]
@@ -283,7 +320,7 @@ class Consumer:
         if dead:
             self._stats.inc_value("chunkdl/items/dead", dead)
             logger.warning(
-                "%d item(s) of %s were delivered %d times without an ack; no more: they are kept in %s.",
+                "%d item(s) of %s were delivered %d times, and each time the process died: they are kept in %s.",
                 dead,
                 self._key,
                 self._config.max_deliveries,
@@ -309,6 +346,25 @@ class Consumer:
                 self._downloaded(work, work.download)
         if full:
             self._claim_more()
+
+    def _check_once(self) -> None:
+        if not self._is_checked:
+            self._queue.check_types()
+            self._is_checked = True
+
+    def _suspects(self) -> Suspects:
+        """Say which suspects may come: one at a time, and beside other items only where it has waited for long."""
+        if any(work.claimed.is_suspect for work in self._works.values()):
+            return "none"
+        return "overdue" if self._works else "due"
+
+    def _is_alone(self) -> bool:
+        """Whether a suspect is held beside which nothing is claimed, as it may take this process with it."""
+        before = time.monotonic() - ALONE_FOR_S
+        return any(
+            work.claimed.is_suspect and work.claimed_at > before and not _bytes_came(work)
+            for work in self._works.values()
+        )
 
     @property
     def _is_full(self) -> bool:
@@ -349,7 +405,7 @@ class Consumer:
         return [
             work
             for work in self._works.values()
-            if work.claimed.deliveries == 1 and work.claimed_at <= before and self._waits(work.download)
+            if _is_fresh(work.claimed) and work.claimed_at <= before and self._waits(work.download)
         ]
 
     def _waits(self, download: ItemDownload | None) -> bool:
@@ -386,7 +442,7 @@ class Consumer:
             )
         except Exception as error:  # of get_media_requests, which is the project's
             logger.error("The files of an item of %s cannot be asked for: %r", self._key, error, exc_info=error)
-            self._retry(work, "before its downloads")
+            self._retry(work, f"before its downloads ({place_of(error)})")
             return False
         return True
 
@@ -431,13 +487,38 @@ class Consumer:
             self._bury(work, f"an item that cannot take its results: {download.unwritable}")
         elif download.given_up and self._config.on_failure == "hold":
             self._stats.inc_value("chunkdl/items/held")
-            records = self._records(work, download)
-            self._courier.call(lambda: self._queue.hold(work.claimed.id, records), lambda _: self._settled(work))
+            self._hold(work, self._records(work, download))
         else:
-            if download.given_up:
-                records = self._records(work, download)
-                self._courier.call(lambda: self._queue.fail(work.claimed.id, records), lambda _: None)
+            work.records = self._records(work, download)
             self._hand_on(work, download)
+
+    def _hold(self, work: _Work, records: Sequence[Mapping[str, Any]]) -> None:
+        def keep_aside(reason: str) -> bool:
+            self._refused.keep("records", _as_json(records), reason)
+            short = {"reason": "too_large", "message": reason, "spider": self._spider_name}
+            return self._queue.hold(work.claimed.id, [short])
+
+        item_id = work.claimed.id
+        self._courier.call(lambda: self._queue.hold(item_id, records), lambda _: self._settled(work), aside=keep_aside)
+
+    def _record(self, work: _Work) -> None:
+        """Record the files given up of an item that is about to be acknowledged."""
+
+        def keep_aside(reason: str) -> bool:
+            self._refused.keep("records", _as_json(work.records), reason)
+            return True
+
+        def recorded(_: bool) -> None:
+            if self._queue.records_dropped and not self._has_told_of_dropped:
+                self._has_told_of_dropped = True
+                logger.warning(
+                    "%s is full: its oldest records make room for new ones (CHUNKDL_FAILED_MAX = %d, and %d MiB).",
+                    *(self._queue.failed_key, self._config.failed_max, FAILED_MOST_BYTES >> 20),
+                )
+
+        item_id, records = work.claimed.id, work.records
+        if records:
+            self._courier.call(lambda: self._queue.fail(item_id, records), recorded, aside=keep_aside)
 
     def _hand_on(self, work: _Work, download: ItemDownload) -> None:
         delivery = Delivery(work.item, download.results(), lambda: self._may_emit(work))
@@ -466,8 +547,11 @@ class Consumer:
             self._drop_lost(work)
             return
         if outcome == "error":
-            self._retry(work, "in a later pipeline")
+            place = f" ({place_of(delivery.error)})" if delivery.error is not None else ""
+            self._retry(work, f"in a later pipeline{place}")
             return
+        if outcome == "scraped":
+            self._breaker.passed()
         finished = None
         if outcome == "scraped" and self._config.done_key:
             try:
@@ -476,20 +560,26 @@ class Consumer:
                 self._bury(work, f"finished, but not for {self._config.done_key}, which takes JSON: {error}")
                 return
         item = delivery.output if outcome == "scraped" else work.item
+        self._record(work)
         self._courier.ack(work.claimed.id, finished, lambda kept: self._acked(work, item, kept))
 
     def _retry(self, work: _Work, where: str) -> None:
+        """Give back an item with which the project's code failed; one that fails again and again alone is buried."""
+        was_open = self._breaker.is_open
+        counts = self._breaker.failed(work.claimed.payload, where)
+        errors = work.claimed.errors + counts
+        if counts and errors >= self._config.max_deliveries:
+            self._bury(work, f"failed {errors} times, now {where}", reason="pipeline_failed")
+            return
+        item_id, first = work.claimed.id, self._config.retry_delay
+        delay = delay_s(first, work.claimed.errors) if counts else first
         self._stats.inc_value("chunkdl/items/retried")
-        logger.warning(
-            "An item of %s failed %s (delivery %d of %d); it comes back in %g s.",
-            self._key,
-            where,
-            work.claimed.deliveries,
-            self._config.max_deliveries,
-            self._config.retry_delay,
+        logger.log(
+            logging.DEBUG if was_open else logging.WARNING,
+            "An item of %s failed %s (%d of %d times); it comes back in %.3g s.",
+            *(self._key, where, errors, self._config.max_deliveries, delay),
         )
-        item_id, delay = work.claimed.id, self._config.retry_delay
-        self._courier.call(lambda: self._queue.retry(item_id, delay), lambda _: self._went_back(work))
+        self._courier.call(lambda: self._queue.retry(item_id, delay, is_error=counts), lambda _: self._went_back(work))
 
     def _acked(self, work: _Work, item: object, kept: bool) -> None:
         if kept:
@@ -514,13 +604,20 @@ class Consumer:
         give_back = self._queue.put_back if work.makes_way else self._queue.release
         self._courier.call(lambda: give_back([work.claimed.id]), released)
 
-    def _bury(self, work: _Work, reason: str) -> None:
+    def _bury(self, work: _Work, told: str, reason: str = "bad_item") -> None:
         self._stats.inc_value("chunkdl/items/dead")
         logger.warning(
-            "An entry of %s is %s. It is kept, byte for byte, in %s.", self._key, reason, self._queue.dead_key
+            "An entry of %s %s. It is kept, byte for byte, in %s.",
+            *(self._key, told if reason != "bad_item" else f"is {told}", self._queue.dead_key),
         )
-        record = {"reason": "bad_item", "message": reason, "spider": self._spider_name}
-        self._courier.call(lambda: self._queue.bury(work.claimed.id, record), lambda _: self._settled(work))
+        record = {"reason": reason, "message": told, "spider": self._spider_name}
+        item_id, records = work.claimed.id, [*work.records, record]
+
+        def keep_aside(why: str) -> bool:
+            self._refused.keep("records", _as_json(records), why)
+            return self._queue.bury(item_id)
+
+        self._courier.call(lambda: self._queue.bury(item_id, *records), lambda _: self._settled(work), aside=keep_aside)
 
     def _went_back(self, work: _Work) -> None:
         self._found_empty = False  # a look may have come between: there is more to come
@@ -600,6 +697,11 @@ class Consumer:
             self._deliver(lambda: self._stop_lost(hung))
         return [work.claimed.id for work in moving]
 
+    def _on_disk(self) -> dict[str, int]:
+        """Return the bytes there are of the files of items that are downloaded."""
+        works = [work for work in list(self._works.values()) if not work.lost]
+        return {work.claimed.id: _bytes_on_disk(work.download) for work in works if work.download is not None}
+
     def _moves(self, work: _Work, now: float) -> bool:
         download = work.download
         unfinished = [job for job in download.jobs if not job.is_done] if download is not None else []
@@ -626,3 +728,20 @@ class Consumer:
         logger.error("%s Closing the spider.", reason)
         self._courier.give_up()
         engine.close_spider(self._crawler, "chunkdl_redis_unreachable")
+
+
+def _is_fresh(claimed: Claimed) -> bool:
+    return claimed.deliveries == 1 and not claimed.errors
+
+
+def _bytes_came(work: _Work) -> bool:
+    download = work.download
+    return download is not None and any(job.progress.fetched for job in download.jobs)
+
+
+def _bytes_on_disk(download: ItemDownload) -> int:
+    return sum(job.result.size if job.result is not None else job.progress.done for job in download.jobs)
+
+
+def _as_json(records: Sequence[Mapping[str, Any]]) -> bytes:
+    return json.dumps(list(records), ensure_ascii=False).encode(errors="backslashreplace")

@@ -21,7 +21,8 @@ from scrapy_chunkdl.addon import Addon, embedded_folder
 from scrapy_chunkdl.commands.chunkdl import CommandError, no_such_spider
 from scrapy_chunkdl.config import Config, ConfigError, attributes_of
 from scrapy_chunkdl.queue import embedded
-from scrapy_chunkdl.queue.client import REDIS_ERRORS, describe, explain, make_client
+from scrapy_chunkdl.queue.client import describe, make_client
+from scrapy_chunkdl.queue.errors import REDIS_ERRORS, explain
 from scrapy_chunkdl.queue.item_queue import ItemQueue, key_prefix
 
 

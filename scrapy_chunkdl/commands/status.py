@@ -17,7 +17,7 @@ from scrapy_chunkdl.commands.queues import SpiderQueue, opened
 from scrapy_chunkdl.dashboard.board import told_of
 from scrapy_chunkdl.figures import amount
 from scrapy_chunkdl.masking import printable
-from scrapy_chunkdl.queue.client import REDIS_ERRORS, explain
+from scrapy_chunkdl.queue.errors import REDIS_ERRORS, explain
 from scrapy_chunkdl.queue.status import Status, Worker, look
 
 WATCH_EVERY = 2.0

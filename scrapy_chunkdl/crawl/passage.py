@@ -39,7 +39,8 @@ class Delivery:
     """An item that comes from the queue, with what our pipeline has to know of it.
 
     ``results`` are for our pipeline, ``may_emit`` is asked when the last pipeline is through. ``outcome`` then is
-    "scraped", "dropped", "lost" or "error", and ``output`` what the pipelines made of the item.
+    "scraped", "dropped", "lost" or "error", ``output`` what the pipelines made of the item, and ``error`` what they
+    raised.
     """
 
     item: object
@@ -47,6 +48,7 @@ class Delivery:
     may_emit: MayEmit
     outcome: str = "error"
     output: object = None
+    error: BaseException | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -192,6 +194,10 @@ class Passage:
         except DropItem as drop:
             if delivery is not None:
                 delivery.outcome = "lost" if isinstance(drop, LeaseLost) else "dropped"
+            raise
+        except Exception as error:
+            if delivery is not None:
+                delivery.error = error
             raise
         return output
 

@@ -1,7 +1,7 @@
 """What the page shows and what it may ask for, as JSON types: the queues of all spiders of a project.
 
 Every method but :meth:`Board.names` talks to Redis and blocks; it raises what
-:data:`scrapy_chunkdl.queue.client.REDIS_ERRORS` names. Thread-safe. Knows queues; nothing of HTTP.
+:data:`scrapy_chunkdl.queue.errors.REDIS_ERRORS` names. Thread-safe. Knows queues; nothing of HTTP.
 """
 
 from __future__ import annotations

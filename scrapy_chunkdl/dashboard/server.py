@@ -25,7 +25,7 @@ from aiohttp import hdrs, web
 from scrapy_chunkdl.dashboard import login
 from scrapy_chunkdl.dashboard.board import KINDS, Board, Filter, NoSuchSpider
 from scrapy_chunkdl.dashboard.guard import Guard, check, refused
-from scrapy_chunkdl.queue.client import REDIS_ERRORS, explain
+from scrapy_chunkdl.queue.errors import REDIS_ERRORS, explain
 
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable

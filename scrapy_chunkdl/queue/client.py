@@ -1,4 +1,4 @@
-"""The queue's own Redis client, made from scrapy-redis' settings, and what Redis' errors mean for a person.
+"""The queue's own Redis client, made from scrapy-redis' settings.
 
 Not scrapy-redis' client: payloads are bytes, and its ``decode_responses`` would break them. Knows settings as a
 mapping, never Scrapy.
@@ -11,7 +11,6 @@ Sentinel: ``REDIS_PARAMS = {"redis_cls": "scrapy_chunkdl.queue.client.sentinel_p
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from typing import Any
@@ -21,16 +20,15 @@ from redis import exceptions
 from redis.backoff import NoBackoff
 from redis.cluster import RedisCluster
 from redis.retry import Retry
-from redis.sentinel import MasterNotFoundError, Sentinel
+from redis.sentinel import Sentinel
+
+from scrapy_chunkdl.queue.errors import REDIS_ERRORS, drop_connections, judge
 
 CLIENT_DEFAULTS: Mapping[str, Any] = {
     "protocol": 2,  # redis-py 8 opens with RESP3's HELLO, which Redis 5 does not know
     "socket_timeout": 10.0,
     "socket_connect_timeout": 5.0,
 }
-
-REDIS_ERRORS: tuple[type[Exception], ...] = (exceptions.RedisError, exceptions.RedisClusterException)
-"""What a call to Redis raises. A cluster without any node that answers raises no RedisError in redis-py."""
 
 _OURS = {"decode_responses", "encoding", "encoding_errors", "redis_cls", "protocol", "url"}
 
@@ -50,11 +48,31 @@ def make_client(settings: Mapping[Any, Any]) -> Any:
         params.setdefault("retry", Retry(NoBackoff(), 1))
         params.setdefault("retry_on_error", [exceptions.ConnectionError, exceptions.TimeoutError])  # redis-py 5 asks
     if url := settings.get("REDIS_URL") or given.get("url"):
-        return cls.from_url(url, **params)
+        return _made_anew(cls.from_url(url, **params))
     for name in ("host", "port", "db"):
         if (value := settings.get(f"REDIS_{name.upper()}")) is not None:
             params[name] = value
-    return cls(**params)
+    return _made_anew(cls(**params))
+
+
+def _made_anew(client: Any) -> Any:
+    """Have a client make new connections after an error that says it talks to the wrong server.
+
+    Behind one address (a proxy, a service of Kubernetes, managed Redis) a failover leaves old connections at the former
+    primary, which answers READONLY for ever.
+    """
+    execute = client.execute_command
+
+    def execute_command(*arguments: Any, **options: Any) -> Any:
+        try:
+            return execute(*arguments, **options)
+        except REDIS_ERRORS as error:
+            if judge(error).is_stale:
+                drop_connections(client)
+            raise
+
+    client.execute_command = execute_command
+    return client
 
 
 def sentinel_primary(
@@ -80,62 +98,6 @@ def describe(client: Any) -> str:
     if "path" in options:
         return f"unix://{options['path']}"
     return f"{options.get('host', 'localhost')}:{options.get('port', 6379)}"
-
-
-def explain(error: Exception) -> str:
-    """Return one sentence a person can act on, for any of :data:`REDIS_ERRORS`."""
-    text = str(error).rstrip(".")
-    if "same key slot" in text:  # redis-py finds it out itself, and raises the error of a cluster that is not there
-        return _CROSS_SLOT
-    for kind, sentence in _BY_KIND.items():  # redis-py takes the first word, such as READONLY, off these
-        if isinstance(error, kind):
-            return sentence.format(text=text)
-    if isinstance(error, exceptions.AuthenticationError):
-        return _NO_PASSWORD if "required" in text else _WRONG_PASSWORD
-    if isinstance(error, exceptions.ConnectionError):
-        return f"Redis cannot be reached ({text}): is it running, and is REDIS_URL right?"
-    for pattern, sentence in _BY_TEXT.items():
-        if re.search(rf"\b{pattern}\b", text):
-            return sentence.format(text=text)
-    return f"Redis refuses: {text}."
-
-
-_NO_PASSWORD = "Redis wants a password: put it into REDIS_URL (redis://:password@host:port) or REDIS_PARAMS."
-_WRONG_PASSWORD = "Redis refuses the user name or password of REDIS_URL or REDIS_PARAMS."
-_NOT_ALLOWED = (
-    "The Redis user may not do this ({text}): its ACL needs the queue's keys, such as ~*:items* and "
-    "~{{chunkdl}}:host:*, EVALSHA, EVAL, SCRIPT LOAD, TIME, and the list, hash and sorted set commands."
-)
-_READ_ONLY = "This Redis is a read-only replica: point REDIS_URL at the primary, or wait for the failover."
-_OUT_OF_MEMORY = "Redis is out of memory (maxmemory): make room or raise it; the policy should be noeviction."
-_CROSS_SLOT = "The keys are in different cluster slots: CHUNKDL_DONE_KEY needs the hash tag of the items key."
-_CLUSTER_DOWN = "The Redis cluster is down: some of its slots have no node."
-
-_BY_KIND: Mapping[type[Exception], str] = {
-    exceptions.ReadOnlyError: _READ_ONLY,
-    exceptions.OutOfMemoryError: _OUT_OF_MEMORY,
-    exceptions.NoPermissionError: _NOT_ALLOWED,
-    exceptions.BusyLoadingError: "Redis is still loading its data.",
-    exceptions.ClusterCrossSlotError: _CROSS_SLOT,
-    exceptions.ClusterDownError: _CLUSTER_DOWN,
-    exceptions.MasterDownError: "The Redis replica has lost its primary.",
-    MasterNotFoundError: "The sentinels know no primary that is up ({text}): is service_name right?",
-    exceptions.TimeoutError: "Redis does not answer in time: is it overloaded, or a firewall in between?",
-    exceptions.RedisClusterException: "The Redis cluster cannot be reached ({text}): are its nodes running?",
-}
-
-_BY_TEXT: Mapping[str, str] = {
-    "NOAUTH|unauthenticated (multi)?bulk length": _NO_PASSWORD,  # the latter where the first command is a long one
-    "WRONGPASS": _WRONG_PASSWORD,
-    "READONLY": _READ_ONLY,
-    "OOM": _OUT_OF_MEMORY,
-    "NOPERM|ACL failure|user executing the script": _NOT_ALLOWED,
-    "MISCONF": "Redis cannot write its data to disk and refuses changes: look at its log and disk space.",
-    "NOREPLICAS": "Redis refuses changes while it has too few replicas (min-replicas-to-write): start them.",
-    "CROSSSLOT": _CROSS_SLOT,
-    "CLUSTERDOWN": _CLUSTER_DOWN,
-    "HELLO": "This Redis is older than 6 and knows no HELLO: set protocol 2 in REDIS_PARAMS.",
-}
 
 
 def check_policy(client: Any) -> str | None:

@@ -36,7 +36,7 @@ class Wishes:
 
 
 class Control:
-    """Asks. Every method may raise what :data:`scrapy_chunkdl.queue.client.REDIS_ERRORS` names."""
+    """Asks. Every method may raise what :data:`scrapy_chunkdl.queue.errors.REDIS_ERRORS` names."""
 
     def __init__(self, client: Any, key: str) -> None:
         self._client = client

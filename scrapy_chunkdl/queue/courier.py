@@ -1,9 +1,10 @@
 """The courier: one thread that makes every call to the queue, so that Scrapy's thread never waits for Redis.
 
 A call that meets an unreachable or unwilling Redis is made again, with backoff, until it gets through: acks are
-kept and sent later, scraped items wait, nothing is dropped. One warning says so, and one line that it is over.
-Knows the queue and threads; nothing of Scrapy. Outcomes go through ``deliver``, which brings them to the caller's
-thread.
+kept and sent later, scraped items wait, nothing is dropped. One warning says so, and one line that it is over. What
+waiting cannot cure is not waited for without end. What is too large for Redis, or for what stands before it, is sent in
+smaller requests, and what is refused alone is set aside in a file. Knows the queue and threads; nothing of Scrapy.
+Outcomes go through ``deliver``, which brings them to the caller's thread.
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
-from scrapy_chunkdl.queue.client import REDIS_ERRORS, explain
+from scrapy_chunkdl.queue.errors import LARGE_BYTES, REDIS_ERRORS, Verdict, Way, judge
 from scrapy_chunkdl.queue.item_queue import ItemQueue
+from scrapy_chunkdl.queue.refused import Refused
 
 logger = logging.getLogger(__name__)
 
@@ -36,8 +38,19 @@ _FIRST_PAUSE = 0.1
 _LONGEST_PAUSE = 5.0
 
 
+_BREAKS = 5
+"""Times that a large request may end its connection, while a small one gets through, until it counts as refused."""
+
+_SMALLEST_BYTES = 4 << 10
+"""Bytes of a request that is not made any smaller."""
+
+
 class QueueUnavailable(Exception):
     """Redis could not be reached and the caller is about to go: the call was given up."""
+
+
+class TooLarge(Exception):
+    """Redis, or what stands before it, does not take a thing for its size. The message says where it is kept."""
 
 
 @dataclass(slots=True)
@@ -46,11 +59,19 @@ class _Ack:
     finished: bytes | None
     done: Callable[[bool], None]
 
+    @property
+    def size_bytes(self) -> int:
+        return len(self.item_id) + len(self.finished or b"")
+
 
 @dataclass(slots=True)
 class _Push:
     payload: bytes
     done: Callable[[BaseException | None], None]
+
+    @property
+    def size_bytes(self) -> int:
+        return len(self.payload)
 
 
 @dataclass(slots=True)
@@ -58,6 +79,8 @@ class _Call:
     function: Callable[[], Any]
     done: Callable[[Any], None]
     refused: Callable[[], None] | None
+    aside: Callable[[str], Any] | None
+    size_bytes: int = 0
 
 
 class Courier(threading.Thread):
@@ -65,14 +88,25 @@ class Courier(threading.Thread):
 
     ``patience`` is how many seconds Redis may be away before its first answer; past that ``on_unreachable`` is called,
     once, with a sentence that says why; so it is after a call that fails by a bug. Once Redis has answered, the courier
-    waits for it as long as it takes.
+    waits for it as long as it takes. What waiting does not cure (a wrong password) is not waited for at first, and
+    later no longer than ``patience``. ``way`` is how Redis is connected to, ``refused`` where too large things go.
     """
 
     def __init__(
-        self, queue: ItemQueue, *, deliver: Deliver, patience: float, on_unreachable: Callable[[str], None]
+        self,
+        queue: ItemQueue,
+        *,
+        deliver: Deliver,
+        patience: float,
+        on_unreachable: Callable[[str], None],
+        way: Way = Way(),  # noqa: B008 -- frozen
+        refused: Refused | None = None,
     ) -> None:
         super().__init__(name="chunkdl-courier", daemon=True)
         self._queue = queue
+        self._way = way
+        self._refused = refused or Refused()
+        self._hopeless_since: float | None = None
         self._deliver = deliver
         self._patience = patience
         self._on_unreachable = on_unreachable
@@ -95,10 +129,18 @@ class Courier(threading.Thread):
         self._add(_Ack(item_id, finished, done))
 
     def call(
-        self, function: Callable[[], T], done: Callable[[T], None], refused: Callable[[], None] | None = None
+        self,
+        function: Callable[[], T],
+        done: Callable[[T], None],
+        refused: Callable[[], None] | None = None,
+        aside: Callable[[str], T] | None = None,
     ) -> None:
-        """Make any other call to the queue; ``done`` gets its result, or ``refused`` is called if it was given up."""
-        self._add(_Call(function, done, refused))
+        """Make any other call to the queue; ``done`` gets its result, or ``refused`` is called if it was given up.
+
+        ``aside``, on the courier's thread, keeps elsewhere what Redis does not take for its size, for the reason that
+        it is given, and returns the result instead.
+        """
+        self._add(_Call(function, done, refused, aside))
 
     def close(self, timeout: float) -> None:
         """Send what is left, for ``timeout`` seconds at most, then stop. What could not be sent is given up."""
@@ -145,8 +187,12 @@ class Courier(threading.Thread):
             if self._only_acks():
                 self._wakeup.wait_for(lambda: not self._only_acks() or self._closing, timeout=GATHER)
             group: list[Any] = []
+            size_bytes = 0
             while self._errands and len(group) < MOST_AT_ONCE:
+                size_bytes += self._errands[0].size_bytes
                 if group and (type(self._errands[0]) is not type(group[0]) or isinstance(group[0], _Call)):
+                    break
+                if group and size_bytes > self._queue.most_bytes:
                     break
                 group.append(self._errands.popleft())
             return group
@@ -158,15 +204,55 @@ class Courier(threading.Thread):
         acks = [errand for errand in errands if isinstance(errand, _Ack)]
         pushes = [errand for errand in errands if isinstance(errand, _Push)]
         if acks:
-            kept = set(self._insist(lambda: self._queue.ack([(ack.item_id, ack.finished) for ack in acks])))
-            self._deliver(partial(_tell_acks, acks, kept))
+            self._send_acks(acks)
         elif pushes:
-            self._push_number += 1  # the same number for every try: a push whose reply was lost is not made twice
-            self._insist(lambda: self._queue.push([push.payload for push in pushes], self._push_number))
-            self._deliver(partial(_tell_pushes, pushes, None))
+            self._send_pushes(pushes)
         for errand in errands:
             if isinstance(errand, _Call):
-                self._deliver(partial(errand.done, self._insist(errand.function)))
+                self._deliver(partial(errand.done, self._make_call(errand)))
+
+    def _send_acks(self, acks: list[_Ack]) -> None:
+        size_bytes = sum(ack.size_bytes for ack in acks)
+        try:
+            kept = set(self._insist(lambda: self._queue.ack([(a.item_id, a.finished) for a in acks]), size_bytes))
+        except _Refusal as refusal:
+            self._learn(size_bytes)
+            if len(acks) > 1:
+                self._send_acks(acks[: len(acks) // 2])
+                self._send_acks(acks[len(acks) // 2 :])
+                return
+            [ack] = acks
+            self._refused.keep("finished", ack.finished or b"", refusal.verdict.sentence)
+            kept = set(self._insist(lambda: self._queue.ack([(ack.item_id, None)])))
+        self._deliver(partial(_tell_acks, acks, kept))
+
+    def _send_pushes(self, pushes: list[_Push]) -> None:
+        self._push_number += 1  # the same number for every try: a push whose reply was lost is not made twice
+        number, size_bytes = self._push_number, sum(push.size_bytes for push in pushes)
+        problem: TooLarge | None = None
+        try:
+            self._insist(lambda: self._queue.push([push.payload for push in pushes], number), size_bytes)
+        except _Refusal as refusal:
+            self._learn(size_bytes)
+            if len(pushes) > 1:
+                self._send_pushes(pushes[: len(pushes) // 2])
+                self._send_pushes(pushes[len(pushes) // 2 :])
+                return
+            problem = TooLarge(self._refused.keep("item", pushes[0].payload, refusal.verdict.sentence))
+        self._deliver(partial(_tell_pushes, pushes, problem))
+
+    def _make_call(self, call: _Call) -> Any:
+        while True:
+            try:
+                return self._insist(call.function, LARGE_BYTES if call.aside is not None else 0)
+            except _Refusal as refusal:
+                if self._queue.most_bytes <= _SMALLEST_BYTES and call.aside is not None:
+                    return call.aside(refusal.verdict.sentence)
+                self._learn(self._queue.most_bytes)  # the call makes its requests no larger than that
+
+    def _learn(self, refused_bytes: int) -> None:
+        """Make no more requests of a size that was refused, if they can be smaller."""
+        self._queue.most_bytes = max(_SMALLEST_BYTES, min(self._queue.most_bytes, refused_bytes // 2))
 
     def _refuse(self, errands: list[_Ack] | list[_Push] | list[_Call], error: QueueUnavailable) -> None:
         self._deliver(partial(_tell_pushes, [errand for errand in errands if isinstance(errand, _Push)], error))
@@ -174,19 +260,30 @@ class Courier(threading.Thread):
             if isinstance(errand, _Call) and errand.refused is not None:
                 self._deliver(errand.refused)
 
-    def _insist(self, function: Callable[[], T]) -> T:
+    def _insist(self, function: Callable[[], T], size_bytes: int = 0) -> T:
         """Call until Redis answers. Raises :class:`QueueUnavailable` once the courier was told to give up.
 
         What comes after a call that was given up is not made either, though Redis may be back: an ack must not get
-        through without the records of its item's files.
+        through without the records of its item's files. Raises :class:`_Refusal` for a request of ``size_bytes``, if
+        told, that is too large: Redis says so, or ends the connection each time while a small request gets through.
         """
-        pause = _FIRST_PAUSE
+        pause, breaks = _FIRST_PAUSE, 0
         while True:
             if self._refuses:
                 raise QueueUnavailable("Redis could not be reached and the crawl is closing")
             try:
                 result = function()
             except REDIS_ERRORS as error:
+                verdict = judge(error, self._way)
+                if verdict.is_too_large and size_bytes:
+                    raise _Refusal(verdict) from error
+                if verdict.is_broken and size_bytes >= LARGE_BYTES:
+                    breaks = breaks + 1 if self._answers_a_small_request() else 0
+                    if breaks == _BREAKS:
+                        sentence = f"Each request of {size_bytes} bytes ends the connection: it is too large for Redis"
+                        raise _Refusal(
+                            Verdict(f"{sentence}, or for what stands before it.", is_too_large=True)
+                        ) from error
                 self._note_trouble(error)
             else:
                 self._note_answer()
@@ -196,24 +293,48 @@ class Courier(threading.Thread):
                 self._refuses = self.gave_up
             pause = min(pause * 2, _LONGEST_PAUSE)
 
+    def _answers_a_small_request(self) -> bool:
+        try:
+            self._queue.ping()
+        except REDIS_ERRORS:
+            return False
+        return True
+
     def _note_trouble(self, error: Exception) -> None:
-        now = time.monotonic()
+        now, verdict = time.monotonic(), judge(error, self._way)
+        is_hopeless = not verdict.waiting_helps
+        self._hopeless_since = (self._hopeless_since or now) if is_hopeless else None
+        gives_up_at_once = is_hopeless and not self._answered
         if self._trouble_since is None:
             self._trouble_since = now
-            logger.warning("%s Waiting for it; nothing is lost meanwhile.", explain(error))
-        if not self._answered and now - self._trouble_since >= self._patience:
-            self._tell_unreachable(f"{explain(error)} Waited {self._patience:g} s (CHUNKDL_REDIS_WAIT).")
+            if not gives_up_at_once:
+                logger.warning("%s Waiting for it; nothing is lost meanwhile.", verdict.sentence)
+        if gives_up_at_once:
+            self._tell_unreachable(verdict.sentence)
+        elif is_hopeless or not self._answered:
+            since = self._hopeless_since or self._trouble_since
+            if now - since >= self._patience:
+                self._tell_unreachable(f"{verdict.sentence} Waited {self._patience:g} s (CHUNKDL_REDIS_WAIT).")
 
     def _note_answer(self) -> None:
         self._answered = True
         if self._trouble_since is not None:
             logger.info("Redis is back after %.1f s.", time.monotonic() - self._trouble_since)
             self._trouble_since = None
+        self._hopeless_since = None
 
     def _tell_unreachable(self, reason: str) -> None:
         if not self._told_unreachable:
             self._told_unreachable = True
             self._deliver(partial(self._on_unreachable, reason))
+
+
+class _Refusal(Exception):
+    """A request is too large; what it carried may go in smaller ones."""
+
+    def __init__(self, verdict: Verdict) -> None:
+        super().__init__(verdict.sentence)
+        self.verdict = verdict
 
 
 def _tell_acks(acks: list[_Ack], kept: set[str]) -> None:

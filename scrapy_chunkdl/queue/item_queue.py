@@ -12,11 +12,15 @@ import json
 import os
 import socket
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib import resources
-from typing import Any
+from typing import Any, Literal, TypeVar
+
+from scrapy_chunkdl.queue.errors import WrongType
+
+T = TypeVar("T")
 
 MOST_PER_CLAIM = 100
 """A claim of 100 keeps Redis busy for about 3 ms, one of 1000 blocks it for 23 ms (measured)."""
@@ -29,15 +33,34 @@ DETAILS_KEPT = 10.0
 
 _NOT_OURS = (AttributeError, OverflowError, TypeError, ValueError)
 """Raised by an entry that somebody else wrote, or half of which was evicted: it alone is not shown."""
+MOST_BYTES = 512 << 10
+"""Bytes of what goes to Redis in one request, unless one thing alone is larger. Services take 1 MB (Upstash), Redis
+itself no less than ``client-query-buffer-limit``, which is 1 MiB at least."""
+
+FAILED_MOST_BYTES = 64 << 20
+"""Bytes that ``:failed`` may take where its number of records is bounded."""
+
+Suspects = Literal["due", "overdue", "none"]
+"""Which suspects a claim may bring: all that are due, those due for a whole lease, or none."""
 
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """A leased item. ``id`` is of this delivery alone; ``deliveries`` counts this one."""
+    """A leased item. ``id`` is of this delivery alone.
+
+    ``deliveries`` counts this claim and those that came to nothing: no bytes came, and nobody gave the item back.
+    ``errors`` counts how often the project's code failed with it.
+    """
 
     id: str
     payload: bytes
     deliveries: int
+    errors: int = 0
+
+    @property
+    def is_suspect(self) -> bool:
+        """Whether a process died of it, or with it."""
+        return self.deliveries > 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +143,7 @@ class ItemQueue:
 
     A method may be called again when its reply was lost, with the same arguments and before any other call that
     changes something: it does nothing twice and tells the same. Every method may raise what
-    :data:`scrapy_chunkdl.queue.client.REDIS_ERRORS` names. Raises ValueError for a key or token that cannot be used.
+    :data:`scrapy_chunkdl.queue.errors.REDIS_ERRORS` names. Raises ValueError for a key or token that cannot be used.
     """
 
     def __init__(
@@ -149,6 +172,10 @@ class ItemQueue:
         self.control_key = f"{prefix}:control"
         self.watched_key = f"{prefix}:watched"
         self.details_key = f"{prefix}:details"
+        self.past_key = f"{prefix}:past"
+        self._parts_key = f"{prefix}:parts {self.token}"
+        self.records_dropped = 0
+        self.most_bytes = MOST_BYTES
         if not self.token or self.token.split() != [self.token]:
             raise ValueError(f"The token {token!r} must be one word: scripts tell owners by it.")
         self._client = client
@@ -171,54 +198,64 @@ class ItemQueue:
     def keep(self, payload: bytes, record: Mapping[str, Any], call_id: str) -> None:
         """Put what never was in the list into ``:dead``, and record why. Again with the last ``call_id``: nothing."""
         text = _text({**record, "delivery": call_id})
-        keys = [self.dead_key, self.failed_key, self.calls_key]
-        self._keep(keys=keys, args=[self.token, call_id, payload, text, self._failed_max])
+        self._keep(keys=[self.dead_key, self.failed_key, self.calls_key], args=[self.token, call_id, payload, text])
 
-    def claim(self, n: int, id_prefix: str) -> tuple[list[Claimed], int]:
+    def claim(self, n: int, id_prefix: str, suspects: Suspects = "due") -> tuple[list[Claimed], int]:
         """Lease up to ``n`` items, 100 at most; return them, and how many went to ``:dead`` on the way.
 
         The dead ones were over the delivery limit; they count towards ``n``, so fewer may come though more wait.
-        ``id_prefix`` is new for each claim and without spaces; the same again gives the same batch. Nothing comes where
-        people asked that nothing be claimed (:mod:`.control`).
+        A suspect comes alone. ``id_prefix`` is new for each claim and without spaces; the same again gives the same
+        batch. Nothing comes where people asked that nothing be claimed (:mod:`.control`).
         """
         keys = [self.key, self.leases_key, self.payload_key, self.tries_key, self.owner_key, self.delayed_key]
-        arguments = [min(n, MOST_PER_CLAIM), self._lease_ms, self.token, id_prefix, self._max_deliveries]
-        dead, *flat = self._claim(keys=[*keys, self.dead_key, self.control_key], args=arguments)
+        arguments = [min(n, MOST_PER_CLAIM), self._lease_ms, self.token, id_prefix, self._max_deliveries, suspects]
+        dead, *flat = self._claim(keys=[*keys, self.dead_key, self.control_key, self.past_key], args=arguments)
         batch = [
-            Claimed(item_id.decode(), payload, int(deliveries))
-            for item_id, deliveries, payload in zip(flat[::3], flat[1::3], flat[2::3], strict=True)
+            Claimed(item_id.decode(), payload, int(deliveries), int(errors))
+            for item_id, deliveries, errors, payload in zip(*(flat[n::4] for n in range(4)), strict=True)
         ]
         return batch, int(dead)
 
-    def renew(self, ids: Iterable[str]) -> list[str]:
-        """Make leases last from now again; return the ids that are lost."""
-        lost = self._renew(keys=[self.leases_key, self.owner_key], args=[self.token, self._lease_ms, *ids])
-        return [item_id.decode() for item_id in lost]
+    def renew(self, ids: Iterable[str], on_disk: Mapping[str, int] | None = None) -> list[str]:
+        """Make leases last from now again; return the ids that are lost.
+
+        ``on_disk`` tells how many bytes of an item's files are there by now. More than in any earlier delivery is
+        progress: this claim then does not count towards the limit of deliveries.
+        """
+        arguments: list[str | int] = [self.token, self._lease_ms]
+        for item_id in ids:
+            arguments += [item_id, (on_disk or {}).get(item_id, 0)]
+        keys = [self.leases_key, self.owner_key, self.tries_key, self.past_key]
+        return [item_id.decode() for item_id in self._renew(keys=keys, args=arguments)]
 
     def ack(self, finished: Iterable[tuple[str, bytes | None]]) -> list[str]:
         """Forget items that are done; push what is given with them to the done list. Return the ids that were ours."""
         arguments: list[str | bytes | int] = [self.token]
         for item_id, payload in finished:
             arguments += [item_id, 0 if payload is None else 1, payload or b""]
-        keys = [self.leases_key, self.payload_key, self.tries_key, self.owner_key, self.calls_key]
+        keys = [self.leases_key, self.payload_key, self.tries_key, self.owner_key, self.calls_key, self.past_key]
         acked = self._ack(keys=[*keys, self._done_key or self.owner_key], args=arguments)
         return [item_id.decode() for item_id in acked]
 
-    def retry(self, item_id: str, delay: float) -> bool:
-        """Give an item back, to be claimed after ``delay`` seconds. False if it was not ours, or was given back."""
-        return bool(self._give_back([item_id], delay, refund=False))
+    def retry(self, item_id: str, delay: float, *, is_error: bool = True) -> bool:
+        """Give an item back that was processed in vain, to be claimed after ``delay`` seconds. False if not ours.
+
+        Nobody died of it, so no claim counts any more; ``is_error`` counts one more error of the project's code.
+        """
+        return bool(self._give_back([item_id], delay, "error" if is_error else "retry"))
 
     def release(self, ids: Sequence[str]) -> list[str]:
         """Give items back at once, their delivery not counted. Return the ids that were ours."""
-        return self._give_back(ids, 0.0, refund=True)
+        return self._give_back(ids, 0.0, "release")
 
     def put_back(self, ids: Sequence[str]) -> list[str]:
         """Put items behind all that wait, their delivery not counted. Return the ids that were ours.
 
-        One that was delivered before stays ours and is not among them: the list keeps no count.
+        One that died or failed before stays ours and is not among them: the list keeps no count.
         """
-        keys = [self.key, self.leases_key, self.payload_key, self.tries_key, self.owner_key]
-        return [item_id.decode() for item_id in self._put_back(keys=keys, args=[self.token, *ids])]
+        keys = [self.key, self.leases_key, self.payload_key, self.tries_key, self.owner_key, self.calls_key]
+        back = self._put_back(keys=[*keys, self.past_key], args=[self.token, *ids])
+        return [item_id.decode() for item_id in back]
 
     def fail(self, item_id: str, records: Sequence[Mapping[str, Any]]) -> bool:
         """Record files given up of an item that goes on, once per delivery. False if it was not ours any more."""
@@ -228,9 +265,9 @@ class ItemQueue:
         """Record files given up and end the lease: the item waits in its records. False if it was not ours."""
         return self._record(item_id, "hold", records)
 
-    def bury(self, item_id: str, record: Mapping[str, Any]) -> bool:
-        """Move an item that cannot be understood to ``:dead``, byte for byte, and record why. False if not ours."""
-        return self._record(item_id, "bury", [record])
+    def bury(self, item_id: str, *records: Mapping[str, Any]) -> bool:
+        """Move an item to ``:dead``, byte for byte, and record why, and its files given up. False if not ours."""
+        return self._record(item_id, "bury", records)
 
     def counts(self) -> Counts:
         """Count the items in each state, at one moment."""
@@ -290,26 +327,65 @@ class ItemQueue:
 
     def forget(self) -> None:
         """Remove what the queue remembers of this process: its last calls, and its report. Called when it leaves."""
-        self._client.hdel(self.calls_key, *(f"{self.token} {call}" for call in ("push", "ack", "fail", "keep")))
+        calls = ("push", "ack", "fail", "back", "behind", "end", "keep")
+        self._client.hdel(self.calls_key, *(f"{self.token} {call}" for call in calls))
         for key in (self.workers_key, self.details_key):
             self._client.hdel(key, self.token)
         self._client.hdel(self.control_key, f"paused {self.token}")
+
+    def ping(self) -> None:
+        """Ask for an answer, by the smallest request there is."""
+        self._client.ping()
+
+    def check_types(self) -> None:
+        """Raise :class:`.errors.WrongType` where a key that is to be a list is something else."""
+        for setting, key in (("CHUNKDL_ITEMS_KEY", self.key), ("CHUNKDL_DONE_KEY", self._done_key)):
+            if key is not None and (found := _text_of(self._client.type(key))) not in ("none", "list"):
+                raise WrongType(setting, key, found)
 
     def close(self) -> None:
         """Close the connections."""
         self._client.close()
 
-    def _give_back(self, ids: Sequence[str], delay: float, *, refund: bool) -> list[str]:
-        back = self._retry(
-            keys=[self.leases_key, self.tries_key, self.owner_key, self.delayed_key],
-            args=[self.token, round(delay * 1000), int(refund), *ids],
-        )
+    def _give_back(self, ids: Sequence[str], delay: float, why: str) -> list[str]:
+        keys = [self.leases_key, self.tries_key, self.owner_key, self.delayed_key, self.calls_key, self.past_key]
+        back = self._retry(keys=keys, args=[self.token, round(delay * 1000), why, *ids])
         return [item_id.decode() for item_id in back]
 
     def _record(self, item_id: str, then: str, records: Sequence[Mapping[str, Any]]) -> bool:
+        went_on = {"went_on": True} if then == "keep" else {}
+        texts = [_text({**record, "delivery": item_id, **went_on}) for record in records]
+        *parts, last = list(in_groups(texts, len, self.most_bytes)) or [[]]
+        for number, part in enumerate(parts):
+            if not self._send_records(item_id, "part", f"{self.most_bytes}.{number}", part):
+                return False
+        return self._send_records(item_id, then, f"{self.most_bytes}.{len(parts)}", last)
+
+    def _send_records(self, item_id: str, then: str, part: str, records: Sequence[bytes]) -> bool:
         keys = [self.leases_key, self.payload_key, self.tries_key, self.owner_key, self.calls_key, self.failed_key]
-        texts = [_text({**record, "delivery": item_id}) for record in records]
-        return bool(self._fail(keys=[*keys, self.dead_key], args=[self.token, item_id, then, self._failed_max, *texts]))
+        most_bytes = FAILED_MOST_BYTES if self._failed_max else 0
+        arguments = [self.token, item_id, then, part, self._failed_max, most_bytes, *records]
+        is_ours, dropped = self._fail(keys=[*keys, self.dead_key, self.past_key, self._parts_key], args=arguments)
+        self.records_dropped += dropped
+        return bool(is_ours)
+
+
+def in_groups(things: Iterable[T], size_of: Callable[[T], int], most_bytes: int) -> Iterator[list[T]]:
+    """Split what goes to Redis into requests of ``most_bytes`` at most, but for one thing that is larger alone."""
+    group: list[T] = []
+    size = 0
+    for thing in things:
+        if group and size + size_of(thing) > most_bytes:
+            yield group
+            group, size = [], 0
+        group.append(thing)
+        size += size_of(thing)
+    if group:
+        yield group
+
+
+def _text_of(raw: bytes | str) -> str:
+    return raw if isinstance(raw, str) else raw.decode(errors="replace")
 
 
 def _text(record: Mapping[str, Any]) -> bytes:

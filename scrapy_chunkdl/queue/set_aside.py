@@ -1,8 +1,8 @@
 """Items set aside: those whose files were given up, in ``:failed``, and those nobody may claim any more, in ``:dead``.
 
 For a person to look at, put back or drop, with no crawl running. Knows Redis and the shape of an entry: a record in
-``:failed`` is a JSON object whose ``delivery`` is the same for all files of one item, and whose last field, ``item``,
-is the item as it was in the list, byte for byte; an entry in ``:dead`` is such an item alone.
+``:failed`` is a JSON object whose ``delivery`` is the same for all files of one item, and the last field of the last of
+them, ``item``, is the item as it was in the list, byte for byte; an entry in ``:dead`` is such an item alone.
 """
 
 from __future__ import annotations
@@ -161,7 +161,7 @@ def _group(entries: Sequence[_Entry]) -> list[SetAsideItem]:
         SetAsideItem(
             tuple(entry.raw for entry in group),
             tuple(entry.record for entry in group if entry.record is not None),
-            group[0].payload,
+            next((entry.payload for entry in group if entry.payload is not None), None),
         )
         for group in groups
     ]

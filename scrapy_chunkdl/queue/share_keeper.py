@@ -10,7 +10,7 @@ import logging
 import threading
 from collections.abc import Callable, Mapping
 
-from scrapy_chunkdl.queue.client import REDIS_ERRORS, explain
+from scrapy_chunkdl.queue.errors import REDIS_ERRORS, explain
 from scrapy_chunkdl.queue.hosts import Demand, HostShares
 
 logger = logging.getLogger(__name__)

@@ -21,7 +21,7 @@ import decisions
 from scrapy import signals
 from scrapy.exceptions import DontCloseSpider, DropItem
 
-from scrapy_chunkdl.queue.item_queue import Claimed, ItemQueue
+from scrapy_chunkdl.queue.item_queue import Claimed, ItemQueue, Suspects
 
 FOLDER = Path(os.environ["CHAOS_FOLDER"])
 SEED = os.environ["CHAOS_SEED"]
@@ -55,8 +55,8 @@ def die_if_chosen(point: str, number: int, delivery: int) -> None:
 def _tap_claim() -> None:
     claim = ItemQueue.claim
 
-    def tapped(self: ItemQueue, n: int, id_prefix: str) -> tuple[list[Claimed], int]:
-        batch, dead = claim(self, n, id_prefix)
+    def tapped(self: ItemQueue, n: int, id_prefix: str, suspects: Suspects = "due") -> tuple[list[Claimed], int]:
+        batch, dead = claim(self, n, id_prefix, suspects)
         return [_labelled(claimed) for claimed in batch], dead
 
     ItemQueue.claim = tapped  # type: ignore[method-assign]
@@ -67,9 +67,10 @@ def _labelled(claimed: Claimed) -> Claimed:
         item = json.loads(claimed.payload)
     except ValueError:
         return claimed
-    _deliveries[claimed.id] = item["number"], claimed.deliveries
-    die_if_chosen("claimed", item["number"], claimed.deliveries)
-    item |= {"delivery": claimed.id, "deliveries": claimed.deliveries}
+    delivery = claimed.deliveries + claimed.errors
+    _deliveries[claimed.id] = item["number"], delivery
+    die_if_chosen("claimed", item["number"], delivery)
+    item |= {"delivery": claimed.id, "deliveries": delivery}
     return dataclasses.replace(claimed, payload=json.dumps(item).encode())
 
 

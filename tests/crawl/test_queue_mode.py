@@ -288,7 +288,10 @@ def test_an_item_that_always_fails_ends_among_the_dead(project: Project, origin:
 
     [dead] = client.lrange(DEAD, 0, -1)
     assert json.loads(dead) == project.items[0]
-    assert client.keys("*") == [DEAD.encode()]
+    [record] = records(client)
+    assert (record["reason"], "item" in record) == ("pipeline_failed", False)
+    assert "RuntimeError in probe.support.Broken" in str(record["message"])
+    assert set(client.keys("*")) == {DEAD.encode(), FAILED.encode()}
 
 
 def test_an_item_dropped_by_a_later_pipeline_is_done(project: Project, origin: Origin, client: redis.Redis) -> None:

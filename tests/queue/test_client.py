@@ -11,7 +11,8 @@ import pytest
 import redis
 from servers import Server, binary_of, free_port, wait_for
 
-from scrapy_chunkdl.queue.client import REDIS_ERRORS, check_policy, describe, explain, make_client
+from scrapy_chunkdl.queue.client import check_policy, describe, make_client
+from scrapy_chunkdl.queue.errors import REDIS_ERRORS, explain
 
 
 @pytest.fixture

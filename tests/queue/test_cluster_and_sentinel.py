@@ -10,7 +10,8 @@ import redis
 from redis.cluster import RedisCluster
 from servers import Cluster, Watched, wait_for
 
-from scrapy_chunkdl.queue.client import REDIS_ERRORS, explain, make_client
+from scrapy_chunkdl.queue.client import make_client
+from scrapy_chunkdl.queue.errors import REDIS_ERRORS, explain
 from scrapy_chunkdl.queue.hosts import Demand, HostShares
 from scrapy_chunkdl.queue.item_queue import ItemQueue
 from scrapy_chunkdl.queue.set_aside import SetAside

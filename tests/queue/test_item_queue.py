@@ -127,7 +127,7 @@ def test_a_lease_that_ran_out_goes_to_the_next_and_the_former_owner_can_do_nothi
     [lost] = take(slow, 1, "p")
     expire(client)
 
-    again, fresh = take(quick, 2, "q")
+    [again], [fresh] = take(quick, 2, "q"), take(quick, 2, "r")
 
     assert [(c.payload, c.deliveries) for c in (again, fresh)] == [(b"a", 2), (b"b", 1)]
     assert slow.ack([(lost.id, None)]) == []
@@ -179,6 +179,7 @@ def test_expired_leases_come_before_delayed_items_and_those_before_the_list(
     delayed, expired = take(queue, 2, "p")
     queue.retry(delayed.id, 0)
     client.zadd(LEASES, {expired.id: 1})
+    client.hset(TRIES, expired.id, 0)  # it brought bytes: no suspect
 
     assert claim(queue, 3) == [b"expired", b"delayed", b"waiting"]
 
@@ -201,8 +202,8 @@ def test_an_item_put_back_is_the_last_of_the_list_as_if_never_claimed(new_queue:
     first, second = take(queue, 2, "p")
 
     assert new_queue().put_back([first.id]) == []
-    assert queue.put_back([first.id, "none"]) == [first.id]
-    assert queue.put_back([first.id]) == []
+    for _ in range(2):  # the second says the same: the first may have lost its reply
+        assert queue.put_back([first.id, "none"]) == [first.id]
 
     assert client.lrange(LIST, 0, -1) == [b"c", b"\xffa"]
     assert client.hgetall(PAYLOAD) == {second.id.encode(): b"b"}
@@ -245,8 +246,8 @@ def test_records_carry_the_item_and_can_be_bounded(new_queue: NewQueue, client: 
     assert queue.fail(claimed.id, [{"url": str(n)} for n in range(3)]) is True
 
     assert client.lrange(FAILED, 0, -1) == [
-        b'{"url": "1", "delivery": "p:1", "item": {"n": 12345678901234567890}}',
-        b'{"url": "2", "delivery": "p:1", "item": {"n": 12345678901234567890}}',
+        b'{"url": "1", "delivery": "p:1", "went_on": true}',
+        b'{"url": "2", "delivery": "p:1", "went_on": true, "item": {"n": 12345678901234567890}}',
     ]
     assert queue.ack([(claimed.id, None)]) == [claimed.id]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 import redis
@@ -16,8 +16,8 @@ from scrapy_chunkdl.queue.item_queue import ItemQueue
 from scrapy_chunkdl.queue.set_aside import SetAside
 
 LIST, DONE = "s:items", "{s:items}:done"
-LEASES, PAYLOAD, FAILED, DEAD, DELAYED, TRIES = (
-    f"{{s:items}}:{name}" for name in ("leases", "payload", "failed", "dead", "delayed", "tries")
+LEASES, PAYLOAD, FAILED, DEAD, DELAYED, TRIES, PAST = (
+    f"{{s:items}}:{name}" for name in ("leases", "payload", "failed", "dead", "delayed", "tries", "past")
 )
 
 
@@ -95,29 +95,53 @@ def test_of_records(queue: ItemQueue, proxy: LossyProxy, client: redis.Redis, wh
     if what == "fail":
         assert queue.fail("p:1", [record]) is True
     elif what == "hold":
-        queue.hold("p:1", [record])
+        assert queue.hold("p:1", [record]) is True
     else:
-        queue.bury("p:1", record)
+        assert queue.bury("p:1", record) is True
 
     assert proxy.lost.is_set()
     assert [json.loads(raw)["reason"] for raw in client.lrange(FAILED, 0, -1)] == ["my reason"]
     assert (client.llen(DEAD), client.hlen(PAYLOAD)) == {"fail": (0, 1), "hold": (0, 0), "bury": (1, 0)}[what]
 
 
-@pytest.mark.parametrize("refund", [False, True])
-def test_of_giving_back(queue: ItemQueue, proxy: LossyProxy, client: redis.Redis, refund: bool) -> None:
+@pytest.mark.parametrize(
+    ("call", "told", "past"),
+    [
+        (lambda queue, item_id: queue.release([item_id]), ["p-marked:1"], None),
+        (lambda queue, item_id: queue.retry(item_id, 0), True, b"1 0 1 0"),
+        (lambda queue, item_id: queue.retry(item_id, 0, is_error=False), True, None),
+    ],
+    ids=["release", "error", "retry"],
+)
+def test_of_giving_back(
+    queue: ItemQueue,
+    proxy: LossyProxy,
+    client: redis.Redis,
+    call: Callable[[ItemQueue, str], object],
+    told: object,
+    past: bytes | None,
+) -> None:
     client.rpush(LIST, "a")
     queue.claim(1, "p-marked")
     proxy.lose_reply_to(b"p-marked:1")
 
-    if refund:
-        queue.release(["p-marked:1"])
-    else:
-        queue.retry("p-marked:1", 0)
+    assert call(queue, "p-marked:1") == told
 
     assert proxy.lost.is_set()
     assert client.zrange(DELAYED, 0, -1) == [b"p-marked:1"]
-    assert client.hgetall(TRIES) == {b"p-marked:1": b"0" if refund else b"1"}
+    assert client.hgetall(TRIES) == {b"p-marked:1": b"0"}
+    assert client.hget(PAST, "p-marked:1") == past
+
+
+def test_of_progress(queue: ItemQueue, proxy: LossyProxy, client: redis.Redis) -> None:
+    client.rpush(LIST, "a")
+    queue.claim(1, "p-marked")
+    proxy.lose_reply_to(b"p-marked:1")
+
+    assert queue.renew(["p-marked:1"], {"p-marked:1": 100}) == []
+
+    assert proxy.lost.is_set()
+    assert client.hgetall(TRIES) == {b"p-marked:1": b"0"}
 
 
 def test_of_putting_back_behind_all_others(queue: ItemQueue, proxy: LossyProxy, client: redis.Redis) -> None:
@@ -125,7 +149,7 @@ def test_of_putting_back_behind_all_others(queue: ItemQueue, proxy: LossyProxy, 
     queue.claim(1, "p-marked")
     proxy.lose_reply_to(b"p-marked:1")
 
-    queue.put_back(["p-marked:1"])
+    assert queue.put_back(["p-marked:1"]) == ["p-marked:1"]
 
     assert proxy.lost.is_set()
     assert client.lrange(LIST, 0, -1) == [b"b", b"a"]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import redis
 from hypothesis import HealthCheck, settings
@@ -23,7 +23,7 @@ from hypothesis.stateful import (
 from servers import Server
 
 from scrapy_chunkdl.queue.client import make_client
-from scrapy_chunkdl.queue.item_queue import ItemQueue
+from scrapy_chunkdl.queue.item_queue import ItemQueue, Suspects
 from scrapy_chunkdl.queue.set_aside import SetAside
 
 LIST, DONE, PREFIX = "s:items", "{s:items}:done", "{s:items}"
@@ -41,16 +41,26 @@ class _Process:
     claims: dict[str, int] = field(default_factory=dict)
     pushes: int = 0
     acked_last: list[str] = field(default_factory=list)
+    back_last: list[str] = field(default_factory=list)
+    behind_last: list[str] = field(default_factory=list)
+    ended_last: str = ""
 
 
 @dataclass
 class _Delivery:
-    """Where the model has a delivered item: who holds it (None: delayed), counted how often, and whether it is due."""
+    """Where the model has a delivered item: who holds it (None: delayed), and whether it is due.
+
+    ``deliveries`` counts claims that came to nothing, and this one unless it brought bytes (``is_refunded``) or ended
+    well; ``on_disk`` is the most bytes that any delivery told.
+    """
 
     item: bytes
     owner: str | None
     deliveries: int
     is_due: bool = False
+    errors: int = 0
+    on_disk: int = 0
+    is_refunded: bool = False
 
 
 class QueueModel(RuleBasedStateMachine):
@@ -97,34 +107,50 @@ class QueueModel(RuleBasedStateMachine):
             process.queue.push(items, process.pushes)
         self.waiting += items
 
-    @rule(who=st.integers(0, PROCESSES - 1), n=st.integers(1, 5), twice=st.booleans())
-    def claim(self, who: int, n: int, twice: bool) -> None:
+    @rule(
+        who=st.integers(0, PROCESSES - 1),
+        n=st.integers(1, 5),
+        twice=st.booleans(),
+        suspects=st.sampled_from(["due", "due", "overdue", "none"]),
+    )
+    def claim(self, who: int, n: int, twice: bool, suspects: Suspects) -> None:
         process, prefix = self.processes[who], f"c{next(self.prefixes)}"
         process.claims[prefix] = n
-        batch, dead = process.queue.claim(n, prefix)
+        looked_at = self._first_due(n)
+        poison = [key for key in looked_at if self.out[key].deliveries >= MOST_DELIVERIES]
+        alone = [key for key in looked_at if self._may_come(key, suspects) and key not in poison][:1]
+        others = [] if alone else [key for key in looked_at if self.out[key].deliveries == 0]
+        batch, dead = process.queue.claim(n, prefix, suspects)
         if twice and batch:
-            assert process.queue.claim(n, prefix) == (batch, 0)
+            assert process.queue.claim(n, prefix, suspects) == (batch, 0)
 
-        due = [key for key, delivery in self.out.items() if delivery.is_due]
-        expired = {key for key in due if self.out[key].owner}
-        taken = [claimed.payload for claimed in batch]
-        came_back = {delivery.item: key for key, delivery in self.out.items() if delivery.is_due}
-        gone = [key for key in came_back.values() if not self._is_known(key)]
-        assert len(gone) == min(n, len(due))
-        assert len(set(gone) & expired) == min(n, len(expired)), "expired leases come first"
-        again = {self.out[key].item: self.out[key].deliveries + 1 for key in gone}
-        for key in gone:
+        came = [self.out[key] for key in [*alone, *others]]
+        for key in [*alone, *others]:
             self._end(key)
-        buried = [item for item, deliveries in again.items() if deliveries > MOST_DELIVERIES]
-        assert dead == len(buried)
-        self.dead += buried
-        fresh = self.waiting[: n - len(gone)]
-        del self.waiting[: n - len(gone)]
-        assert sorted(taken) == sorted([item for item in again if item not in buried] + fresh)
-        assert taken[len(taken) - len(fresh) :] == fresh, "the oldest waiting, in their order"
-        for claimed in batch:
-            assert claimed.deliveries == again.get(claimed.payload, 1)
-            self.out[claimed.id] = _Delivery(claimed.payload, process.queue.token, claimed.deliveries)
+        self.dead += [self._end(key) for key in poison]
+        assert dead == len(poison)
+        fresh = [] if alone else self.waiting[: max(0, n - len(poison) - len(others))]
+        del self.waiting[: len(fresh)]
+        assert [claimed.payload for claimed in batch] == [delivery.item for delivery in came] + fresh
+        for claimed, before in itertools.zip_longest(batch, came):
+            known = before or _Delivery(claimed.payload, None, 0)
+            assert (claimed.deliveries, claimed.errors) == (known.deliveries + 1, known.errors)
+            self.out[claimed.id] = replace(
+                known, owner=process.queue.token, deliveries=known.deliveries + 1, is_due=False, is_refunded=False
+            )
+
+    def _first_due(self, n: int) -> list[str]:
+        """The deliveries a claim looks at: leases that ran out, then delays that are over, in Redis' order."""
+        found: list[str] = []
+        for name in ("leases", "delayed"):
+            keys = [key.decode() for key in self.client.zrange(f"{PREFIX}:{name}", 0, -1)]
+            found += [key for key in keys if self.out[key].is_due][: n - len(found)]
+        return found
+
+    def _may_come(self, key: str, suspects: Suspects) -> bool:
+        where = f"{PREFIX}:leases" if self.out[key].owner else f"{PREFIX}:delayed"
+        is_overdue = self.client.zscore(where, key) == LONG_AGO
+        return self.out[key].deliveries > 0 and (suspects == "due" or (suspects == "overdue" and is_overdue))
 
     @rule(who=st.integers(0, PROCESSES - 1), data=st.data())
     def claim_again(self, who: int, data: st.DataObject) -> None:
@@ -141,6 +167,7 @@ class QueueModel(RuleBasedStateMachine):
         for claimed in batch:
             delivery = self.out[claimed.id]
             assert (claimed.payload, claimed.deliveries) == (delivery.item, delivery.deliveries)
+            assert claimed.errors == delivery.errors
             delivery.is_due = False
 
     @rule(who=st.integers(0, PROCESSES - 1), data=st.data(), twice=st.booleans(), with_done=st.booleans())
@@ -160,35 +187,58 @@ class QueueModel(RuleBasedStateMachine):
             else:
                 self.acked_quietly.add(item)
 
-    @rule(who=st.integers(0, PROCESSES - 1), data=st.data())
-    def renew(self, who: int, data: st.DataObject) -> None:
+    @rule(who=st.integers(0, PROCESSES - 1), data=st.data(), on_disk=st.integers(0, 3))
+    def renew(self, who: int, data: st.DataObject, on_disk: int) -> None:
         process = self.processes[who]
         ids = self._some(data)
         ours = [key for key in ids if self._is_owner(process, key)]
-        assert process.queue.renew(ids) == [key for key in ids if key not in ours]
+        for _ in range(2):  # the second is the first again: its reply was lost
+            assert process.queue.renew(ids, dict.fromkeys(ids, on_disk)) == [key for key in ids if key not in ours]
         for key in ours:
-            self.out[key].is_due = False
+            delivery = self.out[key]
+            delivery.is_due = False
+            if on_disk > delivery.on_disk:
+                delivery.deliveries -= not delivery.is_refunded
+                delivery.on_disk, delivery.is_refunded = on_disk, True
 
-    @rule(who=st.integers(0, PROCESSES - 1), data=st.data(), refund=st.booleans())
-    def give_back(self, who: int, data: st.DataObject, refund: bool) -> None:
+    @rule(
+        who=st.integers(0, PROCESSES - 1),
+        data=st.data(),
+        why=st.sampled_from(["release", "retry", "error"]),
+        twice=st.booleans(),
+    )
+    def give_back(self, who: int, data: st.DataObject, why: str, twice: bool) -> None:
         process = self.processes[who]
         for key in self._some(data):
             is_ours = self._is_owner(process, key)
-            if refund:
-                assert process.queue.release([key]) == [key] * is_ours
-            else:
-                assert process.queue.retry(key, 3600) is is_ours
+            told = is_ours or key in process.back_last
+            for _ in range(1 + twice):
+                if why == "release":
+                    assert process.queue.release([key]) == [key] * told
+                else:
+                    assert process.queue.retry(key, 3600, is_error=why == "error") is told
+            process.back_last = [key] if told else process.back_last
             if is_ours:
                 delivery = self.out[key]
-                delivery.owner, delivery.is_due = None, refund
-                delivery.deliveries -= refund
+                delivery.owner, delivery.is_due = None, why == "release"
+                delivery.deliveries = delivery.deliveries - (not delivery.is_refunded) if why == "release" else 0
+                delivery.errors += why == "error"
+                delivery.is_refunded = True
 
-    @rule(who=st.integers(0, PROCESSES - 1), data=st.data())
-    def put_back_behind_all_others(self, who: int, data: st.DataObject) -> None:
+    @rule(who=st.integers(0, PROCESSES - 1), data=st.data(), twice=st.booleans())
+    def put_back_behind_all_others(self, who: int, data: st.DataObject, twice: bool) -> None:
         process = self.processes[who]
         for key in self._some(data):
-            goes = self._is_owner(process, key) and self.out[key].deliveries == 1
-            assert process.queue.put_back([key]) == [key] * goes
+            delivery = self.out.get(key)
+            goes = (
+                self._is_owner(process, key)
+                and delivery is not None
+                and (delivery.deliveries, delivery.errors, delivery.is_refunded) == (1, 0, False)
+            )
+            told = goes or (not self._is_owner(process, key) and key in process.behind_last)
+            for _ in range(1 + twice):
+                assert process.queue.put_back([key]) == [key] * told
+            process.behind_last = [key] if told else process.behind_last
             if goes:
                 self.waiting.append(self._end(key))
 
@@ -197,10 +247,12 @@ class QueueModel(RuleBasedStateMachine):
         process = self.processes[who]
         for key in self._some(data):
             is_ours = self._is_owner(process, key)
+            told = is_ours or key == process.ended_last
             if bury:
-                assert process.queue.bury(key, {"reason": "x"}) is is_ours
+                assert process.queue.bury(key, {"reason": "x"}) is told
             else:
-                assert process.queue.hold(key, [{"url": str(n)} for n in range(records)]) is is_ours
+                assert process.queue.hold(key, [{"url": str(n)} for n in range(records)]) is told
+            process.ended_last = key if told else process.ended_last
             if is_ours:
                 (self.dead if bury else self.held).append(self._end(key))
 
@@ -259,6 +311,13 @@ class QueueModel(RuleBasedStateMachine):
         assert delayed == {key for key, delivery in self.out.items() if not delivery.owner}
         assert payloads == {key: delivery.item for key, delivery in self.out.items()}
         assert tries == {key: delivery.deliveries for key, delivery in self.out.items()}
+        stories = {
+            key.decode(): list(map(int, past.split())) for key, past in self.client.hgetall(f"{PREFIX}:past").items()
+        }
+        assert stories.keys() <= self.out.keys()
+        for key, delivery in self.out.items():
+            errors, on_disk, *_ = stories.get(key, [0, 0])
+            assert (errors, on_disk) == (delivery.errors, delivery.on_disk)
         assert sorted(held.values()) == sorted(self.held)
         assert self.client.lrange(DONE, 0, -1) == self.done
         assert sorted(self.client.lrange(f"{PREFIX}:dead", 0, -1)) == sorted(self.dead)

@@ -1,0 +1,95 @@
+"""A TCP relay in front of Redis: what HAProxy, a service of Kubernetes or a hosted Redis does between the two."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from types import TracebackType
+
+REFUSAL = b"-ERR max request size exceeded. Limit: %d bytes, Actual: %d bytes. See https://example.org/limits\r\n"
+"""In the words of Upstash."""
+
+
+class Relay:
+    """Listens on loopback; ``url`` is where. ``target`` is the port that *new* connections go to: old ones stay.
+
+    A request of more than ``largest_bytes``, if that is set, is answered with a refusal instead of being passed on.
+    """
+
+    def __init__(self, target: int, largest_bytes: int = 0) -> None:
+        self.target = target
+        self._largest_bytes = largest_bytes
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"redis://127.0.0.1:{self._listener.getsockname()[1]}"
+        self._sockets: set[socket.socket] = set()
+        self._threads: list[threading.Thread] = []
+
+    def __enter__(self) -> Relay:
+        self._run(self._accept)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        for end in list(self._sockets):
+            _shut(end)
+        for thread in self._threads:
+            thread.join()
+        self._listener.close()
+        for end in self._sockets:
+            end.close()
+
+    def _run(self, target: object, *arguments: object) -> None:
+        thread = threading.Thread(target=target, args=arguments)  # type: ignore[arg-type]
+        self._threads.append(thread)
+        thread.start()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _ = self._listener.accept()
+                server = socket.create_connection(("127.0.0.1", self.target))
+            except OSError:
+                return
+            self._sockets |= {client, server}
+            self._run(self._pump_requests if self._largest_bytes else self._pump, client, server)
+            self._run(self._pump, server, client)
+
+    def _pump(self, source: socket.socket, sink: socket.socket) -> None:
+        try:
+            while data := source.recv(1 << 16):
+                sink.sendall(data)
+        except OSError:
+            pass
+        _shut(sink)
+        _shut(source)
+
+    def _pump_requests(self, client: socket.socket, server: socket.socket) -> None:
+        try:
+            with client.makefile("rb") as requests:
+                while request := _read_request(requests):
+                    if len(request) <= self._largest_bytes:
+                        server.sendall(request)
+                    else:
+                        client.sendall(REFUSAL % (self._largest_bytes, len(request)))
+        except OSError:
+            pass
+        _shut(server)
+
+
+def _read_request(stream: object) -> bytes:
+    """Return the next command as it came: an array of bulk strings (RESP)."""
+    head: bytes = stream.readline()  # type: ignore[attr-defined]
+    parts = [head]
+    for _ in range(int(head[1:]) if head else 0):
+        length: bytes = stream.readline()  # type: ignore[attr-defined]
+        parts += [length, stream.read(int(length[1:]) + 2)]  # type: ignore[attr-defined]
+    return b"".join(parts)
+
+
+def _shut(end: socket.socket) -> None:
+    try:
+        end.shutdown(socket.SHUT_RDWR)
+    except OSError:
+        return
