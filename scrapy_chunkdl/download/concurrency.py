@@ -24,14 +24,15 @@ async def in_thread(function: Callable[..., T], *args: Any) -> T:
     return await outlast(asyncio.get_running_loop().run_in_executor(None, function, *args))
 
 
-async def outlast(work: asyncio.Future[T]) -> T:
-    """Wait for the end of ``work``; a cancellation that comes meanwhile is raised after that."""
+async def outlast(work: asyncio.Future[T], on_cancel: Callable[[], object] = lambda: None) -> T:
+    """Wait for the end of ``work``; a cancellation that comes meanwhile calls ``on_cancel``, and is raised after it."""
     cancelled: asyncio.CancelledError | None = None
     while not work.done():
         try:
             await asyncio.wait({work})
         except asyncio.CancelledError as error:
             cancelled = error
+            on_cancel()
     if cancelled is not None:
         work.exception()  # what it met, the next run meets again
         raise cancelled

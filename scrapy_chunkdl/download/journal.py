@@ -16,11 +16,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from scrapy_chunkdl.download.disk import platform
 from scrapy_chunkdl.download.headers import Validator
 from scrapy_chunkdl.download.ranges import Range, Ranges
 
 VERSION = 1
 TEMPORARY = "~"
+_BINARY = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 _REWRITE_AFTER = 4096
 
 
@@ -83,7 +85,7 @@ class JournalWriter:
             return
         self._lines, lines = _REWRITE_AFTER, self._lines  # a line torn by a full disk must not stay in the middle
         _write(self._fd, _line(list(ranges)))
-        os.fdatasync(self._fd)
+        platform.sync_data(self._fd)
         self._lines = lines + 1
 
     def is_in_place(self) -> bool:
@@ -101,12 +103,13 @@ class JournalWriter:
 
     def _rewrite(self, done: Iterable[Range]) -> None:
         temporary = self._path.with_name(self._path.name + TEMPORARY)
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_APPEND, 0o644)
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | _BINARY, 0o644)
         try:
             _write(fd, _line({"chunkdl": VERSION, **asdict(self._identity)}) + _line(list(done)))
-            os.fdatasync(fd)
+            platform.sync_data(fd)
             os.replace(temporary, self._path)
-            sync_folder(self._path.parent)  # else power loss brings back the old one, and what is appended now is gone
+            # Else power loss brings back the old one, and what is appended now is gone.
+            platform.sync_folder(self._path.parent)
         except BaseException:
             os.close(fd)
             with suppress(OSError):  # what went wrong first is what counts
@@ -115,15 +118,6 @@ class JournalWriter:
         self.close()
         self._fd = fd
         self._lines = 0
-
-
-def sync_folder(folder: Path) -> None:
-    """Have the names in a folder on disk: syncing a file does not."""
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def _write(fd: int, data: bytes) -> None:

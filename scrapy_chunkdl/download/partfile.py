@@ -12,10 +12,10 @@ written; after the rename the whole file, with at most a journal left over (:fun
 from __future__ import annotations
 
 import errno
-import fcntl
 import json
 import os
 import stat
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -24,14 +24,16 @@ from pathlib import Path
 
 from scrapy_chunkdl import naming
 from scrapy_chunkdl.download import journal
+from scrapy_chunkdl.download.disk import platform
 from scrapy_chunkdl.download.errors import Permanent, Transient
 from scrapy_chunkdl.download.headers import Validator, parse_date
 from scrapy_chunkdl.download.http.known import By, Known, Match, compare
 from scrapy_chunkdl.download.ranges import Range, Ranges
 
 PART = ".part"
-JOURNAL = PART + ".journal"
-_XATTR = "user.chunkdl"
+_JOURNAL = ".journal"
+JOURNAL = PART + _JOURNAL
+_MOST_OPENINGS = 100
 _WORTH_RESERVING = 1 << 18
 """Bytes a connection buffers: no more come at once."""
 
@@ -80,8 +82,8 @@ def read_published(path: Path) -> Published | None:
     if not stat.S_ISREG(status.st_mode):
         return None
     try:
-        record: Published | None = Published(**json.loads(os.getxattr(path, _XATTR)))
-    except (OSError, AttributeError, TypeError, ValueError):  # AttributeError: no xattr on macOS
+        record: Published | None = Published(**json.loads(platform.recall(path) or b"{}"))
+    except (TypeError, ValueError):
         record = None
     if record is None or record.size != status.st_size:
         modified = formatdate(status.st_mtime, usegmt=True)
@@ -97,18 +99,12 @@ def remove_leftovers(final: Path) -> None:
 
 
 @contextmanager
-def _disk_errors(path: Path) -> Iterator[None]:
+def _disk_errors(path: Path, *, reading: bool = False) -> Iterator[None]:
     """Turn OSError into errors that say what to do. The bytes that are there stay, and are resumed from."""
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            problem = Permanent(f"no space left for {path}: make room, it resumes", reason="disk_full")
-        elif error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
-            problem = Permanent(f"{path} may not be written: {error.strerror}", reason="read_only")
-        else:
-            problem = Permanent(f"{path} cannot be written: {error.strerror}", reason="disk_error")
-        raise problem from error
+        raise platform.disk_error(error, path, reading=reading) from error
 
 
 class PartFile:
@@ -119,7 +115,7 @@ class PartFile:
         self.path = path
         self.done = Ranges()
         self.fresh_reason: str | None = None
-        self._journal_path = final.with_name(final.name + JOURNAL)
+        self._journal_path = path.with_name(path.name + _JOURNAL)
         self._fd = fd
         self._identity: journal.Identity | None = None
         self._writer: journal.JournalWriter | None = None
@@ -135,17 +131,15 @@ class PartFile:
         is not worth it) nothing is resumed and nothing recorded. Raises :class:`Busy`, or Permanent with reason
         ``disk_full``, ``read_only`` or ``disk_error``.
         """
-        path = final.with_name(final.name + PART)
+        path = part_path(final)
         with _disk_errors(path):
-            unsynced = _make_folder(final.parent)
-            if not unsynced and final.is_dir():  # now, not after the last byte
-                raise IsADirectoryError(errno.EISDIR, f"{final.name} is a folder")
-            part = cls(final, path, _open_locked(path))
+            unsynced, path, fd = _open_in_folder(final)
+            part = cls(final, path, fd)
         try:
             with _disk_errors(path):
                 if journaled:
                     for folder in unsynced:
-                        journal.sync_folder(folder)
+                        platform.sync_folder(folder)
                 else:
                     part._unsynced = unsynced
                 part._begin(url, size, validator, journaled, is_first=bool(unsynced))
@@ -202,14 +196,14 @@ class PartFile:
     def _reserve(self, size: int | None) -> None:
         """Find out before the first byte whether there is room; what is so small finds out by its one write as soon."""
         if size and (size > _WORTH_RESERVING or self._identity is not None):
-            _allocate(self._fd, size, self.path)
+            platform.reserve(self._fd, size, self.path.parent)
 
     def write(self, offset: int, data: bytes | bytearray | memoryview) -> None:
         """Write all of ``data`` at ``offset``. Called on the event loop: into the page cache this is a copy."""
         try:
-            written = os.pwrite(self._fd, data, offset)
+            written = platform.write_at(self._fd, data, offset)
             while written < len(data):
-                written += os.pwrite(self._fd, memoryview(data)[written:], offset + written)
+                written += platform.write_at(self._fd, memoryview(data)[written:], offset + written)
         except OSError:
             with _disk_errors(self.path):
                 raise
@@ -219,10 +213,15 @@ class PartFile:
         with _disk_errors(self.path):
             return os.pread(self._fd, size, offset)
 
+    def read(self, size: int, offset: int) -> bytes:
+        """Read ``size`` bytes at most. By the part's own file: where locks are mandatory (SMB), no other can be had."""
+        with _disk_errors(self.path, reading=True):
+            return platform.read_at(self._fd, size, offset)
+
     def checkpoint(self, ranges: list[Range]) -> None:
         """Make the bytes of ``ranges`` safe, then claim them in the journal: in this order, both synced."""
         with _disk_errors(self.path):
-            self._sync(os.fdatasync)
+            self._sync(platform.sync_data)
             for start, stop in ranges:
                 self.done.add(start, stop)
             if self._writer is not None:
@@ -242,21 +241,29 @@ class PartFile:
         with _disk_errors(self.path):
             if self.size != record.size:
                 raise Permanent(f"{self.path} has {self.size} bytes, not {record.size}", reason="size_mismatch")
-            _remember(self._fd, record)
+            _remember(self._fd, self.final, record)
             for folder in (self.final.parent, *self._unsynced):
-                self._folders.append(os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+                self._folders.append(platform.open_folder(folder))
 
     def publish(self) -> None:
         """Give the file its name, once it is prepared. The only step that waits for the disk; :meth:`close` follows."""
         with _disk_errors(self.path):
-            self._sync(os.fsync)
-            os.replace(self.path, self.final)
+            self._sync(platform.sync_file)
+            if not platform.can_rename_open_files():
+                os.close(self._fd)
+                self._fd = -1
+            platform.replace(self.path, self.final)
             for folder in self._folders:
-                os.fsync(folder)
-            # The lock went with the name: another process may have begun anew, with a journal that is not ours.
+                platform.sync_opened_folder(folder)
+            self._drop_own_journal()
+
+    def _drop_own_journal(self) -> None:
+        """Remove the journal of a file that has its name. What stays of it is litter, and removed another time."""
+        # The lock went with the name: another process may have begun anew, with a journal that is not ours.
+        with suppress(OSError):
             if self._writer is not None and self._writer.is_in_place():
                 os.unlink(self._journal_path)
-                journal.sync_folder(self.final.parent)
+                platform.sync_folder(self.final.parent)
 
     @property
     def size(self) -> int:
@@ -278,6 +285,7 @@ class PartFile:
                 os.close(fd)
         self._fd = -1
         self._folders.clear()
+        _let_go(self.path)
 
     def discard(self) -> None:
         """Remove the part file and its journal, then unlock."""
@@ -308,19 +316,102 @@ class PartFile:
             self._writer = None
         with suppress(FileNotFoundError):
             os.unlink(self._journal_path)
-            journal.sync_folder(self.final.parent)
+            platform.sync_folder(self.final.parent)
         with suppress(FileNotFoundError):
             os.unlink(f"{self._journal_path}{journal.TEMPORARY}")
 
 
-def _open_locked(path: Path) -> int:
-    """Open and lock; the lock goes with the process. Between opening and locking the file may have been published."""
-    while True:
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
+def _open_in_folder(final: Path) -> tuple[list[Path], Path, int]:
+    """Open the part file of ``final``, in a folder made for it: others may remove it again while it is empty."""
+    unsynced: list[Path] = []
+    for _ in range(_MOST_OPENINGS):
+        unsynced = _make_folder(final.parent) or unsynced
+        if not unsynced and final.is_dir():  # now, not after the last byte
+            raise IsADirectoryError(errno.EISDIR, f"{final.name} is a folder")
+        with suppress(FileNotFoundError):
+            return unsynced, *_take_part(final)
+    raise FileNotFoundError(errno.ENOENT, f"the folder of {final.name} goes again and again")
+
+
+def part_path(final: Path, piece: str = "") -> Path:
+    """Return where the bytes of ``final`` are meanwhile; ``piece`` makes it one machine's or process's alone."""
+    if not piece:
+        return final.with_name(final.name + PART)
+    name = final.name
+    if len(f"{name}.{piece}".encode()) > naming.MOST_BYTES:
+        name = naming.url_digest(name).partition(":")[2]
+    return final.with_name(f"{name}.{piece}{PART}")
+
+
+def _take_part(final: Path) -> tuple[Path, int]:
+    """Open the part file and see to it that nobody else writes to it.
+
+    By a lock, where locks keep everybody away. Where they stay on this machine, others have files of their own; where
+    there are none, each process has, and goes on with what a dead one of this machine left. Raises :class:`Busy`.
+    """
+    machine = platform.machine()
+    reach = platform.locks_reach_everybody(final.parent.stat().st_dev)
+    path = part_path(final, "" if reach else machine)
+    fd, is_locked = _open_locked(path)
+    if is_locked:
+        return path, fd
+    is_empty = os.fstat(fd).st_size == 0
+    os.close(fd)
+    if is_empty:
+        with suppress(FileNotFoundError):
+            os.unlink(path)
+    path = part_path(final, f"{machine}-{os.getpid()}")
+    with _held_lock:
+        if path in _held:
+            raise Busy(path)
+        _held.add(path)
+    try:
+        if not path.exists():
+            _adopt(final, machine, path)
+        return path, platform.open_file(path)
+    except BaseException:
+        _let_go(path)
+        raise
+
+
+_held: set[Path] = set()
+"""Part files of this process that no lock protects from its other downloads."""
+
+_held_lock = threading.Lock()
+
+
+def _let_go(path: Path) -> None:
+    with _held_lock:
+        _held.discard(path)
+
+
+def _adopt(final: Path, machine: str, path: Path) -> None:
+    """Take over what a process of this machine left that is no more. The rename decides who gets it."""
+    begin = os.fspath(part_path(final, f"{machine}-")).removesuffix(PART)
+    with os.scandir(final.parent) as entries:
+        found = [entry.path for entry in entries if entry.path.startswith(begin) and entry.path.endswith(PART)]
+    for other in found:
+        pid = other.removeprefix(begin).removesuffix(PART)
+        if not pid.isdigit() or platform.is_running(int(pid)):
+            continue
+        with suppress(FileNotFoundError):  # somebody was quicker; or there was no journal
+            os.rename(other, path)
+            os.rename(other + _JOURNAL, f"{path}{_JOURNAL}")
+            return
+
+
+def _open_locked(path: Path) -> tuple[int, bool]:
+    """Open and lock; the lock goes with the process. Between opening and locking the file may have been published.
+
+    Whether it is locked is told, too: there may be no locks. Raises :class:`Busy`, also where the name leads to another
+    file each time: some network file systems give a file a new number whenever it is opened.
+    """
+    for _ in range(_MOST_OPENINGS):
+        fd = platform.open_file(path)
         try:
-            _lock(fd)
-            if os.path.samestat(os.fstat(fd), os.stat(path)):
-                return fd
+            is_locked = platform.lock(fd)
+            if not is_locked or os.path.samestat(os.fstat(fd), os.stat(path)):
+                return fd, is_locked
         except FileNotFoundError:
             pass
         except BlockingIOError:
@@ -330,39 +421,17 @@ def _open_locked(path: Path) -> int:
             os.close(fd)
             raise
         os.close(fd)
+    raise Busy(path)
 
 
-def _lock(fd: int) -> None:
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        # Some network file systems have no locks; there the lease of the item alone keeps others away.
-        if error.errno not in (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL):
-            raise
-
-
-def _allocate(fd: int, size: int, path: Path) -> None:
-    try:
-        os.posix_fallocate(fd, 0, size)
-    except (AttributeError, OSError) as error:  # AttributeError: macOS has no posix_fallocate
-        if isinstance(error, OSError) and error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
-            os.ftruncate(fd, 0)
-            raise
-        room = os.statvfs(path.parent)
-        if room.f_bavail * room.f_frsize < size:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
-        os.ftruncate(fd, size)
-
-
-def _remember(fd: int, record: Published) -> None:
+def _remember(fd: int, final: Path, record: Published) -> None:
     """Keep the record with the file, and the time of its version as its own, as curl -R and wget do."""
     if (modified := parse_date(record.last_modified)) is not None:
         with suppress(OSError, OverflowError):  # not every file system takes every time
             os.utime(fd, (modified.timestamp(), modified.timestamp()))
-    with suppress(OSError, AttributeError):  # a file system without attributes: the file is fetched again one day
-        kept = with_kept_url(record)
-        fields = {name: getattr(kept, name) for name in Published.__slots__}  # asdict takes 50 µs
-        os.setxattr(fd, _XATTR, json.dumps(fields).encode())
+    kept = with_kept_url(record)
+    fields = {name: getattr(kept, name) for name in Published.__slots__}  # asdict takes 50 µs
+    platform.remember(fd, final, json.dumps(fields).encode())
 
 
 def _make_folder(folder: Path) -> list[Path]:

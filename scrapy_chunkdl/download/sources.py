@@ -58,7 +58,17 @@ _SHORT_LIFE = 30.0
 """Seconds within which a link that has died was good for so many requests, not for so long: it is not shared then."""
 
 _NOT_THE_SOURCES_FAULT = frozenset(
-    {"disk_full", "read_only", "disk_error", "lease_lost", "too_large", "bad_header", "bad_checksum", "remeasured"}
+    {
+        "disk_full",
+        "read_only",
+        "disk_error",
+        "too_many_open_files",
+        "lease_lost",
+        "too_large",
+        "bad_header",
+        "bad_checksum",
+        "remeasured",
+    }
 )
 
 

@@ -30,10 +30,12 @@ from typing import TypeVar
 import aiohttp
 
 from scrapy_chunkdl import naming
-from scrapy_chunkdl.download.checksum import hash_file, parse_expected
+from scrapy_chunkdl.download.checksum import hashing, parse_expected
 from scrapy_chunkdl.download.concurrency import QuickCalls, in_thread
 from scrapy_chunkdl.download.delivery import Delivery
+from scrapy_chunkdl.download.disk import platform, tidy
 from scrapy_chunkdl.download.disk.file_identity import FileIdentity
+from scrapy_chunkdl.download.disk.platform import DiskFault
 from scrapy_chunkdl.download.errors import (
     DownloadError,
     Permanent,
@@ -53,6 +55,7 @@ from scrapy_chunkdl.download.partfile import JOURNAL, PART, Busy, PartFile, Publ
 from scrapy_chunkdl.download.probe import Remote
 from scrapy_chunkdl.download.progress import Doing
 from scrapy_chunkdl.download.ranged import RangedFetch
+from scrapy_chunkdl.download.retry import Backoff
 from scrapy_chunkdl.download.sources import Measured, Sources
 from scrapy_chunkdl.download.streamed import StreamedFetch
 from scrapy_chunkdl.masking import shown_url
@@ -155,7 +158,23 @@ class Transfer:
                 yield there, path
 
     async def _keep(self, measured: Measured, final: Path) -> FileResult:
-        """Have the file on local disk. The result's ``path`` has the name it got."""
+        """Have the file on local disk. The result's ``path`` has the name it got.
+
+        What passes (too many open files, a handle gone stale) is met by closing all and going on from what is safe.
+        """
+        backoff, failures = Backoff(self._options.backoff_base, self._options.backoff_max), 0
+        while True:
+            try:
+                return await self._keep_once(measured, final)
+            except DiskFault as fault:
+                failures += 1
+                if failures > self._options.retry_times:
+                    raise
+                self._progress.retries[fault.reason] = self._progress.retries.get(fault.reason, 0) + 1
+                with self._progress.during(Doing.WAITING_FOR_A_DISK):
+                    await asyncio.sleep(backoff.pause(failures))
+
+    async def _keep_once(self, measured: Measured, final: Path) -> FileResult:
         remote = measured.remote
         final, there, part = await self._take_place(measured, final)
         if part is None:
@@ -165,7 +184,7 @@ class Transfer:
             if self._delivery is not None:  # whoever held the part file until now may have delivered it
                 there = await self._delivery.find(final)
                 if there is not None and self._is_in_store(there, remote):
-                    await in_thread(part.discard)
+                    await in_thread(self._discard, part)
                     return replace(self._result(there, final, "uptodate"), uri=self._delivery.uri(final))
             resumed = part.done.total
             if part.fresh_reason:
@@ -184,7 +203,11 @@ class Transfer:
             error.bytes_done = part.done.total
             error.resumable = part.done.total > 0
             if not error.resumable:
-                await in_thread(part.discard)
+                await in_thread(self._discard, part)
+            raise
+        except asyncio.CancelledError:
+            if not (part.is_resumable and part.done.total):  # nobody could go on with it
+                await in_thread(self._discard, part)
             raise
         finally:
             part.close()
@@ -199,7 +222,7 @@ class Transfer:
                 final = final.with_name(naming.distinct_name(final.name, self._identity.seed))
                 there = await self._delivery.find(final)
             if there is not None and self._is_in_store(there, remote):
-                await in_thread(_remove, final)  # left by a process that was killed right after the delivery
+                await in_thread(self._remove, final)  # left by a process that was killed right after the delivery
                 return replace(self._result(there, final, "uptodate"), uri=self._delivery.uri(final))
             kept = await self._keep(measured, final)
             if kept.uri is not None:
@@ -240,13 +263,25 @@ class Transfer:
             if not self._may_publish():
                 raise _lease_lost()
             await delivery.put(kept.path, record)
-            await in_thread(_remove, kept.path)
+            await in_thread(self._remove, kept.path)
             return True
         except DownloadError as error:
             error.bytes_done, error.resumable = record.size, True
             raise
         finally:
-            await in_thread(opened[-1].discard)
+            await in_thread(self._discard, opened[-1])
+
+    def _discard(self, part: PartFile) -> None:
+        """Remove a part file that nobody goes on with, and the folders that were made for it."""
+        with suppress(Permanent, DiskFault):  # what went wrong first is what counts
+            part.discard()
+        tidy.remove_empty(part.final.parent, self._options.store_root)
+
+    def _remove(self, final: Path) -> None:
+        """Remove a file that has been delivered, with what may be left beside it; its part file is ours still."""
+        remove_leftovers(final)
+        final.unlink(missing_ok=True)
+        platform.forget(final)
 
     def _may_publish(self) -> bool:
         return self._request.may_publish is None or self._request.may_publish()
@@ -378,10 +413,7 @@ class Transfer:
             if self._expected is not None:
                 wanted[self._expected[0]] = self._expected[1]
             to_compute = {*wanted, *([self._options.checksum] if self._options.checksum else [])}
-            # Not in_thread: it only reads, and may take minutes that a cancellation need not wait for.
-            loop = asyncio.get_running_loop()
-            with self._progress.during(Doing.CHECKING):
-                found = await loop.run_in_executor(None, hash_file, part.path, to_compute) if to_compute else {}
+            found = await self._digests(part, size, to_compute) if to_compute else {}
             wrong = [
                 f"{name}: expected {wanted[name]}, got {found[name]}" for name in wanted if found[name] != wanted[name]
             ]
@@ -408,6 +440,14 @@ class Transfer:
             measured.remote = remote
             await self._reset(part, remote)
         raise AssertionError("unreachable")
+
+    async def _digests(self, part: PartFile, size: int, algorithms: set[str]) -> dict[str, str]:
+        """Hash what is in the part file, which may take an hour: it is all safe before that begins."""
+        progress = self._progress
+        with progress.during(Doing.CHECKING, lambda: max(progress.moved_at, hashing.moved_at)):
+            if part.is_resumable:
+                await in_thread(part.checkpoint, [(0, size)])
+            return await hashing.digests(part.read, algorithms, progress.moved)
 
     async def _fill_with_the_file(self, part: PartFile, measured: Measured) -> tuple[Remote, int]:
         """Bring all bytes into the part file; what is a page in its place is asked for anew. Raises ``wrong_type``.
@@ -489,9 +529,3 @@ def _some_names(folder: Path) -> list[str]:
             return [entry.name for entry in islice(entries, _MOST_NAMES) if not entry.name.endswith((PART, JOURNAL))]
     except OSError:
         return []
-
-
-def _remove(final: Path) -> None:
-    """Remove a file that has been delivered, with what may be left beside it."""
-    remove_leftovers(final)
-    final.unlink(missing_ok=True)

@@ -6,7 +6,6 @@ content at once; the second finds it there. Knows the disk; nothing of HTTP, ite
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import uuid
@@ -15,13 +14,13 @@ from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path, PurePosixPath
 
-from scrapy_chunkdl.download.journal import sync_folder
+from scrapy_chunkdl.download.checksum import hash_file
+from scrapy_chunkdl.download.disk.platform import sync_file, sync_folder
 from scrapy_chunkdl.download.partfile import Published, with_kept_url
 
 OURS = ".chunkdl"
 """Folder in the store for records and part files. On the same disk, so that files can be linked and not copied."""
 
-_BLOCK = 1 << 20
 _LONGEST_SUFFIX = 20
 
 
@@ -91,7 +90,7 @@ class ContentStore:
         with new.open("w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
-            os.fsync(file.fileno())
+            sync_file(file.fileno())
         os.replace(new, path)
         sync_folder(path.parent)
 
@@ -100,9 +99,4 @@ def _sha256(path: Path, record: Published, moved: Callable[[int], None]) -> str:
     algorithm, _, known = (record.checksum or "").partition(":")
     if algorithm == "sha256" and known:
         return known
-    digest = hashlib.sha256()
-    with path.open("rb", buffering=0) as file:
-        while block := file.read(_BLOCK):
-            digest.update(block)
-            moved(0)
-    return digest.hexdigest()
+    return hash_file(path, ["sha256"], lambda: moved(0))["sha256"]

@@ -20,9 +20,10 @@ from typing import Any
 
 import pytest
 
+from scrapy_chunkdl.download.disk import platform
+
 BLOCK = 512
 STEPS = (
-    "posix_fallocate",
     "ftruncate",
     "pwrite",
     "write",
@@ -87,6 +88,7 @@ class FailingDisk:
         self._synced_names = self._names()
         for name in STEPS:
             patch.setattr(os, name, self._watched(name, getattr(os, name)))
+        patch.setattr(platform, "_fallocate", self._watched("fallocate", platform._fallocate))
 
     def _watched(self, name: str, call: Callable[..., Any]) -> Callable[..., Any]:
         def step(*args: Any, **options: Any) -> Any:

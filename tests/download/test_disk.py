@@ -14,6 +14,7 @@ import pytest
 from failing_disk import FailingDisk, PowerLoss
 
 from scrapy_chunkdl.download import journal
+from scrapy_chunkdl.download.disk import platform
 from scrapy_chunkdl.download.errors import Permanent
 from scrapy_chunkdl.download.headers import Validator
 from scrapy_chunkdl.download.partfile import PartFile, Published, read_published, remove_leftovers
@@ -281,8 +282,9 @@ def test_a_file_system_without_locks_attributes_or_reservation_does_too(
     def unsupported(*args: object) -> None:
         raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
 
-    for name in ("posix_fallocate", "setxattr", "getxattr", "utime"):
+    for name in ("setxattr", "getxattr", "utime"):
         monkeypatch.setattr(os, name, unsupported)
+    monkeypatch.setattr(platform, "_fallocate", lambda fd, size: errno.EOPNOTSUPP)
     monkeypatch.setattr("fcntl.flock", unsupported)
 
     download(tmp_path / "a.bin", [])
@@ -290,16 +292,13 @@ def test_a_file_system_without_locks_attributes_or_reservation_does_too(
     assert (tmp_path / "a.bin").read_bytes() == VERSIONS[TWO]
     record = read_published(tmp_path / "a.bin")
     assert record is not None
-    assert (record.url, record.size) == (None, SIZE)
+    assert (record.url, record.size) == (URL, SIZE)
 
 
 def test_without_reservation_a_full_disk_is_still_noticed_first(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def unsupported(*args: object) -> None:
-        raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
-
-    monkeypatch.setattr(os, "posix_fallocate", unsupported)
+    monkeypatch.setattr(platform, "_fallocate", lambda fd, size: errno.EOPNOTSUPP)
 
     with pytest.raises(Permanent) as refusal:
         PartFile.open(tmp_path / "a.bin", url=URL, size=1 << 60, validator=Validator(ONE))
