@@ -58,7 +58,7 @@ class Hashing:
     async def digests(
         self, read: Callable[[int, int], bytes], algorithms: Iterable[str], moved: Callable[[], object]
     ) -> dict[str, str]:
-        """Return the digests, in hex by algorithm, of what ``read(size, offset)`` gives until it gives nothing.
+        """Return the digests, in hex by algorithm, of what ``read(offset, size)`` gives until it gives nothing.
 
         ``moved`` is called in the thread after each block. Cancelled, it ends with the block that is being read: what
         ``read`` reads from may be closed then. Raises what ``read`` does.
@@ -68,7 +68,7 @@ class Hashing:
 
         def hash_slice(start: int) -> int:
             position = start
-            while position < start + _SLICE and not stop.is_set() and (block := read(_BLOCK, position)):
+            while position < start + _SLICE and not stop.is_set() and (block := read(position, _BLOCK)):
                 for digest in hashes.values():
                     digest.update(block)
                 position += len(block)

@@ -209,12 +209,10 @@ class PartFile:
                 raise
 
     def read(self, offset: int, size: int) -> bytes:
-        """Return bytes that were written, fewer at the end of the file. A few KiB: it is called on the event loop."""
-        with _disk_errors(self.path):
-            return os.pread(self._fd, size, offset)
+        """Return bytes that were written, fewer at the end of the file; on the event loop no more than a few KiB.
 
-    def read(self, size: int, offset: int) -> bytes:
-        """Read ``size`` bytes at most. By the part's own file: where locks are mandatory (SMB), no other can be had."""
+        By the part's own file: where locks are mandatory (SMB), no other can be had.
+        """
         with _disk_errors(self.path, reading=True):
             return platform.read_at(self._fd, size, offset)
 
