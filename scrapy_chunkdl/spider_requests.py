@@ -22,6 +22,8 @@ from scrapy_chunkdl.config import Config, ConfigError
 from scrapy_chunkdl.download import Options, Robots, proxies_of_environment, tls_context
 
 _LONGEST = 100
+_FOR_EVER_S = 86_400.0
+"""What DOWNLOAD_TIMEOUT = 0 means, which is no time-out in Scrapy."""
 
 
 def as_the_spider(crawler: Crawler, config: Config, options: Options) -> Options:
@@ -41,6 +43,9 @@ def as_the_spider(crawler: Crawler, config: Config, options: Options) -> Options
         dns_cache=settings.getbool("DNSCACHE_ENABLED"),
         dns_timeout=settings.getfloat("DNS_TIMEOUT"),
         fail_on_dataloss=settings.getbool("DOWNLOAD_FAIL_ON_DATALOSS", True),
+        first_byte_timeout=float(getattr(spider, "download_timeout", None) or settings.getfloat("DOWNLOAD_TIMEOUT"))
+        or _FOR_EVER_S,
+        max_redirects=settings.getint("REDIRECT_MAX_TIMES"),
         proxies=proxies_of_environment(encoding) if settings.getbool("HTTPPROXY_ENABLED") else {},
         robots=_robots(crawler) if settings.getbool("ROBOTSTXT_OBEY") else None,
     )

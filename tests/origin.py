@@ -36,7 +36,8 @@ Faults: ``name:arg:arg@when@when;name…``
         to plain requests, too), ``ranges:mislabelled:N`` (a Content-Range that ends N bytes early)
     headers
         ``code:CODE`` (instead of 200), ``length:none|+N|-N|N``,
-        ``digest:repr|digest|md5|goog[:wrong]``, ``header:NAME=VALUE``, ``bighead:N``
+        ``digest:repr|digest|md5|goog[:wrong]``, ``header:NAME=VALUE``, ``bighead:N``,
+        ``manyheads:N``, ``reason:N`` (so long a reason phrase), ``headline:TEXT`` (a line, ``{length}`` is the body's)
     framing
         ``framing:chunked|close|http10``, ``extra:N`` (bytes after the declared end)
     body; N is bytes of this response, or a fraction of it when it has a dot
@@ -139,6 +140,9 @@ KNOWN_FAULTS = frozenset(
         "digest",
         "header",
         "bighead",
+        "manyheads",
+        "reason",
+        "headline",
     }
     | {"framing", "extra", "cut", "rst", "stall", "hold", "pause", "rate", "line"}
 )
@@ -978,7 +982,12 @@ class Origin:
         if close:
             fields["Connection"] = "close"
         version = "HTTP/1.0" if framing == "http10" else "HTTP/1.1"
-        head = f"{version} {response.status} {_phrase(response.status)}\r\n"
+        reason = "O" * int(strikes.arg("reason") or 0) or _phrase(response.status)
+        head = f"{version} {response.status} {reason}\r\n"
+        for fault in strikes.all:
+            if fault.name == "headline":
+                head += fault.arg().replace("{length}", str(declared)) + "\r\n"
+        head += "".join(f"X-H{number}: {number}\r\n" for number in range(int(strikes.arg("manyheads") or 0)))
         head += "".join(f"{name}: {value}\r\n" for name, value in fields.items()) + "\r\n"
         seen.status = response.status
         with self._lock:

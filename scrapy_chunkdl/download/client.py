@@ -7,36 +7,46 @@ Knows HTTP; nothing of files, chunks or plans.
 from __future__ import annotations
 
 import asyncio
+import inspect
 import socket
-import ssl
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 from aiohttp import hdrs
 from multidict import CIMultiDict
 from yarl import URL
 
-from scrapy_chunkdl.download import guard, proxies, retry
+from scrapy_chunkdl.download import guard, proxies, retry, tls
 from scrapy_chunkdl.download.decoding import Decoder
 from scrapy_chunkdl.download.errors import DownloadError, Permanent, Transient
 from scrapy_chunkdl.download.http.coding import meaning_of_coding
+from scrapy_chunkdl.download.http.handler import waiting
+from scrapy_chunkdl.download.http.heads import LONGEST_HEAD
 from scrapy_chunkdl.download.http.urls import NoUrl, host_name, wire_url, without_userinfo
 from scrapy_chunkdl.download.identity import Identity, no_url
 from scrapy_chunkdl.download.model import FileRequest, Options
 from scrapy_chunkdl.download.paced import PacedConnector
 from scrapy_chunkdl.download.rate import Rates
 from scrapy_chunkdl.download.robots import BYTES_READ
-from scrapy_chunkdl.download.tls import tls_context
-from scrapy_chunkdl.masking import shown_url
+from scrapy_chunkdl.masking import cut, shown_url
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _READ_BUFFER = 1 << 18
+_HEAD_LIMITS: dict[str, Any] = {
+    name: limit
+    for name, limit in {"max_line_size": LONGEST_HEAD, "max_field_size": LONGEST_HEAD, "max_headers": 10_000}.items()
+    if name in inspect.signature(aiohttp.ClientSession.__init__).parameters  # before 3.14 there is no limit to lift
+}
 _DNS_TTL = 60
 _NO_ADDRESS: type[Exception] | tuple[()] = getattr(aiohttp, "ClientConnectorDNSError", ())
 """aiohttp 3.10.0 has no such error yet, and tells by the error of the system."""
+
+_LONGEST_CAUSE = 100
+"""Characters of somebody else's message, which may hold a body."""
 
 _ROBOTS_RETRIES = 2
 """As many as Scrapy's own RETRY_TIMES."""
@@ -50,11 +60,12 @@ def new_session(options: Options, rates: Rates) -> aiohttp.ClientSession:
     """
     connector = PacedConnector(
         rates,
+        stall_timeout=options.stall_timeout,
         limit=0,
         use_dns_cache=options.dns_cache,
         ttl_dns_cache=_DNS_TTL,
         is_guarded=options.block_private_addresses,
-        ssl=tls_context(options),
+        ssl=tls.tls_context(options),
         local_addr=(options.bind_address, 0) if options.bind_address else None,
     )
     return aiohttp.ClientSession(
@@ -64,6 +75,7 @@ def new_session(options: Options, rates: Rates) -> aiohttp.ClientSession:
         read_bufsize=_READ_BUFFER,
         timeout=_timeout(options, total=None),
         skip_auto_headers=(hdrs.ACCEPT_ENCODING, hdrs.USER_AGENT),
+        **_HEAD_LIMITS,
     )
 
 
@@ -72,7 +84,7 @@ def _timeout(options: Options, *, total: float | None) -> aiohttp.ClientTimeout:
         total=total,
         connect=options.dns_timeout + options.connect_timeout,  # the name, and what a proxy takes, included
         sock_connect=options.connect_timeout,
-        sock_read=options.stall_timeout,
+        sock_read=options.first_byte_timeout,  # behind it the stall time-out holds, see http/handler.py
     )
 
 
@@ -84,6 +96,7 @@ class FileClient:
         self._options = options
         self._request = request
         self._identity = Identity(request, options)
+        self._has_stalled = False
         self.requests = 0
 
     def without_login(self, url: str) -> str:
@@ -144,7 +157,7 @@ class FileClient:
                 sent[hdrs.PROXY_AUTHORIZATION] = proxy.authorization
         self.requests += 1
         try:
-            with guard.connecting(may_be_inside=is_trusted):
+            with guard.connecting(may_be_inside=is_trusted), waiting(patiently=self._has_stalled):
                 response = await self._session.request(
                     method,
                     target,
@@ -155,10 +168,18 @@ class FileClient:
                     proxy_headers=to_proxy,
                 )
         except (aiohttp.ClientError, asyncio.TimeoutError, OSError, ValueError) as error:
-            raise explain(error, url) from error
+            if tls.explain(error) is not None:
+                self._forget_session(host_name(url))
+            problem = explain(error, url)
+            self._has_stalled |= problem.reason == "stalled" and method == "GET"
+            raise problem from error
         if response.cookies:
             self._identity.note_cookies(response.cookies, response.url)
         return response
+
+    def _forget_session(self, host: str) -> None:
+        if isinstance(connector := self._session.connector, PacedConnector):
+            connector.forget_session(host)
 
     def _checked(self, url: str) -> URL:
         """Return the URL of a request, once it may be sent there. Raises Permanent."""
@@ -223,31 +244,43 @@ class FileClient:
 
 
 def explain(error: BaseException, url: str) -> DownloadError:
-    """Tell an error of aiohttp or the system in our own words."""
+    """Tell an error of aiohttp or the system in our own words: one sentence, without what either makes up."""
     if isinstance(error, DownloadError):
         return error
-    text = f"{url}: {error or type(error).__name__}"
-    if isinstance(error, aiohttp.InvalidURL):
-        return Permanent(f"{url!r} is not a URL", reason="bad_url")
+    at, why = shown_url(url), _cause(error)
     if isinstance(error, aiohttp.ClientHttpProxyError):
-        text = f"the proxy answered {error.status} to a tunnel for {url}"
-        reason = f"proxy_{error.status}"
+        text, reason = f"the proxy answered {error.status} to a tunnel for {at}", f"proxy_{error.status}"
         return Transient(text, reason=reason) if error.status >= 500 else Permanent(text, reason=reason)
-    if isinstance(error, (aiohttp.ClientConnectorCertificateError, aiohttp.ClientConnectorSSLError, ssl.SSLError)):
-        return Permanent(f"TLS failed at {text} (CHUNKDL_VERIFY_TLS, CHUNKDL_CA_FILE)", reason="tls")
+    if (problem := tls.explain(error)) is not None:
+        kind, text = (Permanent, problem.text) if problem.is_permanent else (Transient, problem.text)
+        return kind(f"TLS with {at} failed: {text}", reason="tls")
     if isinstance(error, _NO_ADDRESS) or isinstance(getattr(error, "os_error", None), socket.gaierror):
-        return Transient(f"no address for {text}", reason="dns")
+        return Transient(f"no address for the host of {at}: {why}", reason="dns")
     if isinstance(error, (aiohttp.ConnectionTimeoutError,)):
-        return Transient(f"no connection in time: {text}", reason="connect_timeout")
+        return Transient(f"{at}: no connection in time", reason="connect_timeout")
     if isinstance(error, (aiohttp.ServerTimeoutError, asyncio.TimeoutError)):
-        return Transient(f"no byte in time: {text}", reason="stalled")
+        return Transient(f"{at} sent no byte in time", reason="stalled")
     if isinstance(error, aiohttp.ClientConnectorError):
-        return Transient(f"no connection: {text}", reason="connect_failed")
-    if isinstance(error, aiohttp.ClientResponseError):
-        return Transient(f"broken response: {text}", reason="bad_response")
+        return Transient(f"{at}: no connection to {error.host}:{error.port}: {why}", reason="connect_failed")
+    if isinstance(error, aiohttp.ClientResponseError):  # its status is one that aiohttp makes up
+        return Transient(f"the answer of {at} cannot be read: {why}", reason="bad_response")
     if isinstance(error, ValueError):
-        return Permanent(f"the request cannot be made: {text}", reason="bad_url")
-    return Transient(f"connection lost: {text}", reason="connection_lost")
+        return Permanent(f"{at} cannot be asked for: {why}", reason="bad_url")
+    return Transient(f"{at}: the connection was lost: {why}", reason="connection_lost")
+
+
+def _cause(error: BaseException) -> str:
+    """Return what an error itself says, in a few words of one line."""
+    if isinstance(error, aiohttp.ClientResponseError):
+        text = error.message
+    elif isinstance(error, aiohttp.ServerDisconnectedError):
+        text = "closed without an answer"
+    elif isinstance(error, aiohttp.ClientPayloadError):  # it tells what its parser waited for
+        text = "the body broke off"
+    else:
+        inner = getattr(error, "os_error", None) or error
+        text = getattr(inner, "strerror", None) or str(inner) or type(inner).__name__
+    return cut(" ".join(text.split()), _LONGEST_CAUSE)
 
 
 @lru_cache(maxsize=256)

@@ -29,7 +29,8 @@ class Options:
     sent to ``authorization_domain`` and its subdomains, without one to the origin an item names. ``ca_file`` and
     ``client_cert`` (certificate and key, or one file with both) are PEM files; the system's authorities are trusted
     besides. ``proxies`` are by scheme. A file that came to a local folder less than ``expires`` seconds ago is up to
-    date without a question. ``dns_timeout`` is for a name to be resolved, ``delay`` between the starts
+    date without a question. ``first_byte_timeout`` is for an answer to begin,
+    ``stall_timeout`` between its bytes, ``dns_timeout`` is for a name to be resolved, ``delay`` between the starts
     of two requests to one host. With ``check_type`` a page in place of a file is refused
     (:mod:`scrapy_chunkdl.download.http.plausible`). With a ``store``, finished files are moved there: a file's path
     relative to ``store_root`` is its key. Without ``fail_on_dataloss`` a body that ends early is the file if it ends
@@ -45,6 +46,7 @@ class Options:
     retry_codes: frozenset[int] = DEFAULT_RETRY_CODES
     connect_timeout: float = 15.0
     stall_timeout: float = 30.0
+    first_byte_timeout: float = 180.0
     backoff_base: float = 0.5
     backoff_max: float = 30.0
     retry_after_max: float = 120.0

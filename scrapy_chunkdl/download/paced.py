@@ -10,14 +10,17 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from functools import partial
 from typing import Any
 
 import aiohttp
 from aiohttp.connector import Connection
 
 from scrapy_chunkdl.download import guard
+from scrapy_chunkdl.download.http.handler import Handler
 from scrapy_chunkdl.download.identity import host_of
 from scrapy_chunkdl.download.rate import Pace, Rates
+from scrapy_chunkdl.download.tls import forget_session_with
 
 LONGEST_PAUSE = 0.25
 """Seconds after which a pause is looked at again, for the limit may have changed."""
@@ -29,12 +32,21 @@ _thread = threading.local()
 
 
 class PacedConnector(aiohttp.TCPConnector):
-    """Connections whose answers come no faster than ``rates`` let them; ``is_guarded`` ones do not lead inside."""
+    """Connections whose answers come no faster than ``rates`` let them; ``is_guarded`` ones do not lead inside.
 
-    def __init__(self, rates: Rates, *, is_guarded: bool = False, **options: Any) -> None:
+    ``stall_timeout`` is in seconds.
+    """
+
+    def __init__(self, rates: Rates, *, stall_timeout: float, is_guarded: bool = False, **options: Any) -> None:
         super().__init__(resolver=guard.GuardedResolver() if is_guarded else None, **options)
+        self._factory = partial(Handler, asyncio.get_running_loop(), stall_timeout)  # type: ignore[assignment]
+        self._context = options.get("ssl")
         self._rates = rates
         self._is_guarded = is_guarded
+
+    def forget_session(self, host: str) -> None:
+        """Have the next handshake with a host be a full one."""
+        forget_session_with(self._context, host)
 
     async def connect(self, req: aiohttp.ClientRequest, *arguments: Any, **more: Any) -> Connection:
         """Get a connection, and have the pace of its host hold for it where there is any."""

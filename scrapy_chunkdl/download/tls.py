@@ -4,10 +4,54 @@ from __future__ import annotations
 
 import ssl
 from collections import OrderedDict
+from dataclasses import dataclass
 
 from scrapy_chunkdl.download.model import Options
 
 _HOSTS_REMEMBERED = 128
+
+_NOTHING_IN_COMMON = frozenset(
+    {"NO_PROTOCOLS_AVAILABLE", "UNSUPPORTED_PROTOCOL", "NO_CIPHERS_AVAILABLE", "NO_SHARED_CIPHER", "HTTP_REQUEST"}
+    | {"UNSAFE_LEGACY_RENEGOTIATION_DISABLED", "LEGACY_SIGALG_DISALLOWED_OR_UNSUPPORTED", "DH_KEY_TOO_SMALL"}
+    | {"EE_KEY_TOO_SMALL", "CA_MD_TOO_WEAK", "CA_KEY_TOO_SMALL", "WRONG_SIGNATURE_TYPE", "UNKNOWN_PROTOCOL"}
+    | {"TLSV1_ALERT_PROTOCOL_VERSION", "TLSV1_ALERT_INSUFFICIENT_SECURITY", "SSLV3_ALERT_HANDSHAKE_FAILURE"}
+    | {
+        "TLSV1_ALERT_UNKNOWN_CA",
+        "TLSV1_ALERT_ACCESS_DENIED",
+        "TLSV1_UNRECOGNIZED_NAME",
+        "TLSV1_ALERT_NO_APPLICATION_PROTOCOL",
+    }
+)
+"""OpenSSL's words for faults that are the same the next time, besides those with CERTIFICATE in them."""
+
+_AT_THE_FIRST_BYTE = frozenset({"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG"})
+"""What a server without TLS at that port looks like; in the middle of a body it is a record that was damaged."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """A fault of TLS in words, and whether it is the same the next time."""
+
+    text: str
+    is_permanent: bool
+
+
+def explain(error: BaseException) -> Problem | None:
+    """Return what a fault of TLS means; None for any other error.
+
+    A certificate that does not verify and peers with nothing in common stay so. An alert, or a record that cannot be
+    read, ends one connection (RFC 8446 §6.2): the next handshake, a full one, may do.
+    """
+    inner = getattr(error, "certificate_error", None) or getattr(error, "os_error", None) or error
+    if isinstance(inner, ssl.SSLCertVerificationError):
+        why = getattr(inner, "verify_message", "") or str(inner)
+        return Problem(f"its certificate does not verify, {why} (CHUNKDL_VERIFY_TLS, CHUNKDL_CA_FILE)", True)
+    if not isinstance(inner, ssl.SSLError):
+        return None
+    word = inner.reason or type(inner).__name__
+    at_once = inner is not error  # told by who connects
+    is_permanent = word in _NOTHING_IN_COMMON or "CERTIFICATE" in word or (at_once and word in _AT_THE_FIRST_BYTE)
+    return Problem(word.lower().replace("_", " "), is_permanent)
 
 
 def tls_context(options: Options) -> ssl.SSLContext:
@@ -25,6 +69,18 @@ def tls_context(options: Options) -> ssl.SSLContext:
     return context
 
 
+def forget_session(connection: ssl.SSLObject | None) -> None:
+    """Have the next handshake with the host of a connection be a full one, which is always possible (RFC 8446 §2.2)."""
+    if connection is not None and isinstance(connection.context, _ResumingContext):
+        connection.context.forget(connection.server_hostname or "")
+
+
+def forget_session_with(context: object, host: str) -> None:
+    """The same for a host, after a handshake that failed."""
+    if isinstance(context, _ResumingContext):
+        context.forget(host)
+
+
 class _ResumingContext(ssl.SSLContext):
     """Offers a host the session of the last connection to it: a shorter handshake (RFC 8446 §2.2).
 
@@ -33,6 +89,11 @@ class _ResumingContext(ssl.SSLContext):
     """
 
     _hosts: OrderedDict[str, tuple[ssl.SSLObject, ssl.SSLSession | None]]
+
+    def forget(self, host: str) -> None:
+        """Offer a host no session next time."""
+        if hasattr(self, "_hosts"):
+            self._hosts.pop(host, None)
 
     def wrap_bio(  # type: ignore[override]
         self,

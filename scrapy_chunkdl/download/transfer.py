@@ -88,7 +88,7 @@ class Transfer:
         self._expected = parse_expected(request.checksum) if request.checksum else None
         self._began = time.monotonic()
         self._content_type: str | None = None
-        progress.asking_s = options.dns_timeout + options.connect_timeout + options.stall_timeout
+        progress.asking_s = options.dns_timeout + options.connect_timeout + options.first_byte_timeout
         progress.receiving_s = options.stall_timeout
         self._identity = FileIdentity.of(request, options)
         self._sources = Sources(request, options, limits, session, progress, self._expected)

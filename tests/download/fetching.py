@@ -28,6 +28,7 @@ QUICK = Options(
     retry_times=3,
     connect_timeout=2.0,
     stall_timeout=0.3,
+    first_byte_timeout=0.3,
     backoff_base=0.002,
     backoff_max=0.01,
     retry_after_max=2.0,
