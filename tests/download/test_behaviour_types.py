@@ -45,7 +45,9 @@ async def test_a_real_pdf_is_taken_whatever_it_is_called(client: Client, kind: s
 
 
 async def test_an_empty_answer_for_what_head_called_larger_is_not_stored(client: Client) -> None:
-    await client.fails(client.url(f"{body(b'', '@get')};ranges:none;etag:none", name="a.dat"), "wrong_type")
+    await client.fails(
+        client.url(f"{body(b'', '@get')};ranges:none;etag:none", name="a.dat"), "wrong_type", "contradiction"
+    )
 
 
 async def test_the_name_in_the_url_counts_where_the_files_own_says_nothing(client: Client) -> None:
