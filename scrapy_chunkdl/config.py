@@ -17,6 +17,9 @@ from urllib.parse import unquote, urlsplit
 
 PREFIX = "CHUNKDL_"
 
+MOST_RECORDS = 100_000
+"""Records of files given up that are kept where nothing is set: Redis has no memory without end."""
+
 
 class ConfigError(ValueError):
     """A setting that cannot work. The message names it, its value, and what to write instead."""
@@ -340,10 +343,16 @@ class Config:
         inherits="FILES_EXPIRES",
     )
     lease: float = _setting(60.0, _seconds, "Seconds until a claimed item of a silent process is claimed by another.")
-    max_deliveries: int = _setting(5, _integer(1), "Claims without an ack after which an item goes to `:dead`.")
-    failed_max: int = _setting(0, _integer(0), "Records kept in `:failed`, the newest ones. 0: all.")
+    max_deliveries: int = _setting(
+        5, _integer(1), "Processes that die of an item, or errors of pipelines with it alone, until it goes to `:dead`."
+    )
+    failed_max: int = _setting(
+        MOST_RECORDS,
+        _integer(0),
+        "Records kept in `:failed`, the newest ones, in 64 MiB at most; those items are held in stay. 0: all.",
+    )
     retry_delay: float = _setting(
-        30.0, _seconds_or_zero, "Seconds until an item that failed in a later pipeline comes back."
+        30.0, _seconds_or_zero, "Seconds until an item that failed in a later pipeline comes back; doubled each time."
     )
     shutdown_grace: float = _setting(
         10.0, _seconds_or_zero, "Seconds running files get when the crawl is stopped; then items are handed back."
@@ -410,7 +419,7 @@ class Config:
         return host.strip("[]"), int(port)
 
     def _check_together(self) -> None:
-        if self.failed_max and self.on_failure == "hold":
+        if self.failed_max not in (0, MOST_RECORDS) and self.on_failure == "hold":
             raise ConfigError(
                 f'CHUNKDL_FAILED_MAX = {self.failed_max} would drop items that CHUNKDL_ON_FAILURE = "hold" keeps: '
                 "set it to 0."

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from scrapy_chunkdl.queue import untrusted
 from scrapy_chunkdl.queue.item_queue import key_prefix
 
 WATCHED_FOR = 10.0
@@ -28,11 +29,10 @@ class Wishes:
 
     @classmethod
     def of(cls, fields: dict[bytes, bytes]) -> Wishes:
-        """Read the hash as it is in Redis."""
-        names = {name.decode(): value for name, value in fields.items()}
+        """Read the hash as it is in Redis. A limit that is none is no wish."""
+        names = {name.decode(errors="replace"): value for name, value in fields.items()}
         workers = (name.partition(" ")[2] for name in names if name.startswith(f"{PAUSED} "))
-        rate = names.get(MAX_RATE)
-        return cls(PAUSED in names, frozenset(workers), float(rate) if rate is not None else None)
+        return cls(PAUSED in names, frozenset(workers), untrusted.rate(names.get(MAX_RATE)))
 
 
 class Control:

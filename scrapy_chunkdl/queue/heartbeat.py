@@ -121,6 +121,11 @@ class Heartbeat(threading.Thread):
         except REDIS_ERRORS as error:
             logger.debug("Report missed: %s", error)
             return
+        if orders.odd and orders.odd != self._orders.odd:
+            logger.warning(
+                "max_rate in %s is %s, not a number of bytes per second: it is ignored.",
+                *(self._queue.control_key, ascii(orders.odd)),
+            )
         if orders != self._orders:
             self._orders = orders
             self._ordered(orders)

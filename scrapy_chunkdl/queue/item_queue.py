@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import Any, Literal, TypeVar
 
+from scrapy_chunkdl.queue import untrusted
 from scrapy_chunkdl.queue.errors import WrongType
 
 T = TypeVar("T")
@@ -110,11 +111,15 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class Orders:
-    """What is asked of this process: to claim nothing, a limit in bytes per second if any, and to tell in detail."""
+    """What is asked of this process: to claim nothing, a limit in bytes per second if any, and to tell in detail.
+
+    ``odd`` is a limit that is none: nobody obeys it.
+    """
 
     paused: bool = False
     max_rate: float | None = None
     watched: bool = False
+    odd: str = ""
 
 
 def key_prefix(key: str) -> str:
@@ -284,10 +289,15 @@ class ItemQueue:
         ``details`` are kept for :data:`DETAILS_KEPT` seconds. Returns what people ask of it.
         """
         paused, max_rate, watched = self._report(
-            keys=[self.workers_key, self.control_key, self.watched_key, self.details_key],
+            keys=[
+                *(self.workers_key, self.control_key, self.watched_key, self.details_key),
+                *(self.leases_key, self.delayed_key),
+            ],
             args=[self.token, report, round(REPORT_KEPT * 1000), details, round(DETAILS_KEPT * 1000)],
         )
-        return Orders(bool(paused), float(max_rate) if max_rate else None, bool(watched))
+        limit = untrusted.rate(max_rate)
+        odd = max_rate[:60].decode(errors="replace") if max_rate and limit is None else ""
+        return Orders(bool(paused), limit, bool(watched), odd)
 
     def details(self) -> dict[str, bytes]:
         """Return what each process told in detail in the last :data:`DETAILS_KEPT` seconds, by token."""

@@ -35,6 +35,15 @@ def number(value: object) -> float | None:
     return value if math.isfinite(value) and abs(value) <= _LARGEST else None
 
 
+def rate(raw: bytes | None) -> float | None:
+    """Return a limit in bytes per second, 0 or more, None where it is none."""
+    try:
+        found = number(float(raw or b""))
+    except ValueError:
+        return None
+    return found if found is not None and found >= 0 else None
+
+
 def count(value: object) -> int | None:
     """Return a whole number of 0 or more, None where it is none."""
     found = number(value)

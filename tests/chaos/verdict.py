@@ -203,9 +203,9 @@ class Judge:
         for text in self._records:
             record = json.loads(text)
             delivery = self._history.deliveries.get(record["delivery"])
-            if record["reason"] == "bad_item" or delivery is None:
+            if record["reason"] in ("bad_item", "pipeline_failed") or delivery is None:
                 continue
-            if not text.endswith(b', "item": ' + delivery.payload + b"}"):
+            if "item" in record and not text.endswith(b', "item": ' + delivery.payload + b"}"):
                 self._blame(f"a record of {record['url']} does not have the exact item: {text[-200:]!r}")
             if (key := (record["delivery"], record["url"])) in records:
                 self._blame(f"delivery {key[0]} has two records of {key[1]}")
@@ -215,7 +215,8 @@ class Judge:
     def _judge_dead(self) -> None:
         if Counter(self._dead) != self._history.dead:
             self._blame("the dead list is not what the log of Redis says")
-        buried = Counter(json.loads(text)["delivery"] for text in self._records if b'"bad_item"' in text)
+        records = [json.loads(text) for text in self._records]
+        buried = Counter(one["delivery"] for one in records if one["reason"] in ("bad_item", "pipeline_failed"))
         for payload in self._dead:
             if (item := self._chaos.items.get(payload)) is None:
                 self._blame(f"a dead item has other bytes than were pushed: {payload!r}")
@@ -224,7 +225,10 @@ class Judge:
             if item.kind == "unreadable":
                 if last.ended != "buried" or buried[last.id] != 1:
                     self._blame(f"item {item.number} cannot be read: {last.ended}, {buried[last.id]} records")
-            elif last.count != MAX_DELIVERIES or last.ended not in ("ran out", "retried"):
+            elif last.ended == "buried":
+                if item.kind != "poison" or buried[last.id] != 1:
+                    self._blame(f"item {item.number} is {item.kind}, and was buried with {buried[last.id]} records")
+            elif last.count != MAX_DELIVERIES or last.ended != "ran out":
                 self._blame(f"item {item.number} is dead after {last.count} deliveries, the last {last.ended}")
         for number, item in self._items.items():
             if item.kind in ("poison", "unreadable") and self._history.acked[self._payloads[number]]:
