@@ -342,6 +342,11 @@ class Config:
         "Days for which a file in a local folder is taken as it is; 0: its server is always asked whether it changed.",
         inherits="FILES_EXPIRES",
     )
+    ack: str = _setting(
+        "item",
+        _one_of("item", "feed"),
+        'When Redis forgets an item: `"item"` when it came out, `"feed"` when all `FEEDS` have it safely.',
+    )
     lease: float = _setting(60.0, _seconds, "Seconds until a claimed item of a silent process is claimed by another.")
     max_deliveries: int = _setting(
         5, _integer(1), "Processes that die of an item, or errors of pipelines with it alone, until it goes to `:dead`."
@@ -438,6 +443,11 @@ class Config:
             raise ConfigError(
                 f'CHUNKDL_NAMING = "content" needs a local folder, and CHUNKDL_STORE is {self.store.partition("://")[0]}'
                 '://…: use CHUNKDL_NAMING = "url", or a folder.'
+            )
+        if self.mode == "inline" and self.ack == "feed":
+            raise ConfigError(
+                'CHUNKDL_ACK = "feed" keeps items in Redis until a feed has them, which CHUNKDL_MODE = "inline" does '
+                'without: use CHUNKDL_MODE = "queue", or CHUNKDL_ACK = "item".'
             )
         if self.mode == "inline" and self.on_failure == "hold":
             raise ConfigError(

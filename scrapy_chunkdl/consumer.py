@@ -29,6 +29,7 @@ from scrapy_chunkdl import __version__, attachments, engine, signals
 from scrapy_chunkdl.bridge import Bridge, Deliver
 from scrapy_chunkdl.config import Config
 from scrapy_chunkdl.crawl.breaker import Breaker, delay_s, place_of
+from scrapy_chunkdl.crawl.feeds import FeedAcks
 from scrapy_chunkdl.crawl.passage import Admit, Admitted, Delivery, Passage
 from scrapy_chunkdl.crawl.polling import Polling
 from scrapy_chunkdl.details import Details
@@ -113,6 +114,7 @@ class Consumer:
         announce: Callable[..., None],
         new_download: Callable[..., ItemDownload],
         wake: Callable[[], None],
+        feeds: FeedAcks | None,
         admit: Admit | None,
     ) -> None:
         assert crawler.stats is not None
@@ -127,6 +129,9 @@ class Consumer:
         self._announce = announce
         self._new_download = new_download
         self._wake = wake
+        self._feeds = feeds
+        self._in_feeds: dict[str, _Work] = {}
+        self._flushing = False
         self._stats = crawler.stats
         self._passage = Passage(crawler, admit)
         self._most = config.batch_size * config.threads
@@ -241,6 +246,7 @@ class Consumer:
         if self._polling.is_due():
             self._claim_more()
         self._look_past_slow_hosts()
+        self._flush_feeds()
 
     def may_have_work(self) -> bool:
         """Whether this process holds items, or may claim some: the list is empty only once Redis said so."""
@@ -253,7 +259,7 @@ class Consumer:
 
     def others_may_have_work(self) -> bool:
         """Whether another process held items when the list was looked at last: they may come back."""
-        return self._held_by_all > len(self._works)
+        return self._held_by_all > len(self._works) + len(self._in_feeds)
 
     def stop_claiming(self) -> None:
         """Claim no more, and give back the items none of whose files has begun."""
@@ -299,7 +305,7 @@ class Consumer:
 
         def claim() -> tuple[Sequence[Claimed], int, Counts]:
             self._check_once()
-            if not all(work.is_ours() for work in list(self._works.values())):
+            if not all(work.is_ours() for work in self._leased()):
                 self._heartbeat.beat()  # Redis was away, or we stood still: else we would claim what is still ours
             batch, dead = self._queue.claim(room, prefix, suspects)
             return batch, dead, self._queue.counts()
@@ -560,8 +566,55 @@ class Consumer:
                 self._bury(work, f"finished, but not for {self._config.done_key}, which takes JSON: {error}")
                 return
         item = delivery.output if outcome == "scraped" else work.item
-        self._record(work)
-        self._courier.ack(work.claimed.id, finished, lambda kept: self._acked(work, item, kept))
+
+        def ack() -> None:
+            self._record(work)
+            self._courier.ack(work.claimed.id, finished, lambda kept: self._acked(work, item, kept))
+
+        if outcome == "scraped" and self._feeds is not None:
+            self._hold_for_feeds(work, ack)
+        else:
+            ack()
+
+    def _hold_for_feeds(self, work: _Work, ack: Callable[[], None]) -> None:
+        """Acknowledge an item when all feeds have it. Until then it is leased, and in nobody's way."""
+        assert self._feeds is not None
+        item_id = work.claimed.id
+
+        def safe() -> None:
+            if self._in_feeds.pop(item_id, None) is not None:
+                self._works[item_id] = work
+                ack()
+
+        def lost() -> None:
+            if self._in_feeds.pop(item_id, None) is not None:
+                self._works[item_id] = work
+                self._release(work)
+
+        self._in_feeds[item_id] = work
+        self._settled(work)
+        self._feeds.scraped(safe, lost)
+
+    def feeds_closed(self) -> None:
+        """Give back what no feed has, now that there will be no more."""
+        if self._feeds is not None:
+            if len(self._feeds):
+                logger.error(
+                    "%d items of %s are not safe in the feeds: they go back to the list.", len(self._feeds), self._key
+                )
+            self._feeds.give_up()
+
+    def _flush_feeds(self) -> None:
+        if self._feeds is None or self._flushing or not self._feeds.may_flush:
+            return
+
+        def flushed(error: OSError | None) -> None:
+            self._flushing = False
+            assert self._feeds is not None
+            self._feeds.flushed(error)
+
+        self._flushing = True
+        self._courier.call(self._feeds.flush(), flushed)
 
     def _retry(self, work: _Work, where: str) -> None:
         """Give back an item with which the project's code failed; one that fails again and again alone is buried."""
@@ -690,7 +743,7 @@ class Consumer:
 
     def _moving(self) -> list[str]:
         now = time.monotonic()
-        works = [work for work in list(self._works.values()) if not work.lost]
+        works = [work for work in self._leased() if not work.lost]
         moving = [work for work in works if self._moves(work, now)]
         hung = {work.claimed.id for work in works if work not in moving and work.download and not work.is_ours()}
         if hung:
@@ -712,13 +765,19 @@ class Consumer:
     def _renewed(self, ids: Sequence[str], lost: Sequence[str], asked_at: float) -> None:
         gone = set(lost)
         for item_id in ids:
-            if item_id not in gone and (work := self._works.get(item_id)) is not None:
+            work = self._works.get(item_id) or self._in_feeds.get(item_id)
+            if item_id not in gone and work is not None:
                 work.lease_until = asked_at + self._config.lease
         if gone:
             self._deliver(lambda: self._stop_lost(gone))
 
+    def _leased(self) -> list[_Work]:
+        return [*self._works.values(), *self._in_feeds.values()]
+
     def _stop_lost(self, ids: set[str]) -> None:
         for item_id in ids:
+            if (held := self._in_feeds.pop(item_id, None)) is not None:
+                self._drop_lost(held)
             if (work := self._works.get(item_id)) is not None:
                 work.lost = True
                 if work.download is not None:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from scrapy import Request, Spider, signals
 from scrapy.crawler import Crawler
 from scrapy.exceptions import DontCloseSpider, NotConfigured
+from scrapy.utils.defer import maybe_deferred_to_future
 from scrapy.utils.misc import build_from_crawler, load_object
 from scrapy.utils.project import data_path
 from scrapy_redis.pipelines import RedisPipeline
@@ -30,6 +31,7 @@ from scrapy_chunkdl.attachments import Attachment
 from scrapy_chunkdl.bridge import Bridge
 from scrapy_chunkdl.config import Config, ConfigError, attributes_of
 from scrapy_chunkdl.consumer import Consumer
+from scrapy_chunkdl.crawl.feeds import FeedAcks, FeedFiles, exporter_of, name_process
 from scrapy_chunkdl.crawl.hooks import Hooks
 from scrapy_chunkdl.crawl.passage import Admit, Admitted, Delivery
 from scrapy_chunkdl.crawl.politeness import politeness
@@ -76,6 +78,9 @@ TICK = 0.25
 class ChunkDownloader:
     """Downloads for one crawl, from ``spider_opened`` to ``spider_closed``."""
 
+    starts_again = False
+    """Whether such a process is started again and again on one list, so that it must not overwrite its feeds."""
+
     def __init__(self, crawler: Crawler, config: Config, options: Options) -> None:
         assert crawler.stats is not None
         self.config = config
@@ -96,6 +101,8 @@ class ChunkDownloader:
         self._dashboard_client: Any = None
         self._hold: engine.ClosingHold | None = None
         self._ticker: engine.Ticker | None = None
+        self._feeds_closed: Deferred[None] | None = None
+        self._last_acks: Deferred[None] = Deferred()
         self._closing_since: float | None = None
         self._grace_is_over = False
         self._store = _open_store(crawler, config)
@@ -122,6 +129,7 @@ class ChunkDownloader:
             _refuse_no_add_on(crawler, config)
             _refuse_endless_loop(crawler, config)
             _refuse_another_serializer(crawler, config)
+            name_process(crawler.spider)
         if config.dashboard:
             _refuse_open_dashboard(config)
         return cls(crawler, config, _options(crawler, config))
@@ -278,6 +286,12 @@ class ChunkDownloader:
             logger.warning(
                 "CHUNKDL_COOKIES is on, but DOWNLOADER_MIDDLEWARES has no CookiesMiddleware: no cookies are sent."
             )
+        try:
+            feeds = self._open_feeds()
+        except ConfigError as error:
+            logger.error("%s", error)
+            engine.close_spider(self._crawler, "chunkdl_feed_taken")
+            return
         self._deliver = deliver = engine.thread_caller()
         self._hold = engine.ClosingHold(self._crawler)
         options = replace(self._options, store=self._store, store_root=self._root)
@@ -300,6 +314,7 @@ class ChunkDownloader:
                 announce=self._announce,
                 new_download=self.new_download,
                 wake=self._hold.wake_idle_check,
+                feeds=feeds,
                 admit=self.admit,
             )
             if engine.is_trial(self._crawler):
@@ -310,6 +325,24 @@ class ChunkDownloader:
         self._progress = ProgressReport(self._crawler, self.config, self._bridge, ask_queued)
         self._ticker = engine.every(TICK, self._tick)
         logger.debug("Downloads go to %s", without_password(self.config.store))
+
+    def _open_feeds(self) -> FeedAcks | None:
+        """Keep other processes from the files of our feeds. Raises ConfigError where another has them."""
+        exporter = exporter_of(self._crawler)
+        if exporter is None or self.config.mode == "inline" or engine.is_trial(self._crawler):
+            return None
+        files = FeedFiles()
+        files.claim(exporter, starts_again=self.starts_again)
+        self._crawler.signals.connect(files.release, signals.engine_stopped, weak=False)
+        if self.config.ack == "item":
+            return None
+        self._feeds_closed = Deferred()
+        self._crawler.signals.connect(self._exporter_closed, signals.feed_exporter_closed)
+        return FeedAcks(exporter)
+
+    def _exporter_closed(self) -> None:
+        if self._feeds_closed is not None and not self._feeds_closed.called:
+            self._feeds_closed.callback(None)
 
     def _open_dashboard(self) -> DashboardThread | None:
         """Serve the live page where that is asked for. Its questions to Redis go over a client of its own."""
@@ -332,8 +365,12 @@ class ChunkDownloader:
         if self._inline or (self._consumer is not None and self._consumer.may_have_work()):
             raise DontCloseSpider
 
-    def spider_closed(self) -> None:
+    async def spider_closed(self) -> None:
         """Stop everything that :meth:`spider_opened` started. What was claimed was finished or handed back before."""
+        if self._feeds_closed is not None and self._consumer is not None:
+            await maybe_deferred_to_future(self._feeds_closed)
+            self._consumer.feeds_closed()
+            await maybe_deferred_to_future(self._last_acks)
         if self._ticker is not None:
             self._ticker.stop()
             self._progress.finish()
@@ -378,6 +415,9 @@ class ChunkDownloader:
             for download in self._inline:  # only then: these items have nowhere to go back to
                 self._bridge.cancel(download.jobs)
         settled = self._consumer is None or self._consumer.is_settled(self._grace_is_over)
+        is_over = settled and self._feeds_closed is not None and self._feeds_closed.called
+        if is_over and not self._last_acks.called:
+            self._last_acks.callback(None)
         settled = settled and (self._grace_is_over or not self._announce.pending)
         if settled and self._hold.is_scraper_idle:
             self._hold.release()

@@ -34,6 +34,7 @@ _PRIORITY = 50  # above the command line's: these are what the command means
 class Worker(ChunkDownloader):
     """The extension of a process that only downloads. It stays until it is stopped."""
 
+    starts_again = True
     _has_said_why_it_stays = False
 
     def spider_idle(self) -> None:

@@ -11,6 +11,7 @@ import logging
 import os
 import re
 import socket
+import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -39,6 +40,7 @@ _OVERWRITTEN_AS_A_WHOLE = (S3FeedStorage, GCSFeedStorage, FTPFeedStorage)
 _LINES = ("jsonlines", "jsonl", "jl")
 """Formats of which each item is one line, that several processes may append: a write is never torn (measured)."""
 
+_AFTER_ERROR_S = 5.0
 _TELLS_RUNS_APART = re.compile(r"%\((?:process|time|batch_time)\)")
 
 
@@ -165,6 +167,8 @@ class FeedAcks:
         self._held: list[_Held] = []
         self._slots: set[Any] = set()
         self._flushing: tuple[set[Any], list[_Held]] = (set(), [])
+        self._told: str | None = None
+        self._not_before = 0.0
         make = exporter._start_new_batch
 
         def started(*arguments: Any, **keywords: Any) -> Any:
@@ -194,23 +198,33 @@ class FeedAcks:
         What that returns goes to :meth:`flushed`; items that come out meanwhile wait for the next time.
         """
         files = {slot: _local_file(slot) for slot in self._slots if slot.itemcount}
-        descriptors = []
+        descriptors: list[int] = []
         self._flushing = {slot for slot, file in files.items() if file is not None}, list(self._held)
+        problem: OSError | None = None
         for file in filter(None, files.values()):
-            file.flush()
-            descriptors.append(os.dup(file.fileno()))
-        return lambda: synced(descriptors)
+            try:
+                file.flush()
+                descriptors.append(os.dup(file.fileno()))
+            except OSError as error:  # the disk is full, perhaps
+                problem = error
+        return lambda: synced(descriptors) or problem
 
     def flushed(self, error: OSError | None) -> None:
         """Take what syncing gave: None, or why a file could not be synced; then it is tried again."""
         if error is not None:
-            logger.error("A feed cannot be synced: %s. Its items are not acknowledged.", error)
+            self._not_before = time.monotonic() + _AFTER_ERROR_S
+            if str(error) != self._told:
+                logger.error("A feed cannot be written: %s. Its items wait; they are not acknowledged.", error)
+            self._told = str(error)
             return
+        self._told = None
         self._settle(*self._flushing)
 
     @property
     def may_flush(self) -> bool:
         """Whether an item waits for a local file."""
+        if not self._held or time.monotonic() < self._not_before:
+            return False
         return any(_local_file(slot) is not None for held in self._held for slot in held.slots)
 
     def give_up(self) -> None:
