@@ -5,6 +5,7 @@ Light to import: Scrapy loads add-ons for every command, ``scrapy list`` include
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from scrapy.settings import BaseSettings
 
     from scrapy_chunkdl.queue.embedded import EmbeddedServer
+
+logger = logging.getLogger(__name__)
 
 EMBEDDED_FOLDER = "chunkdl-redis"
 
@@ -48,11 +51,24 @@ class Addon:
 
         if folder := embedded_folder(settings):
             self._server = _started(folder)
+            self._crawler.signals.connect(self._watch_server, signals.spider_opened)
             self._crawler.signals.connect(self._leave_server, signals.engine_stopped)
         orders = [order for order in settings.getwithbase("ITEM_PIPELINES").values() if order is not None]
         first = min([1, *(order - 1 for order in orders)])
         settings.setdefault_in_component_priority_dict("ITEM_PIPELINES", ChunkDownloadPipeline, first)
         _reach_redis(settings)
+
+    def _watch_server(self) -> None:
+        from scrapy_chunkdl import engine
+
+        call = engine.thread_caller()
+
+        def close(reason: str) -> None:
+            logger.error("%s", reason)
+            engine.close_spider(self._crawler, "chunkdl_redis_unreachable")
+
+        if self._server is not None:
+            self._server.watch(lambda reason: call(lambda: close(reason)))
 
     def _leave_server(self) -> None:
         if self._server is not None:

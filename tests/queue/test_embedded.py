@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
+import stat
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -163,3 +165,82 @@ def test_the_server_never_evicts_syncs_every_second_and_has_no_port(folder: Path
 
     assert config["maxmemory-policy"] == "noeviction"
     assert (config["appendonly"], config["appendfsync"], config["port"]) == ("yes", "everysec", "0")
+
+
+def test_nobody_else_may_read_what_items_hold(folder: Path) -> None:
+    folder.mkdir(mode=0o755)
+    with closing(embedded.start(folder)) as server, make_client({"REDIS_URL": server.url}) as client:
+        client.rpush("s:items", "a")
+        files = [path for path in folder.rglob("*") if path.is_file()]
+
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+        assert {path.name for path in files if stat.S_IMODE(path.stat().st_mode) & 0o077} == set()
+        assert any(path.suffix == ".aof" for path in files)
+
+
+def test_a_crawl_with_another_folder_for_temporary_files_finds_the_running_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / ("deep/" * 30)
+    first = User(folder)
+    (tmp_path / "other").mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "other"))
+    second = User(folder)
+
+    assert pid_of_server(second.url) == pid_of_server(first.url)
+    pid = pid_of_server(first.url)
+    first.leave()
+    second.leave()
+    wait_for_end(pid)
+
+
+def test_where_unix_sockets_cannot_be_had_it_listens_on_loopback_with_a_password(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (folder / "redis.sock" / "in the way").mkdir(parents=True)
+    with closing(embedded.start(folder)) as server:
+        with make_client({"REDIS_URL": server.url}) as client:
+            client.rpush("s:items", "a")
+        assert server.url.startswith("redis://:")
+        assert "@127.0.0.1:" in server.url
+        password = server.url.partition("://:")[2].partition("@")[0]
+        pid = pid_of_server(server.url)
+        assert password not in Path(f"/proc/{pid}/cmdline").read_text()
+        assert embedded.url_for(folder) == server.url
+
+    [told] = [record.getMessage() for record in caplog.records]
+    assert "with a password" in told
+    assert password not in told
+    wait_for_end(pid)
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [
+        (errno.EACCES, "folder of your own"),
+        (errno.EROFS, "local disk"),
+        (errno.ENOSYS, "file locks"),
+        (errno.ENOLCK, "file locks"),
+        (errno.EBADF, "file locks"),
+    ],
+)
+def test_a_folder_that_cannot_be_used_is_told_in_a_sentence(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, number: int, words: str
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(embedded.fcntl, "flock", refuse)
+
+    with pytest.raises(embedded.EmbeddedError, match=words) as raised:
+        embedded.start(folder)
+
+    assert "\n" not in str(raised.value)
+    assert "CHUNKDL_EMBEDDED_REDIS" in str(raised.value)
+
+
+def test_a_frozen_program_is_told_what_to_do(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "frozen", True, raising=False)
+
+    with pytest.raises(embedded.EmbeddedMissing, match="REDIS_URL"):
+        embedded.start(folder)
