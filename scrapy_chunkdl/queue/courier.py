@@ -280,10 +280,8 @@ class Courier(threading.Thread):
                 if verdict.is_broken and size_bytes >= LARGE_BYTES:
                     breaks = breaks + 1 if self._answers_a_small_request() else 0
                     if breaks == _BREAKS:
-                        sentence = f"Each request of {size_bytes} bytes ends the connection: it is too large for Redis"
-                        raise _Refusal(
-                            Verdict(f"{sentence}, or for what stands before it.", is_too_large=True)
-                        ) from error
+                        sentence = f"Redis, or what stands before it, ends each request of {size_bytes} bytes."
+                        raise _Refusal(Verdict(sentence, is_too_large=True)) from error
                 self._note_trouble(error)
             else:
                 self._note_answer()

@@ -46,9 +46,7 @@ class WrongType(exceptions.ResponseError):
     """A key that is to be a list is something else."""
 
     def __init__(self, setting: str, key: str, found: str) -> None:
-        super().__init__(
-            f"{setting} = {key!r} is a {found} in Redis, and has to be a list: name another key, or delete it"
-        )
+        super().__init__(f"{setting} = {key!r} is a {found} in Redis, not a list: name another key, or delete it")
 
 
 @dataclass(frozen=True, slots=True)
