@@ -8,11 +8,14 @@ from __future__ import annotations
 import hashlib
 import re
 import unicodedata
+from collections.abc import Iterable
 from email.errors import HeaderParseError
 from email.header import decode_header, make_header
 from email.message import Message
 from pathlib import Path, PurePosixPath
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote, unquote_to_bytes, urlsplit
+
+from scrapy_chunkdl.charsets import text_of
 
 MOST_BYTES = 240
 """Bytes of UTF-8 a name may have: 255 is the limit of file systems, ``.part.journal~`` needs 14."""
@@ -24,6 +27,7 @@ _MAY_BE_SECRET = frozenset("?@#")
 _OURS = (".part", ".part.journal", ".part.journal~")
 _FORBIDDEN = re.compile(r'[<>:"|?*]')
 _EXTENDED = re.compile(r"filename\*\s*=\s*([\w-]*)'[^']*'([^;\"]+)", re.IGNORECASE)
+_STARLESS = re.compile(r"(utf-8|iso-8859-1|gbk|gb2312|gb18030|big5|shift_jis|euc-kr)'[\w-]*'(.+)", re.IGNORECASE)
 _RESERVED = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|com[0-9¹²³]|lpt[0-9¹²³])\s*(\.|$)", re.IGNORECASE)
 _ENCODED_BYTE = re.compile(r"%[89A-Fa-f][0-9A-Fa-f]")
 _STRAY_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
@@ -67,8 +71,11 @@ def _split(name: str) -> tuple[str, str]:
     return stem, dot + extension
 
 
-def name_from_content_disposition(header: str | None) -> str | None:
-    """Return the safe file name a Content-Disposition header offers, the extended form first (RFC 6266 §4.3)."""
+def name_from_content_disposition(header: str | None, hints: Iterable[str] = ()) -> str | None:
+    """Return the safe file name a Content-Disposition header offers, the extended form first (RFC 6266 §4.3).
+
+    ``hints`` are encodings that raw bytes in it are likely in.
+    """
     if not header:
         return None
     extended = _EXTENDED.search(header)
@@ -79,29 +86,22 @@ def name_from_content_disposition(header: str | None) -> str | None:
             header = _EXTENDED.sub("", header)  # RFC 6266 §4.3: one that cannot be understood is ignored
     message = Message()
     try:
-        message["Content-Disposition"] = _as_text(header)
+        message["Content-Disposition"] = text_of(header.encode("utf-8", "surrogateescape"), hints)
         name = message.get_filename()
     except (LookupError, ValueError, TypeError):  # what email does with a charset that is none, or odd numbering
         return None
-    return safe_name(_decoded(name)) if name else None
+    return safe_name(_decoded(name, hints)) if name else None
 
 
-def _as_text(header: str) -> str:
-    """Undo surrogate escapes: raw UTF-8 in the plain form is common though not allowed."""
-    raw = header.encode("utf-8", "surrogateescape")
-    try:
-        return raw.decode("utf-8")
-    except UnicodeDecodeError:
-        return raw.decode("latin-1")
-
-
-def _decoded(name: str) -> str:
+def _decoded(name: str, hints: Iterable[str]) -> str:
     """Undo the encodings that do not belong into the plain form, are common in it, and browsers read."""
-    if _ENCODED_BYTE.search(name) and not _STRAY_PERCENT.search(name):
+    if starless := _STARLESS.fullmatch(name):  # the extended form, whose star was forgotten
         try:
-            return unquote(name, errors="strict")
-        except UnicodeDecodeError:
+            return unquote(starless[2], encoding=starless[1], errors="strict")
+        except (LookupError, UnicodeError):
             return name
+    if _ENCODED_BYTE.search(name) and not _STRAY_PERCENT.search(name):
+        return _unquoted(name, hints)
     if name.startswith("=?") and name.endswith("?="):  # RFC 2047
         try:
             return str(make_header(decode_header(name)))
@@ -110,14 +110,21 @@ def _decoded(name: str) -> str:
     return name
 
 
-def name_from_url(url: str) -> str | None:
-    """Return the safe last segment of a URL's path, percent-decoded."""
+def _unquoted(text: str, hints: Iterable[str]) -> str:
+    return text_of(unquote_to_bytes(text.encode("utf-8", "surrogatepass")), hints)
+
+
+def name_from_url(url: str, hints: Iterable[str] = ()) -> str | None:
+    """Return the safe last segment of a URL's path, percent-decoded.
+
+    ``hints`` are encodings that bytes in it are likely in which are no UTF-8.
+    """
     try:
         path = urlsplit(url).path
     except ValueError:
         return None
     segment = path.rpartition("/")[2]
-    return safe_name(unquote(segment)) if segment else None
+    return safe_name(_unquoted(segment, hints)) if segment else None
 
 
 def url_digest(url: str) -> str:

@@ -226,6 +226,7 @@ class Sources:
         self.known: Known | None = None
         self.hinted = 0
         self.hinted_type: str | None = None
+        self.disposition: str | None = None
         self._began_anew = False
 
     @property
@@ -449,6 +450,8 @@ class Sources:
                 self._limits.refused(host, asked_at)
             raise
         self._progress.requests = self.requests
+        if method == "GET" and 200 <= response.status < 300:
+            self.disposition = response.headers.get("Content-Disposition") or self.disposition
         if response.status < 400:
             self._limits.answered(host)
             led_to = str(response.url)

@@ -20,8 +20,8 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -45,10 +45,11 @@ from scrapy_chunkdl.download.errors import (
     SourceChanged,
     Transient,
 )
-from scrapy_chunkdl.download.headers import parse_date
+from scrapy_chunkdl.download.headers import Validator, parse_date
 from scrapy_chunkdl.download.http import plausible
 from scrapy_chunkdl.download.http.known import By, Known, Match, compare
 from scrapy_chunkdl.download.http.media_types import Kind, kind_of_name
+from scrapy_chunkdl.download.http.names import name_of
 from scrapy_chunkdl.download.limits import Limits
 from scrapy_chunkdl.download.model import FileRequest, FileResult, Options, Progress
 from scrapy_chunkdl.download.partfile import JOURNAL, PART, Busy, PartFile, Published, read_published, remove_leftovers
@@ -88,6 +89,7 @@ class Transfer:
         self._expected = parse_expected(request.checksum) if request.checksum else None
         self._began = time.monotonic()
         self._content_type: str | None = None
+        self._got: Remote | None = None
         progress.asking_s = options.dns_timeout + options.connect_timeout + options.first_byte_timeout
         progress.receiving_s = options.stall_timeout
         self._identity = FileIdentity.of(request, options)
@@ -109,10 +111,10 @@ class Transfer:
             found = await in_thread(self._find_finished) if self._request.folder.is_dir() else None
             measured = await self._sources.measure(found[0] if found is not None else None)
             try:
-                if measured.is_unchanged and found is not None:
+                self._content_type = measured.remote.content_type
+                if found is not None and (measured.is_unchanged or self._is_found(found[0], measured.remote)):
                     return self._result(*found, "uptodate")
                 self._options.refuse_too_large(measured.remote.size)
-                self._content_type = measured.remote.content_type
                 final = self._request.folder / self._name(measured.remote)
                 return await (self._keep(measured, final) if self._delivery is None else self._store(measured, final))
             finally:
@@ -122,13 +124,24 @@ class Transfer:
 
     # --- names, and what is there already
 
+    @property
+    def _given_name(self) -> str | None:
+        return naming.safe_name(self._request.name) if self._request.name else None
+
     def _name(self, remote: Remote) -> str:
-        return (
-            (naming.safe_name(self._request.name) if self._request.name else None)
-            or naming.name_from_content_disposition(remote.disposition)
-            or naming.name_from_url(self._request.url)
-            or naming.FALLBACK
-        )
+        """Return the name the file gets, by what is known so far: what a HEAD leaves out a GET may tell."""
+        disposition, led_to = self._sources.disposition or remote.disposition, self._sources.first.final_url
+        return self._given_name or name_of(disposition, led_to, self._request.url, remote.content_type)
+
+    def _place(self, final: Path) -> Path:
+        """Return the name that the part file is called by while the file's own may still change."""
+        if self._given_name:
+            return final
+        return final.with_name(naming.name_from_url(self._request.url) or naming.FALLBACK)
+
+    def _is_found(self, there: Published, remote: Remote) -> bool:
+        """Whether an earlier run's file, known by its record, is up to date. A given name is looked up by itself."""
+        return self._given_name is None and self._is_up_to_date(there, remote)
 
     def _find_young(self) -> tuple[Published, Path] | None:
         """Return the file if it is there and came less than ``expires`` seconds ago.
@@ -146,7 +159,7 @@ class Transfer:
         return next(iter(self._finished()), None) if self._delivery is None else None
 
     def _finished(self) -> Iterator[tuple[Published, Path]]:
-        folder, name = self._request.folder, naming.safe_name(self._request.name) if self._request.name else None
+        folder, name = self._request.folder, self._given_name
         names = [name, naming.distinct_name(name, self._identity.seed)] if name else _some_names(folder)
         for path in map(folder.joinpath, names):
             there = read_published(path)
@@ -194,11 +207,12 @@ class Transfer:
                 if part.is_resumable:
                     await in_thread(part.checkpoint, [(0, record.size)])
                 raise _lease_lost()
-            part.prepare(record)
             small = record.size <= self._options.chunk_size
-            with self._progress.during(Doing.PUBLISHING):
-                await (self._quick_calls.call(part.publish) if small else in_thread(part.publish))
-            return self._result(record, final, "downloaded", resumed)
+            async with self._named(part, final):
+                part.prepare(record)
+                with self._progress.during(Doing.PUBLISHING):
+                    await (self._quick_calls.call(part.publish) if small else in_thread(part.publish))
+            return self._result(record, part.final, "downloaded", resumed)
         except DownloadError as error:
             error.bytes_done = part.done.total
             error.resumable = part.done.total > 0
@@ -211,6 +225,29 @@ class Transfer:
             raise
         finally:
             part.close()
+
+    @asynccontextmanager
+    async def _named(self, part: PartFile, final: Path) -> AsyncIterator[None]:
+        """Hold the name that a whole file gets, as it is told by now, against downloads that would give it, too."""
+        if self._given_name is None and self._got is not None:
+            final = final.with_name(self._name(self._got))
+        if self._place(final) == final:
+            yield
+            return
+        opened: list[PartFile] = []
+
+        def hold() -> None:
+            url, validator = self._identity.recorded, Validator()
+            opened.append(PartFile.open(final, url=url, size=None, validator=validator, journaled=False))
+
+        await self._when_free(hold, opened)
+        try:
+            is_taken = self._is_anothers(read_published(final))
+            name = naming.distinct_name(final.name, self._identity.seed) if is_taken else final.name
+            part.final = final.with_name(name)
+            yield
+        finally:
+            await in_thread(opened[-1].discard)
 
     async def _store(self, measured: Measured, final: Path) -> FileResult:
         """Have the file in the store. It goes there from local disk, where it may lie whole since an earlier run."""
@@ -228,6 +265,14 @@ class Transfer:
             if kept.uri is not None:
                 return kept
             await measured.close()
+            if kept.path != final and (there := await self._delivery.find(kept.path)) is not None:
+                if self._is_anothers(there):
+                    moved = kept.path.with_name(naming.distinct_name(kept.path.name, self._identity.seed))
+                    await in_thread(kept.path.rename, moved)
+                    kept = replace(kept, path=moved)
+                elif self._is_up_to_date(there, replace(remote, size=kept.size)):
+                    await in_thread(self._remove, kept.path)
+                    return replace(kept, status="uptodate", uri=self._delivery.uri(kept.path))
             if await self._deliver(self._delivery, remote, kept):
                 resumed = kept.resumed if kept.status == "downloaded" else kept.size
                 uri, elapsed = self._delivery.uri(kept.path), time.monotonic() - self._began
@@ -303,8 +348,9 @@ class Transfer:
                 return final, there, None
             url, size, validator = self._identity.recorded, remote.size, remote.validator
             # Parts of this version show that ranges were served, whatever the server says of them today.
-            journaled = splits or (remote.could_be_split and final.with_name(final.name + JOURNAL).exists())
-            part = PartFile.open(final, url=url, size=size, validator=validator, journaled=journaled)
+            place = self._place(final)
+            journaled = splits or (remote.could_be_split and place.with_name(place.name + JOURNAL).exists())
+            part = PartFile.open(place, url=url, size=size, validator=validator, journaled=journaled)
             opened.append(part)
             there = read_published(final)  # by whoever held the part file until now
             if self._is_anothers(there):
@@ -408,7 +454,7 @@ class Transfer:
         """Bring all bytes into the part file and check them; a wrong checksum makes them come again, once."""
         for last_try in (False, True):
             remote, size = await self._fill_with_the_file(part, measured)
-            self._content_type = remote.content_type
+            self._got, self._content_type = remote, remote.content_type
             wanted = dict(remote.digests)
             if self._expected is not None:
                 wanted[self._expected[0]] = self._expected[1]
