@@ -39,7 +39,10 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """All downloads of the crawl. ``left`` are files this process still has; ``queued`` items wait in Redis."""
+    """All downloads of the crawl. ``left`` are files this process still has; ``queued`` items wait in Redis.
+
+    ``files_per_item`` is what items had so far.
+    """
 
     done: int
     failed: int
@@ -47,6 +50,7 @@ class Totals:
     fetched: int
     retries: int
     queued: int | None
+    files_per_item: float = 1.0
 
 
 class Bars:
@@ -85,23 +89,25 @@ class Bars:
         table = Table.grid(padding=(0, 1), expand=True)
         for justify, ratio in (("left", 3), ("left", 2), ("right", None), ("right", None), ("right", None)):
             table.add_column(justify=justify, ratio=ratio, no_wrap=True)  # type: ignore[arg-type]
-        known = 0
+        known = unknown = 0
         for row in rows:
             speed = self._rates.setdefault(row.key, Rate()).note(row.done, now)
             missing = row.size - row.done if row.size is not None else None
             known += missing or 0
+            unknown += missing is None
             if table.row_count < room:
                 table.add_row(
                     Text(row.name, overflow="ellipsis"),
                     ProgressBar(total=row.size or None, completed=row.done, pulse=row.size is None),
-                    f"{amount(row.done)} of {amount(row.size)}" if row.size is not None else amount(row.done),
+                    f"{amount(row.done)} of {amount(row.size) if row.size is not None else '?'}",
                     f"{amount(speed)}/s",
                     time_left(missing, speed),
                 )
         hidden = len(rows) - table.row_count
         lines = [table, Text(f"… and {hidden} more files")] if hidden > 0 else [table]
-        # What is known to be missing: files that wait for their turn have told nobody their size yet.
-        self._live.update(Group(*lines, _overall(totals, rate, time_left(known, rate))), refresh=True)
+        waiting = unknown + totals.left - len(rows) + (totals.queued or 0) * totals.files_per_item
+        missing_in_all = _missing(known, waiting, totals)
+        self._live.update(Group(*lines, _overall(totals, rate, time_left(missing_in_all, rate))), refresh=True)
 
     def stop(self) -> None:
         """Take them away and give the log its stream back. May be called more than once."""
@@ -117,15 +123,26 @@ def can_be_shown() -> bool:
     return sys.stderr.isatty() and not isinstance(sys.stderr, FileProxy)
 
 
+def _missing(known: int, waiting: float, totals: Totals) -> int | None:
+    """Estimate the bytes still to come: files that wait have told nobody their size, and count as those that are done.
+
+    None where nothing is done yet to go by.
+    """
+    if waiting <= 0:
+        return known
+    return round(known + waiting * totals.fetched / totals.done) if totals.done else None
+
+
 def _overall(totals: Totals, rate: float, left: str) -> Text:
+    """Say it all in a line, what matters most first: a narrow terminal cuts the end."""
     parts = [
         f"{totals.done} files done",
         f"{totals.left} to do",
-        f"{totals.failed} given up",
-        f"{totals.retries} retries",
         *([f"{totals.queued} items queued"] if totals.queued is not None else []),
         f"{amount(totals.fetched)} at {amount(rate)}/s",
         f"{left} left",
+        f"{totals.failed} given up",
+        f"{totals.retries} retries",
     ]
     return Text(", ".join(parts), style="bold", overflow="ellipsis", no_wrap=True)
 

@@ -21,6 +21,11 @@ MOST_RECORDS = 100_000
 """Records of files given up that are kept where nothing is set: Redis has no memory without end."""
 
 
+_OF_OTHERS = frozenset({"FILES_STORE", "FILES_EXPIRES", "USER_AGENT", "ROBOTSTXT_OBEY", "DEFAULT_REQUEST_HEADERS"})
+_OF_OTHERS |= {"REDIS_URL", "REDIS_HOST", "REDIS_PORT", "REDIS_DB", "REDIS_PARAMS", "REDIS_ENCODING", "REDIS_ITEMS_KEY"}
+"""Settings of Scrapy and scrapy-redis that hold for files, too."""
+
+
 class ConfigError(ValueError):
     """A setting that cannot work. The message names it, its value, and what to write instead."""
 
@@ -49,13 +54,40 @@ def _integer(minimum: int, maximum: int | None = None) -> Callable[[Any], int]:
     return parse
 
 
+_BYTES = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 1 << 10, "mi": 1 << 20, "gi": 1 << 30}
+_SECONDS = {"s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
+_WITH_UNIT = re.compile(r"\s*([0-9.]+)\s*([A-Za-z]*)\s*")
+
+
+def _bytes(minimum: int) -> Callable[[Any], int]:
+    parse = _integer(minimum)
+
+    def parse_bytes(value: Any) -> int:
+        try:
+            return parse(value)
+        except ValueError as error:
+            raise ValueError(f"{error}: it is in bytes{_in_unit(value, _BYTES, suffix='b')}") from None
+
+    return parse_bytes
+
+
+def _in_unit(value: Any, units: Mapping[str, int], suffix: str = "") -> str:
+    """Return what a value with a unit such as "10MB" should have been, if it is one."""
+    found = _WITH_UNIT.fullmatch(value) if isinstance(value, str) else None
+    factor = units.get(found[2].lower().removesuffix(suffix)) if found is not None else None
+    try:
+        return f", {value} is {float(found[1]) * factor:.0f}" if found is not None and factor is not None else ""
+    except ValueError:
+        return ""
+
+
 def _seconds(value: Any) -> float:
     try:
         number = float(value) if not isinstance(value, bool) else -1.0
     except (TypeError, ValueError):
         number = -1.0
     if not 0 < number < float("inf"):
-        raise ValueError("a number of seconds above 0")
+        raise ValueError(f"a number of seconds above 0{_in_unit(value, _SECONDS)}")
     return number
 
 
@@ -253,7 +285,7 @@ class Config:
     batch_size: int = _setting(32, _integer(1, 100), "Items per claim. More than 100 would block Redis for too long.")
     threads: int = _setting(2, _integer(1, 64), "Download threads, each with its own event loop and connections.")
     chunk_size: int = _setting(
-        1 << 20, _integer(1 << 12), "Bytes per chunk, the unit of accounting, retry and resume. At least 4096."
+        1 << 20, _bytes(1 << 12), "Bytes per chunk, the unit of accounting, retry and resume. At least 4096."
     )
     concurrent_files: int = _setting(32, _integer(1), "Files downloaded at once by this process.")
     concurrent_chunks_per_file: int = _setting(8, _integer(1), "Connections one file may use at once.")
@@ -261,8 +293,8 @@ class Config:
     cluster_concurrent_chunks_per_host: int = _setting(
         0, _integer(0), "Connections one host gets, over all processes on one Redis, which share it. 0: no such limit."
     )
-    max_rate: int = _setting(0, _integer(0), "Bytes per second this process downloads at most. 0: as fast as it goes.")
-    max_rate_per_host: int = _setting(0, _integer(0), "Bytes per second from one host at most. 0: as fast as it goes.")
+    max_rate: int = _setting(0, _bytes(0), "Bytes per second this process downloads at most. 0: as fast as it goes.")
+    max_rate_per_host: int = _setting(0, _bytes(0), "Bytes per second from one host at most. 0: as fast as it goes.")
     download_delay: float = _setting(
         0.0, _seconds_or_zero, "Seconds between the starts of two requests of this process to one host."
     )
@@ -275,7 +307,7 @@ class Config:
     )
     connect_timeout: float = _setting(15.0, _seconds, "Seconds to wait for a connection.")
     stall_timeout: float = _setting(30.0, _seconds, "Seconds without a byte before a chunk is retried.")
-    max_file_size: int = _setting(0, _integer(0), "Bytes; larger files are given up. 0: no limit.")
+    max_file_size: int = _setting(0, _bytes(0), "Bytes; larger files are given up. 0: no limit.")
     checksum: str | None = _setting(
         None, _checksum, 'Checksum to compute and report, such as `"sha256"`. Expected ones are always verified.'
     )
@@ -469,6 +501,10 @@ def setting_name(item: Field[Any]) -> str:
 def _refuse_unknown(names: Iterable[str], known: Mapping[str, object]) -> None:
     for name in names:
         if name.startswith(PREFIX) and name not in known:
+            if (theirs := name.removeprefix(PREFIX)) in _OF_OTHERS:
+                raise ConfigError(
+                    f"{name} is not a setting of scrapy-chunkdl: it is called {theirs}, and read as it is."
+                )
             near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
             hint = f"Did you mean {near[0]}?" if near else "See the settings page for those that exist."
             raise ConfigError(f"{name} is not a setting of scrapy-chunkdl. {hint}")

@@ -145,6 +145,17 @@ class ChunkDownloader:
         return self._crawler
 
     @property
+    def is_trial(self) -> bool:
+        """Whether ``scrapy parse`` or its like tries the spider out: nothing is queued, claimed or downloaded then."""
+        return engine.is_trial(self._crawler)
+
+    def note_scraped(self, item: object, wants_files: bool) -> None:
+        """Count an item that the spider yielded."""
+        self._stats.inc_value("chunkdl/items/scraped")
+        if wants_files:
+            self._stats.inc_value("chunkdl/items/with_attachments")
+
+    @property
     def spider(self) -> Spider:
         """The spider whose items these are."""
         assert self._crawler.spider is not None
@@ -301,7 +312,7 @@ class ChunkDownloader:
         self._bridge.start()
         if self._keeper is not None:
             self._keeper.keep(limits.uses, limits.settled)
-        if self.config.mode == "queue":
+        if self.config.mode == "queue" and not self.is_trial:
             self._consumer = Consumer(
                 self._crawler,
                 self.config,
@@ -317,8 +328,6 @@ class ChunkDownloader:
                 feeds=feeds,
                 admit=self.admit,
             )
-            if engine.is_trial(self._crawler):
-                self._consumer.stop_claiming()
             self._consumer.open()
             self._dashboard = self._open_dashboard()
         ask_queued = self._consumer.ask_queued if self._consumer is not None else None
@@ -329,7 +338,7 @@ class ChunkDownloader:
     def _open_feeds(self) -> FeedAcks | None:
         """Keep other processes from the files of our feeds. Raises ConfigError where another has them."""
         exporter = exporter_of(self._crawler)
-        if exporter is None or self.config.mode == "inline" or engine.is_trial(self._crawler):
+        if exporter is None or self.config.mode == "inline" or self.is_trial:
             return None
         files = FeedFiles()
         files.claim(exporter, starts_again=self.starts_again)

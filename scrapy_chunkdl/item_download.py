@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
 
+from itemadapter import ItemAdapter
 from scrapy.statscollectors import StatsCollector
 from twisted.python.failure import Failure
 
@@ -23,6 +24,8 @@ from scrapy_chunkdl.download import DownloadError, FileRequest, FileResult, Perm
 from scrapy_chunkdl.masking import masked, printable
 
 logger = logging.getLogger(__name__)
+
+_LONGEST_HINT = 100
 
 Results = list[tuple[bool, Any]]
 """What FilesPipeline's ``item_completed`` gets: (True, a dict of url, path, checksum, status) or (False, a Failure)."""
@@ -183,7 +186,8 @@ class ItemDownload:
     def _give_up(self, same_file: Sequence[Attachment], error: DownloadError) -> None:
         self._stats.inc_value("chunkdl/files/failed")
         self._stats.inc_value(f"chunkdl/failures/{error.reason}")
-        logger.warning("Gave up %s: %s", printable(same_file[0].url) or "an attachment", printable(str(error)))
+        of = printable(same_file[0].url) or f"an attachment of an item{_hint_of(self._item)}"
+        logger.warning("Gave up %s: %s", of, printable(str(error)))
         outcome = {
             "status": "failed",
             "size": None,
@@ -217,3 +221,13 @@ def _wanted(attachment: Attachment) -> object:
     asked = (headers, attachment.proxy, attachment.cookiejar)
     checked = (attachment.checksum, attachment.accept)
     return attachment.url, attachment.filename, attachment.mirrors, checked, asked
+
+
+def _hint_of(item: object) -> str:
+    """Return which item it is to a person: the first URL in it, which often is the page it comes from."""
+    try:
+        fields = item if isinstance(item, dict) else dict(ItemAdapter(item))
+    except Exception:  # noqa: BLE001 -- of the item's class
+        return ""
+    urls = (f" ({name}: {value})" for name, value in fields.items() if isinstance(value, str) and "://" in value)
+    return printable(next(urls, ""))[:_LONGEST_HINT]

@@ -28,10 +28,14 @@ from scrapy_chunkdl.crawl.passage import Delivery
 from scrapy_chunkdl.crawl.requests import as_request
 from scrapy_chunkdl.extension import ChunkDownloader
 from scrapy_chunkdl.item_download import Results
+from scrapy_chunkdl.items.shape import fields_like_urls, leads_nowhere
 
 logger = logging.getLogger(__name__)
 
 SpiderInfo = MediaPipeline.SpiderInfo
+
+_MOST_SHAPES = 10
+_LONGEST_FIELDS = 120
 
 
 class QueuedForDownload(DropItem):
@@ -89,6 +93,7 @@ class ChunkDownloadPipeline:
         self._config = downloader.config
         self._unknown_types: set[type] = set()
         self._unfit_types: set[type] = set()
+        self._told_shapes: set[type] = set()
         self.crawler = downloader.crawler
         self.spiderinfo = self._info = MediaPipeline.SpiderInfo(downloader.spider)
         self.files_urls_field = self._config.attachments[0]
@@ -199,6 +204,8 @@ class ChunkDownloadPipeline:
         cannot wait there. Items are queued in front of all pipelines as a rule, and come here when they come back; here
         they are queued where a subclass overrides this.
         """
+        if self._downloader.is_trial and self._config.mode == "queue":
+            return self._hooks.completed([], await self._hooks.before_queueing(item))
         arrived = self._downloader.arrival(item)
         if isinstance(arrived, Delivery):
             return self._hooks.completed(list(arrived.results), item)
@@ -224,6 +231,9 @@ class ChunkDownloadPipeline:
     async def _looked_at(self, item: Any) -> tuple[Any, bool]:
         item = await self._hooks.before_queueing(item)
         wants_files = bool(self._downloader.wanted(item))
+        self._downloader.note_scraped(item, wants_files)
+        if not wants_files and not self._hooks.selects:
+            self._warn_of_shape(item)
         problem = self._downloader.problem_of_type(item) if wants_files and self._config.mode == "inline" else None
         if problem is not None:
             raise NotQueued(problem, is_news=self._is_news(item))
@@ -242,6 +252,21 @@ class ChunkDownloadPipeline:
         is_news = type(item) not in self._unfit_types
         self._unfit_types.add(type(item))
         return is_news
+
+    def _warn_of_shape(self, item: object) -> None:
+        """Tell once per class of an item in which none of the places of attachments is there."""
+        kind = type(item)
+        if kind in self._told_shapes or len(self._told_shapes) >= _MOST_SHAPES or not attachments.is_item(item):
+            return
+        if all(leads_nowhere(item, path.split(".")) for path in self._config.attachments):
+            self._told_shapes.add(kind)
+            urls = ", ".join(fields_like_urls(item))[:_LONGEST_FIELDS]
+            logger.warning(
+                "No attachments in an item (%s): CHUNKDL_ATTACHMENTS = %r names no field of it. %s. Told once.",
+                kind.__qualname__,
+                ", ".join(self._config.attachments),
+                f"Its fields with URLs: {urls}" if urls else "None of its fields has a URL",
+            )
 
     def _warn_of_unknown_type(self, item: object) -> None:
         if not attachments.is_item(item) and type(item) not in self._unknown_types:

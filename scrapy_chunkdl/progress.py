@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 
 from scrapy.crawler import Crawler
@@ -37,6 +38,7 @@ class ProgressReport:
     def __init__(self, crawler: Crawler, config: Config, bridge: Bridge, ask_queued: AskQueued | None) -> None:
         assert crawler.stats is not None
         self._stats = crawler.stats
+        self._attachments = config.attachments
         self._bridge = bridge
         self._ask_queued = ask_queued
         self._interval = crawler.settings.getfloat("LOGSTATS_INTERVAL") if config.progress != "off" else 0.0
@@ -70,6 +72,7 @@ class ProgressReport:
         if self._bars is not None:
             self._bars.stop()
         fetched = self._bridge.bytes_fetched()
+        self._report_items()
         if (self._interval or self._bars is not None) and (fetched or self._files("failed")):
             elapsed = time.monotonic() - self._began_at
             logger.info("Downloads: %s, %s/s over the whole crawl", self._so_far(fetched), amount(fetched / elapsed))
@@ -77,14 +80,16 @@ class ProgressReport:
     def _draw(self, shown: bars.Bars) -> None:
         self._ask_now_and_then()
         jobs = self._bridge.jobs_running()
+        names = [printable(job.request.name or name_from_url(job.request.url) or job.request.url) for job in jobs]
+        often = {name for name, count in Counter(names).items() if count > 1}
         rows = [
             bars.Row(
                 key=id(job),
-                name=printable(job.request.name or name_from_url(job.request.url) or job.request.url),
+                name=f"{name} ({printable(job.request.url)})" if name in often else name,
                 done=job.progress.done,
                 size=job.progress.size,
             )
-            for job in jobs
+            for name, job in zip(names, jobs, strict=True)
         ]
         totals = bars.Totals(
             done=self._files("downloaded") + self._files("uptodate"),
@@ -93,6 +98,7 @@ class ProgressReport:
             fetched=self._bridge.bytes_fetched(),
             retries=self._retries() + sum(sum(job.progress.retries.values()) for job in jobs),
             queued=self._queued,
+            files_per_item=self._files_per_item(),
         )
         shown.show(totals, rows)
 
@@ -110,6 +116,28 @@ class ProgressReport:
         done = self._files("downloaded") + self._files("uptodate")
         retried = f", {retries} retries" if (retries := self._retries()) else ""
         return f"{done} files done, {self._files('failed')} given up, {amount(fetched)} fetched{retried}"
+
+    def _files_per_item(self) -> float:
+        claimed = self._count("chunkdl/items/claimed")
+        files = sum(self._files(status) for status in ("downloaded", "uptodate", "failed"))
+        return max(1.0, files / claimed) if claimed else 1.0
+
+    def _report_items(self) -> None:
+        """Say what became of the items: nothing was downloaded for a reason that is seen here first."""
+        scraped, wanting = self._count("chunkdl/items/scraped"), self._count("chunkdl/items/with_attachments")
+        claimed = self._count("chunkdl/items/claimed")
+        if scraped and not wanting and not claimed:
+            logger.warning(
+                "Items: %d scraped, none with attachments: nothing was downloaded. CHUNKDL_ATTACHMENTS = %r.",
+                scraped,
+                ", ".join(self._attachments),
+            )
+        elif scraped or claimed:
+            taken = f", {claimed} claimed" if claimed else ""
+            logger.info("Items: %d scraped, %d of them with attachments%s", scraped, wanting, taken)
+
+    def _count(self, name: str) -> int:
+        return int(self._stats.get_value(name, 0))
 
     def _files(self, status: str) -> int:
         return int(self._stats.get_value(f"chunkdl/files/{status}", 0))

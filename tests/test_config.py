@@ -150,3 +150,34 @@ def test_a_store_may_be_a_folder_or_a_uri() -> None:
 def test_holding_items_needs_the_queue() -> None:
     with pytest.raises(ConfigError, match="CHUNKDL_ON_FAILURE"):
         read({"CHUNKDL_MODE": "inline", "CHUNKDL_ON_FAILURE": "hold"})
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("CHUNKDL_MAX_FILE_SIZE", "10MB", "it is in bytes, 10MB is 10000000"),
+        ("CHUNKDL_MAX_RATE", "1.5 GiB", "it is in bytes, 1.5 GiB is 1610612736"),
+        ("CHUNKDL_MAX_RATE_PER_HOST", "500k", "it is in bytes, 500k is 500000"),
+        ("CHUNKDL_CHUNK_SIZE", "1M", "it is in bytes, 1M is 1000000"),
+        ("CHUNKDL_CHUNK_SIZE", "big", "it is in bytes."),
+        ("CHUNKDL_LEASE", "5m", "a number of seconds above 0, 5m is 300"),
+        ("CHUNKDL_STALL_TIMEOUT", "30s", "a number of seconds above 0, 30s is 30"),
+        ("CHUNKDL_LEASE", "1.2.3s", "a number of seconds above 0."),
+    ],
+)
+def test_a_value_with_a_unit_is_refused_with_what_it_should_be(name: str, value: str, told: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        read({name: value})
+
+    assert told in str(refused.value)
+
+
+@pytest.mark.parametrize("name", ["REDIS_URL", "REDIS_PARAMS", "REDIS_ITEMS_KEY", "FILES_STORE", "USER_AGENT"])
+def test_a_setting_of_others_with_our_prefix_is_told_its_name(name: str) -> None:
+    with pytest.raises(ConfigError, match=rf"CHUNKDL_{name} is not a setting of scrapy-chunkdl: it is called {name}"):
+        read({f"CHUNKDL_{name}": "x"})
+
+
+def test_a_setting_of_ours_that_looks_like_one_of_scrapy_redis_is_named() -> None:
+    with pytest.raises(ConfigError, match="Did you mean CHUNKDL_REDIS_WAIT"):
+        read({"CHUNKDL_REDIS_WAT": 1})
