@@ -22,7 +22,7 @@ from scrapy_chunkdl.commands.chunkdl import CommandError, no_such_spider
 from scrapy_chunkdl.config import Config, ConfigError, attributes_of
 from scrapy_chunkdl.queue import embedded
 from scrapy_chunkdl.queue.client import describe, make_client
-from scrapy_chunkdl.queue.errors import REDIS_ERRORS, explain
+from scrapy_chunkdl.queue.errors import REDIS_ERRORS, Way, explain
 from scrapy_chunkdl.queue.item_queue import ItemQueue, key_prefix
 
 
@@ -71,7 +71,7 @@ def opened(settings: BaseSettings, spider: str | None) -> Iterator[list[SpiderQu
         except embedded.EmbeddedError as error:
             raise CommandError(str(error)) from error
         except REDIS_ERRORS as error:
-            raise CommandError(explain(error)) from error
+            raise CommandError(explain(error, Way.of(settings))) from error
 
 
 def _settings_of(spidercls: type[Spider], settings: BaseSettings) -> tuple[BaseSettings, Config]:

@@ -102,8 +102,12 @@ def _unreachable(error: Exception, text: str, way: Way) -> Verdict:
             is_broken=True,
         )
     hint = "is it running, and is REDIS_URL right?"
-    if not way.is_tls and re.search("closed by server|reset by peer", text):
-        hint = "is it running? Where that port wants TLS, REDIS_URL begins with rediss://."
+    if re.search("closed by server|reset by peer|EOF occurred", text):
+        hint = "is it running? " + (
+            "It may want a client certificate: ssl_certfile and ssl_keyfile in REDIS_PARAMS."
+            if way.is_tls
+            else "Where that port wants TLS, REDIS_URL begins with rediss://."
+        )
     return Verdict(f"Redis cannot be reached ({text}): {hint}", is_broken=True)
 
 
@@ -255,8 +259,8 @@ _ROWS: tuple[_Row, ...] = (
     ),
     _Row(
         _settings_alone(
-            "The TLS certificate of Redis does not verify ({text}): name the authority in REDIS_PARAMS = "
-            '{"ssl_ca_certs": "/path/ca.pem"}.'
+            "The TLS certificate of Redis does not verify ({text}): name its authority in REDIS_PARAMS = "
+            '{"ssl_ca_certs": "/path/ca.pem"}, and in REDIS_URL the host it was made for.'
         ),
         (ssl.SSLCertVerificationError,),
         r"(?i)certificate verify failed|hostname mismatch|self.signed certificate",

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from scrapy_chunkdl.queue.item_queue import key_prefix, load_script
+from scrapy_chunkdl.queue.item_queue import MOST_BYTES, in_groups, key_prefix, load_script
 
 PAGE = 100
 """Entries read at once: a reader must not keep Redis from its work."""
@@ -34,6 +34,11 @@ class SetAsideItem:
     def id(self) -> str:
         """A name for this very item: 32 hex digits made of all that is kept of it."""
         return hashlib.sha256(b"\n".join(self.entries)).hexdigest()[:32]
+
+    @property
+    def size_bytes(self) -> int:
+        """What it takes to name it to Redis."""
+        return len(self.payload or b"") + sum(map(len, self.entries))
 
     @property
     def reasons(self) -> frozenset[str]:
@@ -101,17 +106,22 @@ class SetAside:
         taken = start = 0
         end = len(self)  # an item put back may fail again while this runs: not swept twice
         while (most is None or taken < most) and (items := self._page(start, end)):
-            arguments: list[str | bytes | int] = [int(then_push), uuid.uuid4().hex]
             place = kept = start
+            chosen: list[tuple[int, SetAsideItem]] = []
             for item in items:
                 size = len(item.entries)
                 if wanted(item):
-                    arguments += [item.payload or b"", place, size, *item.entries]
+                    chosen.append((place, item))
                 else:
                     kept += size
                 place += size
-            if kept < place:
+            gone = 0
+            for group in in_groups(chosen, lambda one: one[1].size_bytes, MOST_BYTES):
+                arguments: list[str | bytes | int] = [int(then_push), uuid.uuid4().hex]
+                for at, item in group:
+                    arguments += [item.payload or b"", at - gone, len(item.entries), *item.entries]
                 taken += self._take_out(keys=[self._list, self._key], args=arguments)
+                gone += sum(len(item.entries) for _, item in group)
             start, end = kept, end - (place - kept)
         return taken
 

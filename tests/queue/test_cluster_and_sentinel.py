@@ -11,7 +11,7 @@ from redis.cluster import RedisCluster
 from servers import Cluster, Watched, wait_for
 
 from scrapy_chunkdl.queue.client import make_client
-from scrapy_chunkdl.queue.errors import REDIS_ERRORS, explain
+from scrapy_chunkdl.queue.errors import REDIS_ERRORS, explain, judge
 from scrapy_chunkdl.queue.hosts import Demand, HostShares
 from scrapy_chunkdl.queue.item_queue import ItemQueue
 from scrapy_chunkdl.queue.set_aside import SetAside
@@ -133,3 +133,16 @@ def test_the_queue_goes_on_with_the_new_primary_after_a_failover() -> None:
             assert look.info("replication")["role"] == "master"
             assert look.exists("{s:items}:leases", "s:items") == 0
         queue.close()
+
+
+def test_a_client_that_is_made_for_one_server_is_told_of_the_cluster(cluster: Cluster) -> None:
+    said = set()
+    for node in cluster.nodes:
+        with make_client({"REDIS_URL": f"redis://127.0.0.1:{node.port}"}) as client:
+            try:
+                ItemQueue(client, "a:items").claim(1, "p")
+            except REDIS_ERRORS as error:
+                verdict = judge(error)
+                said.add((verdict.waiting_helps, "redis.cluster.RedisCluster" in verdict.sentence))
+
+    assert said == {(False, True)}

@@ -102,6 +102,23 @@ def test_ack_pushes_the_finished_item_in_the_same_step_and_only_once(new_queue: 
     assert client.lrange("{s:items}:finished", 0, -1) == [b"done"]
 
 
+def test_an_ack_that_the_done_list_does_not_take_forgets_nothing(new_queue: NewQueue, client: redis.Redis) -> None:
+    client.rpush(LIST, *"abc")
+    client.sadd("{s:items}:done", "no list")
+    queue = new_queue(done_key="{s:items}:done")
+    take(queue, 3, "p")
+
+    with pytest.raises(redis.exceptions.ResponseError, match="WRONGTYPE"):
+        queue.ack([("p:1", None), ("p:2", b"B"), ("p:3", b"C")])
+    with pytest.raises(redis.exceptions.ResponseError, match="CHUNKDL_DONE_KEY"):
+        queue.check_types()
+
+    assert sorted(client.hvals(PAYLOAD)) == [b"a", b"b", b"c"]
+    client.delete("{s:items}:done")
+    assert queue.ack([("p:1", None), ("p:2", b"B"), ("p:3", b"C")]) == ["p:1", "p:2", "p:3"]
+    assert client.lrange("{s:items}:done", 0, -1) == [b"B", b"C"]
+
+
 def test_only_the_owner_can_ack_renew_retry_and_record(new_queue: NewQueue, client: redis.Redis) -> None:
     client.rpush(LIST, "a")
     owner, other = new_queue(), new_queue()

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 import redis
 
-from scrapy_chunkdl.queue.item_queue import ItemQueue
+from scrapy_chunkdl.queue.item_queue import MOST_BYTES, ItemQueue
 from scrapy_chunkdl.queue.set_aside import PAGE, SetAside, SetAsideItem
 
 LIST, FAILED, DEAD = "s:items", "{s:items}:failed", "{s:items}:dead"
@@ -168,3 +168,22 @@ def test_a_text_is_found_however_json_writes_it(client: redis.Redis, failed: Set
         client.rpush(FAILED, json.dumps(record), json.dumps(record, ensure_ascii=False))
 
     assert [item.mentions(text) for item in failed] == [True, True, False, False]
+
+
+def test_large_items_go_back_in_requests_that_are_taken(
+    new_queue: NewQueue, client: redis.Redis, failed: SetAside, dead: SetAside
+) -> None:
+    payloads = [b'{"n": %d, "text": "%s"}' % (n, b"x" * 200_000) for n in range(12)]
+    client.rpush(DEAD, *payloads)
+    for payload in payloads:
+        hold(new_queue(), client, payload, "a", "b")
+    largest = max(len(payload) for payload in payloads)
+    client.config_resetstat()
+
+    assert dead.put_back(lambda item: item.payload not in payloads[3:5]) == 10
+    assert failed.put_back(lambda item: item.payload != payloads[7]) == 11
+
+    assert client.lrange(DEAD, 0, -1) == payloads[3:5]
+    assert client.lrange(LIST, 0, -1) == payloads[:3] + payloads[5:] + payloads[:7] + payloads[8:]
+    calls = client.info("commandstats")["cmdstat_evalsha"]["calls"]
+    assert calls >= 22 * largest // (MOST_BYTES + largest)
