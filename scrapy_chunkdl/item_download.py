@@ -21,7 +21,7 @@ from scrapy_chunkdl.attachments import Attachment
 from scrapy_chunkdl.bridge import Job
 from scrapy_chunkdl.config import Config
 from scrapy_chunkdl.download import DownloadError, FileRequest, FileResult, Permanent, Transient, without_userinfo
-from scrapy_chunkdl.masking import masked, printable
+from scrapy_chunkdl.masking import masked, shown_url
 
 logger = logging.getLogger(__name__)
 
@@ -186,8 +186,9 @@ class ItemDownload:
     def _give_up(self, same_file: Sequence[Attachment], error: DownloadError) -> None:
         self._stats.inc_value("chunkdl/files/failed")
         self._stats.inc_value(f"chunkdl/failures/{error.reason}")
-        of = printable(same_file[0].url) or f"an attachment of an item{_hint_of(self._item)}"
-        logger.warning("Gave up %s: %s", of, printable(str(error)))
+        url = shown_url(same_file[0].url)
+        of, text = url or f"an attachment of an item{_hint_of(self._item)}", str(error)
+        logger.warning("Gave up %s: %s", of, text.replace(url, "it", 1) if url else text)
         outcome = {
             "status": "failed",
             "size": None,

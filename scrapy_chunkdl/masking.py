@@ -31,6 +31,7 @@ LONGEST = 10_000
 """Characters of a text that are looked at and shown: a ``data:`` URL may have millions."""
 
 _LONGEST_URL = 140
+_LONG_URL = re.compile(rf"[A-Za-z][A-Za-z0-9+.-]{{0,20}}:[^\s'\"<>]{{{_LONGEST_URL},}}")
 
 
 def cut(text: str, most: int) -> str:
@@ -72,5 +73,13 @@ def printable(text: str, most: int = LONGEST) -> str:
 
 def shown_url(url: str) -> str:
     """Return a URL as it is named in a sentence: printable, and where it is long without its middle."""
-    text = printable(url, LONGEST)
-    return text if len(text) <= _LONGEST_URL else f"{text[: _LONGEST_URL - 41]}…{text[-40:]}"
+    return _without_middle(printable(url, LONGEST))
+
+
+def sentence(text: str, most: int) -> str:
+    """Return a text as :func:`printable` does, in which long URLs are as :func:`shown_url` has them."""
+    return printable(_LONG_URL.sub(lambda found: _without_middle(found[0]), masked(text)), most)
+
+
+def _without_middle(url: str) -> str:
+    return url if len(url) <= _LONGEST_URL else f"{url[: _LONGEST_URL - 41]}…{url[-40:]}"

@@ -31,8 +31,8 @@ def test_a_name_is_read_in_the_encoding_it_is_in(encoding: str, name: str) -> No
     [
         ("files.go.kr", "cp949", "갹.pdf"),
         ("h.jp", "cp932", "鉄.pdf"),
-        ("h.com.tw", "big5", "鄔.pdf"),
-        ("h.cn", "gbk", "咉.pdf"),
+        ("h.com.tw", "big5", "蔡.pdf"),
+        ("h.cn", "gbk", "鑫.pdf"),
     ],
 )
 def test_the_country_of_a_host_is_a_hint(host: str, encoding: str, name: str) -> None:

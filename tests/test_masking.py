@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from scrapy_chunkdl.masking import LONGEST, masked, printable, shown_url
+from scrapy_chunkdl.masking import LONGEST, masked, printable, sentence, shown_url
 
 
 @pytest.mark.parametrize(
@@ -73,3 +73,14 @@ def test_what_is_huge_is_shown_cut(text: str) -> None:
 def test_a_long_url_is_named_without_its_middle() -> None:
     assert shown_url("http://h/" + "a" * 500 + "/b.pdf?token=s3cr3t").startswith("http://h/aaa")
     assert shown_url("http://h/" + "a" * 500 + "/b.pdf?token=s3cr3t").endswith("aaa/b.pdf?token=***")
+
+
+@pytest.mark.parametrize("scheme", ["http", "https", "s3"])
+def test_a_sentence_keeps_its_words_around_a_long_url(scheme: str) -> None:
+    url = f"{scheme}://h/{'a' * 3000}.pdf?token=s3cr3t"
+    told = sentence(f"{url} answered 404 Not Found, as {url} did\n", 400)
+
+    assert "answered 404 Not Found" in told
+    assert told.endswith(".pdf?token=*** did\\n")
+    assert "s3cr3t" not in told
+    assert sentence(told, 400) == told

@@ -14,7 +14,7 @@ from typing import Any
 from scrapy.settings import BaseSettings
 
 from scrapy_chunkdl.commands.queues import SpiderQueue, opened
-from scrapy_chunkdl.masking import printable
+from scrapy_chunkdl.masking import printable, shown_url
 from scrapy_chunkdl.queue.set_aside import SetAside, SetAsideItem, everything
 from scrapy_chunkdl.told import as_dict
 
@@ -55,7 +55,8 @@ def _lines(told: dict[str, Any]) -> Iterator[str]:
         words = [file.get("time"), file.get("reason"), file.get("url") or file.get("filename")]
         yield ("  " if number else "- ") + printable("  ".join(str(word) for word in words if word))
         if file.get("message"):
-            yield "      " + printable(str(file["message"]))
+            url = shown_url(str(file.get("url") or "\n"))
+            yield "      " + printable(str(file["message"])).replace(url, "it", 1)
     if told["files"] and told["dead"] and "reason" in told["files"][0]:
         yield "      The item is in :dead, see --dead."
     if "text" in told:

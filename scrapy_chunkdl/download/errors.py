@@ -6,7 +6,7 @@ This module knows nothing of HTTP clients, files or queues.
 
 from __future__ import annotations
 
-from scrapy_chunkdl.masking import printable
+from scrapy_chunkdl.masking import sentence
 
 LONGEST_MESSAGE = 300
 """Characters: messages go into log lines, items, feeds and records."""
@@ -15,8 +15,8 @@ LONGEST_MESSAGE = 300
 class DownloadError(Exception):
     """A file, or one request for a part of it, did not work out.
 
-    ``message`` is one sentence: secrets in it are masked, and it is cut to :data:`LONGEST_MESSAGE`. What may be long
-    in it, a URL, comes in through :func:`~scrapy_chunkdl.masking.shown_url`. ``reason`` is a short snake_case word.
+    ``message`` is one sentence: secrets in it are masked, long URLs lose their middle, and it is cut to
+    :data:`LONGEST_MESSAGE`. ``reason`` is a short snake_case word.
     ``status`` is the last HTTP status seen, if any.
     The fields below ``status`` are filled in for the file as a whole when it is given up:
     ``attempts`` counts HTTP requests sent, ``bytes_done`` the bytes kept on disk, and
@@ -24,7 +24,7 @@ class DownloadError(Exception):
     """
 
     def __init__(self, message: str, *, reason: str, status: int | None = None) -> None:
-        super().__init__(printable(message, LONGEST_MESSAGE))
+        super().__init__(sentence(message, LONGEST_MESSAGE))
         self.reason = reason
         self.status = status
         self.attempts = 0

@@ -41,6 +41,8 @@ FIRST_BYTES = 2048
 _NO_TEXT = re.compile(rb"[\x00-\x08\x0b\x0e-\x1a\x1c-\x1f]")
 """Bytes that no text has: "binary data bytes" of the MIME Sniffing Standard §3."""
 
+_BLANK_BYTES = b" \t\r\n\f\xef\xbb\xbf"
+_MARKUP = b"<{[\xff\xfe"
 _BLANK = " \t\r\n\f\ufeff"
 _TAGS = "html|head|body|title|meta|script|style|link|iframe|div|table|font|form|center|noscript|main|section|span|img"
 _TAGS += "|h[1-6]|a|b|p|br|hr|ul|pre"
@@ -85,7 +87,7 @@ def why_not(
     """
     if accept:
         return _not_accepted(name, announced, size, first, tuple(accept))
-    if size and _NO_TEXT.search(first) and not first.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+    if size and _is_no_text(first, announced):
         return None
     wanted = _promises(name, announced, told)
     binary = [kind for kind in wanted if kind_of_type(kind) is Kind.BINARY]
@@ -101,6 +103,14 @@ def why_not(
     if instead is None or (found == "text" and recognised(first)):
         return None
     return f"{_NAMES[found]} instead of {instead}"
+
+
+def _is_no_text(first: bytes, announced: str | None) -> bool:
+    """Whether the first bytes settle it, as those of most files do: neither a page nor what was announced as text."""
+    begins = first.lstrip(_BLANK_BYTES)[:1]
+    if begins and begins not in _MARKUP and kind_of_type(announced) not in (Kind.TEXT, Kind.PAGE):
+        return True
+    return _NO_TEXT.search(first) is not None and not first.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
 
 
 _NAMES = {"html": "an HTML page", "json": "a JSON answer", "xml": "an XML answer", "text": "plain text"}
