@@ -28,6 +28,7 @@ from twisted.internet.defer import Deferred, succeed
 from scrapy_chunkdl import __version__, attachments, engine, signals
 from scrapy_chunkdl.bridge import Bridge, Deliver
 from scrapy_chunkdl.config import Config
+from scrapy_chunkdl.crawl import breaker
 from scrapy_chunkdl.crawl.breaker import Breaker, delay_s, place_of
 from scrapy_chunkdl.crawl.feeds import FeedAcks
 from scrapy_chunkdl.crawl.passage import Admit, Admitted, Delivery, Passage
@@ -247,6 +248,16 @@ class Consumer:
             self._claim_more()
         self._look_past_slow_hosts()
         self._flush_feeds()
+
+    def end_outage(self) -> None:
+        """Close a spider that has nothing to do but wait for what later pipelines need, and did so for long."""
+        if self._breaker.open_for_s > breaker.GIVE_UP_S and self._claims:
+            logger.error(
+                "All items of %s have failed for %.0f min. The crawl ends, and nothing is lost: they wait for another.",
+                *(self._key, self._breaker.open_for_s / 60),
+            )
+            self._claims = False
+            engine.close_spider(self._crawler, "chunkdl_pipelines_fail")
 
     def may_have_work(self) -> bool:
         """Whether this process holds items, or may claim some: the list is empty only once Redis said so."""

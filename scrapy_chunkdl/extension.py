@@ -78,6 +78,9 @@ TICK = 0.25
 class ChunkDownloader:
     """Downloads for one crawl, from ``spider_opened`` to ``spider_closed``."""
 
+    ends = True
+    """Whether the process is to end by itself some time."""
+
     starts_again = False
     """Whether such a process is started again and again on one list, so that it must not overwrite its feeds."""
 
@@ -371,6 +374,8 @@ class ChunkDownloader:
 
     def spider_idle(self) -> None:
         """Keep the spider open while the list, the delayed items or this process hold work."""
+        if self._consumer is not None and self.ends:
+            self._consumer.end_outage()
         if self._inline or (self._consumer is not None and self._consumer.may_have_work()):
             raise DontCloseSpider
 

@@ -35,6 +35,7 @@ class Worker(ChunkDownloader):
     """The extension of a process that only downloads. It stays until it is stopped."""
 
     starts_again = True
+    ends = False
     _has_said_why_it_stays = False
 
     def spider_idle(self) -> None:
@@ -51,6 +52,8 @@ class Worker(ChunkDownloader):
 
 class UntilEmpty(Worker):
     """One that ends with the work, other processes' included: what they hold may come back."""
+
+    ends = True
 
     def spider_idle(self) -> None:
         """Keep the spider open while anything waits, is delayed, or is held by anybody."""

@@ -23,6 +23,9 @@ LONGEST_PAUSE_S = 60.0
 LONGEST_DELAY_S = 3600.0
 """Seconds after which an item that failed comes back at the latest, where CHUNKDL_RETRY_DELAY is no longer."""
 
+GIVE_UP_S = 3600.0
+"""Seconds of an outage after which a crawl that has nothing else to do ends, with a reason: its items wait in Redis."""
+
 _JITTER = 0.25
 """Part of itself by which a delay is longer at most: what failed together should not come back together."""
 
