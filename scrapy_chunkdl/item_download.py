@@ -21,7 +21,7 @@ from scrapy_chunkdl.attachments import Attachment
 from scrapy_chunkdl.bridge import Job
 from scrapy_chunkdl.config import Config
 from scrapy_chunkdl.download import DownloadError, FileRequest, FileResult, Permanent, Transient, without_userinfo
-from scrapy_chunkdl.masking import masked, shown_url
+from scrapy_chunkdl.masking import masked, printable, shown_url
 
 logger = logging.getLogger(__name__)
 
