@@ -11,7 +11,6 @@ import logging
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, TextIO
 
 from rich.console import Console, Group
@@ -21,36 +20,10 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from scrapy_chunkdl.figures import Rate, amount, time_left
+from scrapy_chunkdl.figures import Rate, Row, Totals, amount, time_left
 
 _ROWS_LEFT_FREE = 6
 _MOST_ROWS = 12
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """A file that runs. Sizes are in bytes; ``key`` tells files of one name apart."""
-
-    key: int
-    name: str
-    done: int
-    size: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class Totals:
-    """All downloads of the crawl. ``left`` are files this process still has; ``queued`` items wait in Redis.
-
-    ``files_per_item`` is what items had so far.
-    """
-
-    done: int
-    failed: int
-    left: int
-    fetched: int
-    retries: int
-    queued: int | None
-    files_per_item: float = 1.0
 
 
 class Bars:

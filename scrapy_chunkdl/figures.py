@@ -2,6 +2,40 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A file that runs. Sizes are in bytes; ``key`` tells files of one name apart."""
+
+    key: int
+    name: str
+    done: int
+    size: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """All downloads of a crawl. ``left`` are files it still has; ``queued`` items wait in Redis, None if unknown.
+
+    ``files_per_item`` is what items had so far.
+    """
+
+    done: int = 0
+    failed: int = 0
+    left: int = 0
+    fetched: int = 0
+    retries: int = 0
+    queued: int | None = None
+    files_per_item: float = 1.0
+
+
+def summary(totals: Totals) -> str:
+    """Return what was done so far, in one clause."""
+    retried = f", {totals.retries} retries" if totals.retries else ""
+    return f"{totals.done} files done, {totals.failed} given up, {amount(totals.fetched)} fetched{retried}"
+
 
 def amount(size: float) -> str:
     """Return a number of bytes with its unit, in powers of 1000."""

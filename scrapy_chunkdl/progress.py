@@ -15,9 +15,10 @@ from scrapy.crawler import Crawler
 
 from scrapy_chunkdl.bridge import Bridge
 from scrapy_chunkdl.config import Config
-from scrapy_chunkdl.figures import amount
+from scrapy_chunkdl.figures import Row, Totals, amount, summary
 from scrapy_chunkdl.masking import printable
 from scrapy_chunkdl.naming import name_from_url
+from scrapy_chunkdl.supervised import Told, supervised
 
 try:
     from scrapy_chunkdl import bars
@@ -47,7 +48,10 @@ class ProgressReport:
         self._asked_at = 0.0
         self._queued: int | None = None
         self._bars = None
-        if config.progress == "auto" and bars is not None and bars.can_be_shown():
+        self._supervised = supervised()
+        if self._supervised is not None:
+            self._supervised.begin()
+        elif config.progress == "auto" and bars is not None and bars.can_be_shown():
             self._bars = bars.Bars()
             self._bars.start()
         elif config.progress == "auto" and bars is None and sys.stderr.isatty():
@@ -55,8 +59,13 @@ class ProgressReport:
 
     def tick(self) -> None:
         """Draw the bars anew, or log a line if one is due and something happened since the last."""
+        if self._supervised is not None:
+            self._ask_now_and_then()
+            self._supervised.tell(Told(self._totals(), self._rows()))
+            return
         if self._bars is not None:
-            self._draw(self._bars)
+            self._ask_now_and_then()
+            self._bars.show(self._totals(), self._rows())
             return
         now = time.monotonic()
         if not self._interval or now - self._said_at < self._interval:
@@ -64,26 +73,28 @@ class ProgressReport:
         fetched = self._bridge.bytes_fetched()
         if fetched != self._said_bytes or self._bridge.running():
             rate = (fetched - self._said_bytes) / (now - self._said_at)
-            logger.info("%s; %d running, %s/s", self._so_far(fetched), self._bridge.running(), amount(rate))
+            logger.info("%s; %d running, %s/s", summary(self._totals()), self._bridge.running(), amount(rate))
         self._said_at, self._said_bytes = now, fetched
 
     def finish(self) -> None:
         """Take the bars away and log the summary of the crawl's downloads, if there were any."""
+        if self._supervised is not None:
+            self._supervised.tell(Told(self._totals(), ()))
+            return
         if self._bars is not None:
             self._bars.stop()
-        fetched = self._bridge.bytes_fetched()
         self._report_items()
-        if (self._interval or self._bars is not None) and (fetched or self._files("failed")):
-            elapsed = time.monotonic() - self._began_at
-            logger.info("Downloads: %s, %s/s over the whole crawl", self._so_far(fetched), amount(fetched / elapsed))
+        totals = self._totals()
+        if (self._interval or self._bars is not None) and (totals.fetched or totals.failed):
+            rate = totals.fetched / (time.monotonic() - self._began_at)
+            logger.info("Downloads: %s, %s/s over the whole crawl", summary(totals), amount(rate))
 
-    def _draw(self, shown: bars.Bars) -> None:
-        self._ask_now_and_then()
+    def _rows(self) -> list[Row]:
         jobs = self._bridge.jobs_running()
         names = [printable(job.request.name or name_from_url(job.request.url) or job.request.url) for job in jobs]
         often = {name for name, count in Counter(names).items() if count > 1}
-        rows = [
-            bars.Row(
+        return [
+            Row(
                 key=id(job),
                 name=f"{name} ({printable(job.request.url)})" if name in often else name,
                 done=job.progress.done,
@@ -91,7 +102,10 @@ class ProgressReport:
             )
             for name, job in zip(names, jobs, strict=True)
         ]
-        totals = bars.Totals(
+
+    def _totals(self) -> Totals:
+        jobs = self._bridge.jobs_running()
+        return Totals(
             done=self._files("downloaded") + self._files("uptodate"),
             failed=self._files("failed"),
             left=len(jobs) + self._bridge.waiting(),
@@ -100,7 +114,6 @@ class ProgressReport:
             queued=self._queued,
             files_per_item=self._files_per_item(),
         )
-        shown.show(totals, rows)
 
     def _ask_now_and_then(self) -> None:
         now = time.monotonic()
@@ -111,11 +124,6 @@ class ProgressReport:
                 self._queued, self._asked_at = queued, time.monotonic()
 
             self._ask_queued(answered)
-
-    def _so_far(self, fetched: int) -> str:
-        done = self._files("downloaded") + self._files("uptodate")
-        retried = f", {retries} retries" if (retries := self._retries()) else ""
-        return f"{done} files done, {self._files('failed')} given up, {amount(fetched)} fetched{retried}"
 
     def _files_per_item(self) -> float:
         claimed = self._count("chunkdl/items/claimed")

@@ -12,7 +12,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "scrapy_chunkdl"
 
 ROOMS = ["commands", "addon", "pipelines", "extension", "dashboard", "told", "consumer", "details", "item_download"]
-ROOMS += ["crawl", "spider_requests", "progress"]
+ROOMS += ["crawl", "spider_requests", "progress", "supervised"]
 ROOMS += ["bars", "engine", "bridge", "attachments", "item_types", "items", "config"]
 ROOMS += ["signals", "queue", "storage", "download"]
 ROOMS += ["naming", "charsets", "masking", "figures"]
@@ -26,6 +26,7 @@ FOREIGN = {
     "charsets": set(),
     "masking": set(),
     "figures": set(),
+    "supervised": set(),
     "bars": {"rich"},
     "config": set(),
     "bridge": set(),

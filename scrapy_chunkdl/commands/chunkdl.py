@@ -15,6 +15,8 @@ from scrapy.commands import BaseRunSpiderCommand, ScrapyCommand, ScrapyHelpForma
 from scrapy.exceptions import UsageError
 from scrapy.utils.project import inside_project
 
+from scrapy_chunkdl.supervised import supervised
+
 _WORKER = """Download what waits in the list of a spider, with its settings, pipelines and feeds, and request nothing
 else: neither the spider's start requests nor start URLs waiting in Redis. Any number of workers and crawls share one
 list. Stop it with Ctrl-C or SIGTERM: what is not finished goes back to the list."""
@@ -71,6 +73,12 @@ class Command(BaseRunSpiderCommand):
             action="store_true",
             help="end when nothing waits, is delayed, or is held by any process; else it stays until stopped",
         )
+        worker.add_argument(
+            "--processes",
+            type=int,
+            metavar="N",
+            help="run N worker processes and look after them; 0: as many as there are cores",
+        )
         super().add_options(worker)
 
         status = declare("status", _STATUS, "[options] [spider]")
@@ -103,7 +111,8 @@ class Command(BaseRunSpiderCommand):
             raise UsageError("this is no Scrapy project: run it in a folder with a scrapy.cfg", print_help=False)
         if args:
             raise UsageError(f"unrecognized arguments: {' '.join(args)}", print_help=False)
-        self.requires_crawler_process = opts.subcommand == "worker"
+        self._processes = opts.subcommand == "worker" and opts.processes is not None and supervised() is None
+        self.requires_crawler_process = opts.subcommand == "worker" and not self._processes
         if opts.subcommand == "worker":
             super().process_options(args, opts)
         else:
@@ -127,6 +136,10 @@ class Command(BaseRunSpiderCommand):
 
     def _run(self, opts: argparse.Namespace) -> int:
         assert self.settings is not None
+        if self._processes:
+            from scrapy_chunkdl.commands import supervisor
+
+            return supervisor.run(self.settings, opts.spider, opts.processes)
         if opts.subcommand == "worker":
             from scrapy_chunkdl.commands import worker
 

@@ -1,0 +1,255 @@
+"""``scrapy chunkdl worker --processes N``: starts worker processes and looks after them.
+
+One that dies is started again, after a pause that doubles; one that cannot start ends them all. Signals are handed on.
+Shows one set of bars, and one summary at the end, made of what the processes tell (``supervised.py``). Knows
+processes, pipes and signals; nothing of Redis, items or downloads.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from typing import IO, Any
+
+from scrapy.settings import BaseSettings, Settings
+from scrapy.spiderloader import get_spider_loader
+from scrapy.utils.log import configure_logging
+
+from scrapy_chunkdl.commands.chunkdl import CommandError, no_such_spider
+from scrapy_chunkdl.figures import Totals, amount, summary
+from scrapy_chunkdl.supervised import VARIABLE, Told, decode
+
+try:
+    from scrapy_chunkdl import bars
+except ModuleNotFoundError:  # without the extra "progress"
+    bars = None  # type: ignore[assignment]
+
+logger = logging.getLogger(__name__)
+
+FIRST_PAUSE_S = 1.0
+LONGEST_PAUSE_S = 60.0
+"""Before a process that died is started again; one that lived for the longest pause begins with the first anew."""
+
+_DRAW_EVERY_S = 0.25
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+def run(settings: BaseSettings, spider: str, count: int) -> int:
+    """Run ``count`` processes of the worker that this command line asks for, as many as there are cores for 0.
+
+    Returns the exit code. Raises :class:`CommandError` if there is no such spider, or the number makes no sense.
+    """
+    if count < 0:
+        raise CommandError(f"--processes {count}: it takes the number of processes, or 0 for one for each core.")
+    if os.name != "posix":
+        raise CommandError("--processes hands pipes on to its processes, which this system cannot: start them apart.")
+    spiders = get_spider_loader(settings).list()
+    if spider not in spiders:
+        raise CommandError(no_such_spider(spider, spiders))
+    assert isinstance(settings, Settings)
+    configure_logging(settings)
+    command = [sys.executable, "-m", "scrapy", "chunkdl", *sys.argv[1:]]  # Scrapy has taken the command's name out
+    return Supervisor(command, count or _cores()).run()
+
+
+def _cores() -> int:
+    """Return how many cores this process may use, which in a container are not all of the machine's."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class _Worker:
+    """One of the processes, over all its lives."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.process: subprocess.Popen[bytes] | None = None
+        self.has_opened = False
+        self.is_done = False
+        self.began_at = 0.0
+        self.begins_at: float | None = 0.0
+        self.pause_s = FIRST_PAUSE_S
+        self.told = Told(Totals(), ())
+        self.before = Totals()
+        self.buffer = b""
+
+    @property
+    def totals(self) -> Totals:
+        """What all lives did together."""
+        return _sum([self.before, self.told.totals])
+
+    def buried(self) -> None:
+        """Keep the figures of the life that has ended."""
+        self.before, self.told = replace(self.totals, left=0, queued=None), Told(Totals(), ())
+
+
+class Supervisor:
+    """Runs ``count`` processes of ``command`` until all are done. Used once: :meth:`run`."""
+
+    def __init__(self, command: Sequence[str], count: int) -> None:
+        self._command = command
+        self._workers = [_Worker(number) for number in range(1, count + 1)]
+        self._selector = selectors.DefaultSelector()
+        self._stops: list[int] = []
+        self._handed_on = 0
+        self._failed = False
+        self._bars = bars.Bars() if bars is not None and bars.can_be_shown() else None
+        self._watched, self._alive = os.pipe()  # its end is how the processes learn that this one is gone
+        self._began_at = time.monotonic()
+
+    def run(self) -> int:
+        """Return the exit code: 0 if each process ended as it was asked to, 1 if one could not start."""
+        wake, woken = os.pipe()
+        os.set_blocking(woken, False)
+        before = {number: signal.signal(number, lambda number, _: self._stops.append(number)) for number in _SIGNALS}
+        was = signal.set_wakeup_fd(woken, warn_on_full_buffer=False)
+        self._selector.register(wake, selectors.EVENT_READ, lambda: os.read(wake, 4096))
+        if self._bars is not None:
+            self._bars.start()
+        try:
+            while not all(worker.is_done for worker in self._workers):
+                self._turn()
+        finally:
+            if self._bars is not None:
+                self._bars.stop()
+            signal.set_wakeup_fd(was)
+            for number, handler in before.items():
+                signal.signal(number, handler)
+            for descriptor in (wake, woken, self._watched, self._alive):
+                os.close(descriptor)
+            self._selector.close()
+        self._summarize()
+        return int(self._failed)
+
+    def _turn(self) -> None:
+        now = time.monotonic()
+        for worker in self._workers:
+            if worker.begins_at is not None and worker.begins_at <= now:
+                self._begin(worker, now)
+        for key, _ in self._selector.select(_DRAW_EVERY_S):
+            key.data()
+        for number in self._stops[self._handed_on :]:
+            self._hand_on(number)
+        self._handed_on = len(self._stops)
+        for worker in self._workers:
+            if worker.process is not None and (code := worker.process.poll()) is not None:
+                self._ended(worker, code)
+        if self._bars is not None:
+            self._draw(self._bars)
+
+    def _begin(self, worker: _Worker, now: float) -> None:
+        reads, tells = os.pipe()
+        os.set_blocking(reads, False)
+        worker.began_at, worker.begins_at, worker.has_opened, worker.buffer = now, None, False, b""
+        worker.process = subprocess.Popen(
+            self._command,
+            env={**os.environ, VARIABLE: f"{worker.number},{tells},{self._watched}"},
+            pass_fds=(tells, self._watched),
+            start_new_session=True,  # Ctrl-C comes from here alone, once
+            stderr=subprocess.PIPE if self._bars is not None else None,
+        )
+        os.close(tells)
+        self._selector.register(reads, selectors.EVENT_READ, lambda: self._hear(worker, reads))
+        if worker.process.stderr is not None:
+            self._selector.register(worker.process.stderr, selectors.EVENT_READ, self._passes_on(worker.process.stderr))
+
+    def _hear(self, worker: _Worker, reads: int) -> None:
+        data = os.read(reads, 1 << 16)
+        if not data:
+            self._selector.unregister(reads)
+            os.close(reads)
+        *lines, worker.buffer = (worker.buffer + data).split(b"\n")
+        for line in lines:
+            with suppress(ValueError):  # cut, because the pipe was full
+                told = decode(line)
+                worker.has_opened = True
+                worker.told = told or worker.told
+
+    def _passes_on(self, stream: IO[bytes]) -> Callable[[], None]:
+        """Have what a process logs go above the bars, a line at a time."""
+        begun = b""
+
+        def read() -> None:
+            nonlocal begun
+            data = os.read(stream.fileno(), 1 << 16)
+            *lines, begun = (begun + data).split(b"\n")
+            if not data:
+                self._selector.unregister(stream)
+                stream.close()
+                lines, begun = [begun] if begun else [], b""
+            for line in lines:
+                print(line.decode(errors="replace"), file=sys.stderr)
+
+        return read
+
+    def _hand_on(self, number: int) -> None:
+        """A second one ends a process at once, as it does a single worker."""
+        running = [worker for worker in self._workers if worker.process is not None]
+        if len(self._stops) == 1:
+            logger.info("Received %s: it goes on to %d processes.", signal.Signals(number).name, len(running))
+        for worker in self._workers:
+            if worker.process is None:
+                worker.begins_at, worker.is_done = None, True
+            else:
+                worker.process.send_signal(number)
+
+    def _ended(self, worker: _Worker, code: int) -> None:
+        worker.process = None
+        worker.buried()
+        if code == 0 or self._stops:
+            worker.is_done = True
+            self._failed = self._failed or code > 0
+            return
+        if not worker.has_opened and code > 0:  # a setting, or a server that is not there: its log says what
+            logger.error("Worker process %d could not start (exit code %d), see above: all end.", worker.number, code)
+            self._failed = worker.is_done = True
+            self._stops.append(signal.SIGTERM)
+            return
+        now = time.monotonic()
+        if now - worker.began_at >= LONGEST_PAUSE_S:
+            worker.pause_s = FIRST_PAUSE_S
+        how = f"by {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
+        logger.warning("Worker process %d ended %s: started again in %g s.", worker.number, how, worker.pause_s)
+        worker.begins_at = now + worker.pause_s
+        worker.pause_s = min(LONGEST_PAUSE_S, worker.pause_s * 2)
+
+    def _draw(self, shown: Any) -> None:
+        rows = [
+            replace(row, key=hash((worker.number, row.key))) for worker in self._workers for row in worker.told.rows
+        ]
+        shown.show(self._totals(), rows)
+
+    def _totals(self) -> Totals:
+        return _sum([worker.totals for worker in self._workers])
+
+    def _summarize(self) -> None:
+        totals = self._totals()
+        if totals.fetched or totals.failed:
+            rate = totals.fetched / (time.monotonic() - self._began_at)
+            logger.info(
+                "Downloads of %d processes: %s, %s/s over the whole time",
+                len(self._workers),
+                summary(totals),
+                amount(rate),
+            )
+
+
+def _sum(parts: Sequence[Totals]) -> Totals:
+    """Return what several did together; of what waits in Redis they all tell the same."""
+    queued = [part.queued for part in parts if part.queued is not None]
+    return Totals(
+        done=sum(part.done for part in parts),
+        failed=sum(part.failed for part in parts),
+        left=sum(part.left for part in parts),
+        fetched=sum(part.fetched for part in parts),
+        retries=sum(part.retries for part in parts),
+        queued=max(queued, default=None),
+        files_per_item=max((part.files_per_item for part in parts), default=1.0),
+    )
