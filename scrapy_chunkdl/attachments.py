@@ -99,6 +99,23 @@ def write_files(item: object, config: Config, files: list[dict[str, Any]]) -> No
             _set(_fields_of(item), config.files_field, files, "an item")
 
 
+REQUEST_ONLY = ("headers", "proxy", "cookiejar")
+"""What an attachment says of its request, which nobody needs when the file is there."""
+
+
+def strip(item: object, config: Config) -> None:
+    """Take from the attachments of an item what only their requests needed. Raises ValueError where that is refused."""
+    for found in find(item, config):
+        fields = found._fields
+        for name in REQUEST_ONLY if fields is not None else ():
+            if fields is None or not fields.get(name):
+                continue
+            if isinstance(fields, dict):
+                del fields[name]
+            else:
+                _set(fields, name, type(fields[name])() if isinstance(fields[name], (str, dict)) else None)
+
+
 def problem_of_type(item: object, config: Config) -> str | None:
     """Say why no item of this one's class can take its files, if so: no later try would help."""
     name, cls = config.files_field, type(item)

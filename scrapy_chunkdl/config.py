@@ -360,6 +360,11 @@ class Config:
     files_field: str | None = _setting(
         None, _optional_text, "If set, a field of the item for what FilesPipeline puts into `files`."
     )
+    strip_requests: bool = _setting(
+        False,
+        _boolean,
+        "Take `headers`, `proxy` and `cookiejar` from attachments before the item goes on to pipelines and feeds.",
+    )
     item_classes: tuple[Any, ...] = _setting(
         (), _classes, "Item classes that come out of Redis as such, besides those the spider's module imports."
     )

@@ -496,6 +496,7 @@ class Consumer:
 
     def _downloaded(self, work: _Work, download: ItemDownload) -> None:
         work.download = None
+        download.strip()
         if work.lost:
             self._drop_lost(work)
         elif download.cancelled or not work.is_ours():

@@ -33,6 +33,7 @@ from scrapy_chunkdl.config import Config, ConfigError, attributes_of
 from scrapy_chunkdl.consumer import Consumer
 from scrapy_chunkdl.crawl.feeds import FeedAcks, FeedFiles, exporter_of, name_process
 from scrapy_chunkdl.crawl.hooks import Hooks
+from scrapy_chunkdl.crawl.item_log import mask_items
 from scrapy_chunkdl.crawl.passage import Admit, Admitted, Delivery
 from scrapy_chunkdl.crawl.politeness import politeness
 from scrapy_chunkdl.crawl.requests import as_request, sent_headers
@@ -95,6 +96,7 @@ class ChunkDownloader:
         self._stats = crawler.stats
         self._item_types = _item_types(crawler, config)
         self._announce = engine.Announcer(crawler)
+        mask_items(crawler)
         self._inline: set[ItemDownload] = set()
         self._may_be_idle = False
         self._consumer: Consumer | None = None
@@ -268,6 +270,7 @@ class ChunkDownloader:
         fired: Deferred[Results] = Deferred()
 
         def settle(download: ItemDownload) -> None:
+            download.strip()
             if download.unwritable is not None:
                 fired.errback(download.unwritable)
             else:

@@ -17,7 +17,7 @@ from scrapy.statscollectors import StatsCollector
 from twisted.python.failure import Failure
 
 from scrapy_chunkdl import signals
-from scrapy_chunkdl.attachments import Attachment
+from scrapy_chunkdl.attachments import Attachment, strip
 from scrapy_chunkdl.bridge import Job
 from scrapy_chunkdl.config import Config
 from scrapy_chunkdl.download import DownloadError, FileRequest, FileResult, Permanent, Transient, without_userinfo
@@ -100,6 +100,14 @@ class ItemDownload:
     def is_done(self) -> bool:
         """Whether every file has its outcome; an item without any file to fetch is done at once."""
         return self._left == 0
+
+    def strip(self) -> None:
+        """Take from the item what only requests needed, where CHUNKDL_STRIP_REQUESTS says so."""
+        if self._config.strip_requests:
+            try:
+                strip(self._item, self._config)
+            except ValueError as error:
+                self.unwritable = error
 
     def results(self) -> Results:
         """Return what became of each attachment, in their order, but for those that were cancelled."""

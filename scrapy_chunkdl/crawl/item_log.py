@@ -1,0 +1,56 @@
+"""Items in Scrapy's log, without what only requests need: an attachment's headers, proxy and cookie jar are masked.
+
+Knows Scrapy's log formatter; nothing of attachments but the names of these fields.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+from scrapy.crawler import Crawler
+
+from scrapy_chunkdl.masking import MASK, masked
+
+_SAID = ("scraped", "dropped", "item_error")
+_QUOTED = r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\""""
+_MAPPING = re.compile(rf"""(\bheaders['"]?\s*[:=]\s*)\{{(?:{_QUOTED}|[^{{}}'"])*\}}""")
+_TEXT = re.compile(rf"""(\b(?:proxy|cookiejar)['"]?\s*[:=]\s*)(?:{_QUOTED})""")
+
+
+class _Shown:
+    """An item as it may be logged, made when it is."""
+
+    def __init__(self, item: object) -> None:
+        self._item = item
+
+    def __str__(self) -> str:
+        return shown(str(self._item))
+
+    __repr__ = __str__
+
+
+def shown(text: str) -> str:
+    """Return the text of an item with secrets of URLs and request-only fields masked."""
+    return masked(_TEXT.sub(rf"\g<1>{MASK}", _MAPPING.sub(rf"\g<1>{MASK}", text)))
+
+
+def mask_items(crawler: Crawler) -> None:
+    """Have the log formatter of the crawl, whichever it is, show items so. A second call does nothing."""
+    formatter: Any = crawler.logformatter
+    for name in _SAID:
+        say = getattr(formatter, name, None)
+        if say is not None and not isinstance(say, _Masking):
+            setattr(formatter, name, _Masking(say))
+
+
+class _Masking:
+    def __init__(self, say: Callable[..., Any]) -> None:
+        self._say = say
+
+    def __call__(self, *arguments: Any, **keywords: Any) -> Any:
+        said = self._say(*arguments, **keywords)
+        if isinstance(said, dict) and isinstance(said.get("args"), dict) and "item" in said["args"]:
+            said["args"] = {**said["args"], "item": _Shown(said["args"]["item"])}
+        return said
