@@ -6,13 +6,12 @@ Light to import: Scrapy loads add-ons for every command, ``scrapy list`` include
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scrapy import signals
-from scrapy.exceptions import NotConfigured
 from scrapy.settings import SETTINGS_PRIORITIES
-from scrapy.utils.project import data_path
 
 if TYPE_CHECKING:
     from scrapy.crawler import Crawler
@@ -43,29 +42,34 @@ class Addon:
     @classmethod
     def update_pre_crawler_settings(cls, settings: BaseSettings) -> None:
         """Set what must stand before the spider is made: a RedisSpider makes its Redis client while it is built."""
-        _reach_redis(settings)
+        with suppress(ValueError):  # told by the crawl that it concerns, when there is one to be closed
+            _reach_redis(settings)
 
     def update_settings(self, settings: BaseSettings) -> None:
-        """Set the components, and start the embedded server. Raises ``NotConfigured`` where it is not installed."""
+        """Set the components, and start the embedded server. Where that cannot be, the crawl is closed."""
+        from scrapy_chunkdl.crawl.refusal import refusing
         from scrapy_chunkdl.pipelines import ChunkDownloadPipeline
 
-        if folder := embedded_folder(settings):
-            self._server = _started(folder)
-            self._crawler.signals.connect(self._watch_server, signals.spider_opened)
-            self._crawler.signals.connect(self._leave_server, signals.engine_stopped)
+        with refusing(self._crawler):
+            if folder := embedded_folder(settings):
+                self._server = _started(folder)
+                self._crawler.signals.connect(self._watch_server, signals.spider_opened)
+                self._crawler.signals.connect(self._leave_server, signals.engine_stopped)
         orders = [order for order in settings.getwithbase("ITEM_PIPELINES").values() if order is not None]
         first = min([1, *(order - 1 for order in orders)])
         settings.setdefault_in_component_priority_dict("ITEM_PIPELINES", ChunkDownloadPipeline, first)
-        _reach_redis(settings)
+        with suppress(ValueError):  # the extension tells it
+            _reach_redis(settings)
 
     def _watch_server(self) -> None:
         from scrapy_chunkdl import engine
+        from scrapy_chunkdl.crawl import refusal
 
         call = engine.thread_caller()
 
         def close(reason: str) -> None:
             logger.error("%s", reason)
-            engine.close_spider(self._crawler, "chunkdl_redis_unreachable")
+            refusal.close(self._crawler, refusal.REDIS_UNREACHABLE)
 
         if self._server is not None:
             self._server.watch(lambda reason: call(lambda: close(reason)))
@@ -76,12 +80,13 @@ class Addon:
 
 
 def _started(folder: Path) -> EmbeddedServer:
+    from scrapy_chunkdl.crawl.refusal import REDIS_UNREACHABLE, Unusable
     from scrapy_chunkdl.queue import embedded
 
     try:
         return embedded.start(folder)
-    except embedded.EmbeddedMissing as error:
-        raise NotConfigured(str(error)) from error
+    except (embedded.EmbeddedError, OSError) as error:
+        raise Unusable(f"CHUNKDL_EMBEDDED_REDIS: {error}", REDIS_UNREACHABLE) from error
 
 
 def _reach_redis(settings: BaseSettings) -> None:
@@ -96,9 +101,10 @@ def _reach_redis(settings: BaseSettings) -> None:
 
 def embedded_folder(settings: BaseSettings) -> Path | None:
     from scrapy_chunkdl.config import Config
+    from scrapy_chunkdl.crawl.folders import data_folder
 
     wanted = Config.read(settings).embedded_redis
     has_own = settings.get("REDIS_URL") and (settings.getpriority("REDIS_URL") or 0) > SETTINGS_PRIORITIES["addon"]
     if not wanted or has_own:  # a Redis of the project's own wins, as all its settings do
         return None
-    return Path(data_path(EMBEDDED_FOLDER) if wanted is True else wanted).absolute()
+    return data_folder(EMBEDDED_FOLDER) if wanted is True else Path(wanted).absolute()

@@ -67,7 +67,7 @@ class Attachment:
 def _set(place: Any, name: Any, value: object, what: str = "an attachment") -> None:
     try:
         place[name] = value
-    except (KeyError, AttributeError, TypeError, ValueError) as error:  # each item type has its own
+    except Exception as error:  # each item type has its own, and validators raise what they like
         kind = type(place.item if isinstance(place, ItemAdapter) else place).__qualname__
         raise ValueError(f"{name} cannot be written into {what} of type {kind}: {error}") from error
 

@@ -155,7 +155,13 @@ class Bridge:
         """Queue files for download. Each job's ``on_done`` is called once, on the delivery thread."""
         with self._lock:
             for job in jobs:
-                key = _identity(job.request, self._options)
+                try:
+                    key = _identity(job.request, self._options)
+                except Exception as error:  # noqa: BLE001 -- of one file, with odd values: the others go on
+                    text = f"The request for it cannot be told from others ({type(error).__name__}: {error})"
+                    job.error = DownloadError(text, reason="bad_attachment")
+                    self._report([job])
+                    continue
                 run = self._runs.get(key)
                 if run is not None and not run.cancelling:
                     run.join(job)
@@ -316,7 +322,11 @@ class Bridge:
             self._delivery_due = False
             done, self._done = self._done, deque()
         for job in done:
-            job.on_done(job)
+            try:
+                job.on_done(job)
+            except Exception as error:  # of one file: what came with it must be told all the same
+                url = printable(job.request.url)
+                logger.error("What follows the end of %s failed by a bug of scrapy-chunkdl", url, exc_info=error)
 
 
 class _Lane(threading.Thread):

@@ -25,14 +25,16 @@ from scrapy.exceptions import NotConfigured
 from scrapy.utils.project import data_path
 from twisted.internet.defer import Deferred, succeed
 
-from scrapy_chunkdl import __version__, attachments, engine, signals
+from scrapy_chunkdl import __version__, attachments, signals
 from scrapy_chunkdl.bridge import Bridge, Deliver
 from scrapy_chunkdl.config import Config
-from scrapy_chunkdl.crawl import breaker
+from scrapy_chunkdl.crawl import breaker, refusal
 from scrapy_chunkdl.crawl.breaker import Breaker, delay_s, place_of
 from scrapy_chunkdl.crawl.feeds import FeedAcks
+from scrapy_chunkdl.crawl.guard import Steps
 from scrapy_chunkdl.crawl.passage import Admit, Admitted, Delivery, Passage
 from scrapy_chunkdl.crawl.polling import Polling
+from scrapy_chunkdl.crawl.stats import Stats
 from scrapy_chunkdl.details import Details
 from scrapy_chunkdl.download import Limits
 from scrapy_chunkdl.figures import amount
@@ -110,6 +112,7 @@ class Consumer:
         limits: Limits,
         deliver: Deliver,
         *,
+        stats: Stats,
         item_types: ItemTypes,
         problem_of_type: Callable[[object], str | None],
         announce: Callable[..., None],
@@ -118,7 +121,6 @@ class Consumer:
         feeds: FeedAcks | None,
         admit: Admit | None,
     ) -> None:
-        assert crawler.stats is not None
         self._crawler = crawler
         self._config = config
         self._key = items_key
@@ -133,7 +135,7 @@ class Consumer:
         self._feeds = feeds
         self._in_feeds: dict[str, _Work] = {}
         self._flushing = False
-        self._stats = crawler.stats
+        self._stats = stats
         self._passage = Passage(crawler, admit)
         self._most = config.batch_size * config.threads
         self._works: dict[str, _Work] = {}
@@ -257,12 +259,17 @@ class Consumer:
                 *(self._key, self._breaker.open_for_s / 60),
             )
             self._claims = False
-            engine.close_spider(self._crawler, "chunkdl_pipelines_fail")
+            refusal.close(self._crawler, "chunkdl_pipelines_fail")
 
     def may_have_work(self) -> bool:
         """Whether this process holds items, or may claim some: the list is empty only once Redis said so."""
         may_claim = self._claims and (self._orders.paused or not self._found_empty)
         return bool(self._works or self._pushing or may_claim)
+
+    @property
+    def downloading(self) -> int:
+        """How many items have files that are not done."""
+        return sum(work.download is not None for work in self._works.values())
 
     def ask_queued(self, then: Callable[[int], None]) -> None:
         """Have ``then`` called with the number of items that wait in the list, or come back to it later."""
@@ -297,11 +304,24 @@ class Consumer:
         return not self._works and not self._asking
 
     def close(self) -> None:
-        """Send what is left to Redis and stop the threads."""
-        self._heartbeat.stop()
-        self._courier.call(self._queue.forget, lambda _: None)
-        self._courier.close(timeout=5.0)
-        self._queue.close()
+        """Say what is left, send what is left to Redis, and stop the threads."""
+        steps = Steps()
+        steps.add("connections to Redis", self._queue.close)
+        if self._courier.ident is not None:
+            steps.add("courier", lambda: self._courier.close(timeout=5.0))
+            steps.add("report", lambda: self._courier.call(self._leave, lambda _: None))
+        if self._heartbeat.ident is not None:
+            steps.add("heartbeat", self._heartbeat.stop)
+        steps.undo()
+
+    def _leave(self) -> None:
+        """Called on the courier's thread."""
+        counts = self._queue.counts()
+        left = {"waiting": counts.waiting, "to come back later": counts.delayed, "held by processes": counts.leased}
+        if any(left.values()):
+            told = ", ".join(f"{number} {state}" for state, number in left.items() if number)
+            logger.info("Left in %s: %s. The next crawl or worker goes on with them.", self._key, told)
+        self._queue.forget()
 
     # --- claiming
 
@@ -329,10 +349,12 @@ class Consumer:
 
     def _claimed(self, batch: Sequence[Claimed], dead: int, counts: Counts, asked_at: float, *, full: bool) -> None:
         self._asking = False
+        works = [_Work(claimed, asked_at, asked_at + self._config.lease) for claimed in batch]
+        self._works.update((work.claimed.id, work) for work in works)  # first: they are leased, whatever fails here
         self._polling.looked(found=bool(batch or dead))
         took = time.monotonic() - asked_at
         self._stats.inc_value("chunkdl/claims")
-        self._stats.inc_value("chunkdl/claim_seconds", took)  # type: ignore[arg-type]
+        self._stats.inc_value("chunkdl/claim_seconds", took)
         self._stats.max_value("chunkdl/claim_seconds_max", took)
         if dead:
             self._stats.inc_value("chunkdl/items/dead", dead)
@@ -350,17 +372,17 @@ class Consumer:
             self._stats.inc_value("chunkdl/items/claimed", len(batch))
         else:
             self._look_at(counts)
-        works = [_Work(claimed, asked_at, asked_at + self._config.lease) for claimed in batch]
-        self._works.update((work.claimed.id, work) for work in works)
         if not self._claims:
             for work in works:
                 self._release(work)
             return
-        begun = [work for work in works if self._begin(work)]
+        begun: list[_Work] = []
+        for work in works:
+            self._guarded(work, self._begin, begun)
         self._bridge.submit(job for work in begun if work.download for job in work.download.jobs)
         for work in begun:
             if work.download is not None and work.download.is_done:
-                self._downloaded(work, work.download)
+                self._guarded(work, self._downloaded, work.download)
         if full:
             self._claim_more()
 
@@ -438,30 +460,32 @@ class Consumer:
         if self._found_empty and was != (True, counts.leased):
             self._wake()
 
-    def _begin(self, work: _Work) -> bool:
-        """Read the item and plan its files; False if it makes no sense and was buried, or a hook failed."""
+    def _begin(self, work: _Work, begun: list[_Work]) -> None:
+        """Read the item and plan its files; one that makes sense is added to ``begun``."""
         try:
             work.item = self._item_types.read(work.claimed.payload)
         except ValueError as error:
             self._cannot_read(work, f"not JSON: {error}")
-            return False
+            return
         if not attachments.is_item(work.item):
             self._cannot_read(work, f"not a JSON object but {type(work.item).__name__}")
-            return False
+            return
         self._bury_unreadable()
         if (problem := self._problem_of_type(work.item)) is not None:
             self._bury(work, f"one that cannot take its files: {problem}")
-            return False
+            return
         self._announce(signals.item_claimed, item=work.item)
         try:
             work.download = self._new_download(
-                work.item, on_done=lambda download: self._downloaded(work, download), may_publish=work.is_ours
+                work.item,
+                on_done=lambda download: self._guarded(work, self._downloaded, download),
+                may_publish=work.is_ours,
             )
         except Exception as error:  # of get_media_requests, which is the project's
             logger.error("The files of an item of %s cannot be asked for: %r", self._key, error, exc_info=error)
             self._retry(work, f"before its downloads ({place_of(error)})")
-            return False
-        return True
+            return
+        begun.append(work)
 
     def _cannot_read(self, work: _Work, reason: str) -> None:
         """Bury what cannot be read; but where nothing else was ever found, first see whether anything can."""
@@ -477,7 +501,7 @@ class Consumer:
                 *(MOST_UNREADABLE, self._key, reason),
             )
             self._claims = False
-            engine.close_spider(self._crawler, "chunkdl_unreadable_items")
+            refusal.close(self._crawler, "chunkdl_unreadable_items")
 
     def _bury_unreadable(self) -> None:
         """Bury what was found unreadable so far: the list is not one of another format."""
@@ -494,6 +518,15 @@ class Consumer:
 
     # --- the way of one item
 
+    def _guarded(self, work: _Work, step: Callable[[_Work, Any], object], argument: object) -> None:
+        """Take a step; what it raises costs this item a delivery, and the others of the burst nothing."""
+        try:
+            step(work, argument)
+        except Exception as error:
+            logger.error("An item of %s cannot go on: %r", self._key, error, exc_info=error)
+            work.download = None
+            self._retry(work, "by an error of its own")
+
     def _downloaded(self, work: _Work, download: ItemDownload) -> None:
         work.download = None
         download.strip()
@@ -501,6 +534,8 @@ class Consumer:
             self._drop_lost(work)
         elif download.cancelled or not work.is_ours():
             self._release(work)
+        elif download.failed is not None:
+            raise download.failed
         elif download.unwritable is not None:
             self._bury(work, f"an item that cannot take its results: {download.unwritable}")
         elif download.given_up and self._config.on_failure == "hold":
@@ -540,7 +575,7 @@ class Consumer:
 
     def _hand_on(self, work: _Work, download: ItemDownload) -> None:
         delivery = Delivery(work.item, download.results(), lambda: self._may_emit(work))
-        self._passage.send(delivery).addCallback(lambda _: self._handed_on(work, delivery))
+        self._passage.send(delivery).addCallback(lambda _: self._guarded(work, self._handed_on, delivery))
 
     def _may_emit(self, work: _Work) -> Deferred[bool]:
         """Whether the item is still ours; after a standstill longer than the lease only Redis can tell."""
@@ -798,7 +833,7 @@ class Consumer:
     def _redis_is_unreachable(self, reason: str) -> None:
         logger.error("%s Closing the spider.", reason)
         self._courier.give_up()
-        engine.close_spider(self._crawler, "chunkdl_redis_unreachable")
+        refusal.close(self._crawler, refusal.REDIS_UNREACHABLE)
 
 
 def _is_fresh(claimed: Claimed) -> bool:

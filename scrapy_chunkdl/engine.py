@@ -56,7 +56,7 @@ def thread_caller() -> Callable[[Callable[[], object]], object]:
     return call
 
 
-def every(seconds: float, function: Callable[[], None], *, now: bool = True) -> Ticker:
+def every(seconds: float, function: Callable[[], object], *, now: bool = True) -> Ticker:
     """Call ``function`` every ``seconds``, beginning now or after the first of them."""
     call = create_looping_call(function)
     call.start(seconds, now=now)

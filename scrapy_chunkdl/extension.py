@@ -15,14 +15,14 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from scrapy import Request, Spider, signals
 from scrapy.crawler import Crawler
 from scrapy.exceptions import DontCloseSpider, NotConfigured
+from scrapy.pipelines.files import FilesPipeline
 from scrapy.utils.defer import maybe_deferred_to_future
 from scrapy.utils.misc import build_from_crawler, load_object
-from scrapy.utils.project import data_path
 from scrapy_redis.pipelines import RedisPipeline
 from twisted.internet.defer import Deferred
 
@@ -31,12 +31,17 @@ from scrapy_chunkdl.attachments import Attachment
 from scrapy_chunkdl.bridge import Bridge
 from scrapy_chunkdl.config import Config, ConfigError, attributes_of
 from scrapy_chunkdl.consumer import Consumer
+from scrapy_chunkdl.crawl import refusal
 from scrapy_chunkdl.crawl.feeds import FeedAcks, FeedFiles, exporter_of, name_process
+from scrapy_chunkdl.crawl.folders import data_folder
+from scrapy_chunkdl.crawl.guard import Guard, Steps
 from scrapy_chunkdl.crawl.hooks import Hooks
 from scrapy_chunkdl.crawl.item_log import mask_items
 from scrapy_chunkdl.crawl.passage import Admit, Admitted, Delivery
 from scrapy_chunkdl.crawl.politeness import politeness
+from scrapy_chunkdl.crawl.refusal import STORE_UNUSABLE, Unusable, refusing
 from scrapy_chunkdl.crawl.requests import as_request, sent_headers
+from scrapy_chunkdl.crawl.stats import Stats
 from scrapy_chunkdl.download import FileRequest, FileResult, Limits, Options, Renewed, Store
 from scrapy_chunkdl.download.disk.file_identity import FileIdentity
 from scrapy_chunkdl.item_download import ItemDownload, Results
@@ -55,9 +60,6 @@ from scrapy_chunkdl.spider_requests import (
 )
 from scrapy_chunkdl.storage import MissingExtra, StoreUnusable, open_store, without_password
 from scrapy_chunkdl.storage.content import ContentStore
-
-if TYPE_CHECKING:
-    from scrapy_chunkdl.dashboard.serving import DashboardThread
 
 logger = logging.getLogger(__name__)
 
@@ -93,7 +95,7 @@ class ChunkDownloader:
         """Queues a scraped item in front of all pipelines; None where our pipeline does it itself, or is not there."""
         self._crawler = crawler
         self._options = options
-        self._stats = crawler.stats
+        self._stats = Stats(crawler.stats)
         self._item_types = _item_types(crawler, config)
         self._announce = engine.Announcer(crawler)
         mask_items(crawler)
@@ -101,11 +103,11 @@ class ChunkDownloader:
         self._may_be_idle = False
         self._consumer: Consumer | None = None
         self._bridge: Bridge | None = None
-        self._keeper: ShareKeeper | None = None
-        self._dashboard: DashboardThread | None = None
-        self._dashboard_client: Any = None
+        self._started = Steps()
+        self._progress: ProgressReport | None = None
+        self._guard = Guard("A look at the downloads")
+        self._progress_guard = Guard("Showing how far the downloads are")
         self._hold: engine.ClosingHold | None = None
-        self._ticker: engine.Ticker | None = None
         self._feeds_closed: Deferred[None] | None = None
         self._last_acks: Deferred[None] = Deferred()
         self._closing_since: float | None = None
@@ -118,13 +120,25 @@ class ChunkDownloader:
 
     @classmethod
     def from_crawler(cls, crawler: Crawler) -> ChunkDownloader:
-        """Read the settings. Raises ``ConfigError`` on bad ones.
+        """Read the settings. Raises ``NotConfigured`` when CHUNKDL_ENABLED is off, or in ``scrapy shell``.
 
-        Raises ``NotConfigured`` when CHUNKDL_ENABLED is off, the library for CHUNKDL_STORE is not installed, or there
-        is no spider (``scrapy shell``).
+        Where they cannot work, or ask for what is not there, that is told in a sentence, the crawl is closed before it
+        begins, and ``ConfigError`` is raised.
         """
         if crawler.spider is None:
             raise NotConfigured
+        with refusing(crawler):
+            try:
+                return cls._configured(crawler)
+            except (ConfigError, NotConfigured):
+                raise
+            except Exception as error:
+                logger.debug("The settings could not be read", exc_info=error)
+                raise Unusable(refusal.sentence_of(error), refusal.CANNOT_START) from error
+
+    @classmethod
+    def _configured(cls, crawler: Crawler) -> ChunkDownloader:
+        assert crawler.spider is not None
         config = Config.read(crawler.settings, attributes_of(crawler.spider))
         if not config.enabled:
             raise NotConfigured("CHUNKDL_ENABLED is off")
@@ -271,8 +285,8 @@ class ChunkDownloader:
 
         def settle(download: ItemDownload) -> None:
             download.strip()
-            if download.unwritable is not None:
-                fired.errback(download.unwritable)
+            if (problem := download.unwritable or download.failed) is not None:
+                fired.errback(problem)
             else:
                 fired.callback(download.results())
 
@@ -291,14 +305,22 @@ class ChunkDownloader:
         return fired
 
     def spider_opened(self, spider: Spider) -> None:
-        """Start the threads, and look for items."""
-        try:
-            _check_usable(self.config.store, self._root, self._store)
-        except ConfigError as error:
-            logger.error("%s", error)
-            engine.close_spider(self._crawler, "chunkdl_store_unusable")
+        """Start the threads, and look for items. Whatever raises on the way closes the crawl."""
+        if refusal.is_refused(self._crawler):
             return
-        asked_for = self._crawler.settings.get("CHUNKDL_COOKIES") or getattr(spider, "chunkdl_cookies", None)
+        try:
+            self._open()
+        except Exception as error:
+            logger.debug("Downloads could not start", exc_info=error)
+            self._started.undo()
+            self._consumer = self._bridge = None
+            refusal.refuse(self._crawler, error)
+
+    def _open(self) -> None:
+        """Check what can be checked, then start one thing after the other; what lets items in and holds is last."""
+        _refuse_rivals(self._crawler, self.config)
+        _check_usable(self.config.store, self._root, self._store)
+        asked_for = self._crawler.settings.get("CHUNKDL_COOKIES") or getattr(self.spider, "chunkdl_cookies", None)
         if self.config.cookies and asked_for and not has_cookies(self._crawler):
             logger.warning(
                 "CHUNKDL_COOKIES is on, but DOWNLOADER_MIDDLEWARES has no CookiesMiddleware: no cookies are sent."
@@ -306,40 +328,56 @@ class ChunkDownloader:
         try:
             feeds = self._open_feeds()
         except ConfigError as error:
-            logger.error("%s", error)
-            engine.close_spider(self._crawler, "chunkdl_feed_taken")
-            return
+            raise Unusable(str(error), "chunkdl_feed_taken") from error
         self._deliver = deliver = engine.thread_caller()
-        self._hold = engine.ClosingHold(self._crawler)
         options = replace(self._options, store=self._store, store_root=self._root)
-        self._keeper = _share_keeper(self._crawler, self.config)
-        limits = Limits(options, self._keeper)
+        if self._store is not None:
+            self._started.add("empty folders", lambda: _remove_empty_folders(self._root))
+        keeper = _share_keeper(self._crawler, self.config)
+        limits = Limits(options, keeper)
         self._bridge = Bridge(options, limits, threads=self.config.threads, deliver=deliver)
+        if keeper is not None:
+            keeper.keep(limits.uses, limits.settled)
+            self._started.add("shares of hosts", keeper.stop)
+        self._started.add("downloads", self._bridge.stop)
         self._bridge.start()
-        if self._keeper is not None:
-            self._keeper.keep(limits.uses, limits.settled)
+        hold = self._hold = engine.ClosingHold(self._crawler)
+        self._started.add("closing hold", hold.release)
         if self.config.mode == "queue" and not self.is_trial:
-            self._consumer = Consumer(
+            self._open_dashboard()
+            self._consumer = self._open_consumer(hold, self._bridge, limits, feeds)
+        ask_queued = self._consumer.ask_queued if self._consumer is not None else None
+        self._progress = ProgressReport(self._crawler, self.config, self._bridge, ask_queued)
+        self._started.add("progress", self._progress.finish)
+        ticker = engine.every(TICK, lambda: self._guard(self._tick))
+        self._started.add("ticker", ticker.stop)
+        logger.debug("Downloads go to %s", without_password(self.config.store))
+
+    def _open_consumer(
+        self, hold: engine.ClosingHold, bridge: Bridge, limits: Limits, feeds: FeedAcks | None
+    ) -> Consumer:
+        try:
+            consumer = Consumer(
                 self._crawler,
                 self.config,
                 self.items_key,
-                self._bridge,
+                bridge,
                 limits,
-                deliver,
+                self._deliver,
+                stats=self._stats,
                 item_types=self._item_types,
                 problem_of_type=self.problem_of_type,
                 announce=self._announce,
                 new_download=self.new_download,
-                wake=self._hold.wake_idle_check,
+                wake=hold.wake_idle_check,
                 feeds=feeds,
                 admit=self.admit,
             )
-            self._consumer.open()
-            self._dashboard = self._open_dashboard()
-        ask_queued = self._consumer.ask_queued if self._consumer is not None else None
-        self._progress = ProgressReport(self._crawler, self.config, self._bridge, ask_queued)
-        self._ticker = engine.every(TICK, self._tick)
-        logger.debug("Downloads go to %s", without_password(self.config.store))
+        except ValueError as error:  # of make_client and ItemQueue, which have sentences
+            raise Unusable(str(error)) from error
+        self._started.add("queue", consumer.close)
+        consumer.open()
+        return consumer
 
     def _open_feeds(self) -> FeedAcks | None:
         """Keep other processes from the files of our feeds. Raises ConfigError where another has them."""
@@ -359,21 +397,22 @@ class ChunkDownloader:
         if self._feeds_closed is not None and not self._feeds_closed.called:
             self._feeds_closed.callback(None)
 
-    def _open_dashboard(self) -> DashboardThread | None:
+    def _open_dashboard(self) -> None:
         """Serve the live page where that is asked for. Its questions to Redis go over a client of its own."""
         if not self.config.dashboard:
-            return None
+            return
         from scrapy_chunkdl.dashboard.board import Board  # a crawl without a page need not load a web server
         from scrapy_chunkdl.dashboard.server import new_app
         from scrapy_chunkdl.dashboard.serving import DashboardThread
 
-        self._dashboard_client = make_client(self._crawler.settings)
+        client = _client(self._crawler)
+        self._started.add("client of the page", client.close)
         board = Board()
-        board.add(self.spider.name, self.items_key, self._dashboard_client, self.config)
+        board.add(self.spider.name, self.items_key, client, self.config)
         host, port = self.config.dashboard_address
         thread = DashboardThread(new_app(board, host, self.config.dashboard_token), host, port)
         thread.start()
-        return thread
+        self._started.add("page", thread.stop)
 
     def spider_idle(self) -> None:
         """Keep the spider open while the list, the delayed items or this process hold work."""
@@ -388,32 +427,20 @@ class ChunkDownloader:
             await maybe_deferred_to_future(self._feeds_closed)
             self._consumer.feeds_closed()
             await maybe_deferred_to_future(self._last_acks)
-        if self._ticker is not None:
-            self._ticker.stop()
-            self._progress.finish()
-        if self._consumer is not None:
-            self._consumer.close()
-        if self._bridge is not None:
-            self._bridge.stop()
-        if self._keeper is not None:
-            self._keeper.stop()
-        if self._dashboard is not None:
-            self._dashboard.stop()
-            self._dashboard_client.close()
-        if self._store is not None:
-            _remove_empty_folders(self._root)
+        self._started.undo()
 
     def _tick(self) -> None:
         assert self._hold is not None
         if self._hold.is_closing:
             self._close_gracefully()
-        else:
-            self._progress.tick()
-            if self._may_be_idle:  # looked at a tick later, when the item has left the pipelines
-                self._may_be_idle = False
-                self._hold.wake_idle_check()
-            if self._consumer is not None:
-                self._consumer.tick()
+            return
+        if self._progress is not None:
+            self._progress_guard(self._progress.tick)
+        if self._may_be_idle:  # looked at a tick later, when the item has left the pipelines
+            self._may_be_idle = False
+            self._hold.wake_idle_check()
+        if self._consumer is not None:
+            self._consumer.tick()
 
     def _close_gracefully(self) -> None:
         """Give running files their grace, then hand back what is left, then let the spider close."""
@@ -421,6 +448,7 @@ class ChunkDownloader:
         assert self._bridge is not None
         if self._closing_since is None:
             self._closing_since = time.monotonic()
+            self._say_what_is_finished(self._bridge.running())
             if self._consumer is not None:
                 self._consumer.stop_claiming()
         elapsed = time.monotonic() - self._closing_since
@@ -428,8 +456,8 @@ class ChunkDownloader:
             self._grace_is_over = True
             if self._consumer is not None:
                 self._consumer.hand_back()
-        if elapsed >= self.config.shutdown_grace and self._hold.is_shutdown:
-            for download in self._inline:  # only then: these items have nowhere to go back to
+        if self._grace_is_over:
+            for download in list(self._inline):  # these items have nowhere to go back to: they go on without
                 self._bridge.cancel(download.jobs)
         settled = self._consumer is None or self._consumer.is_settled(self._grace_is_over)
         is_over = settled and self._feeds_closed is not None and self._feeds_closed.called
@@ -438,6 +466,18 @@ class ChunkDownloader:
         settled = settled and (self._grace_is_over or not self._announce.pending)
         if settled and self._hold.is_scraper_idle:
             self._hold.release()
+
+    def _say_what_is_finished(self, files: int) -> None:
+        if not files:
+            return
+        held = len(self._inline) if self._consumer is None else self._consumer.downloading
+        rest = (
+            "their items go on without them" if self._consumer is None else f"their items go back to {self.items_key}"
+        )
+        logger.info(
+            "%d files of %d items have %g s (CHUNKDL_SHUTDOWN_GRACE) to end, then %s. Ctrl-C again stops at once.",
+            *(files, held, self.config.shutdown_grace, rest),
+        )
 
 
 def _new_headers(renewed: Request, attachment: Attachment) -> dict[str, str]:
@@ -467,30 +507,43 @@ def _share_keeper(crawler: Crawler, config: Config) -> ShareKeeper | None:
     limit = config.cluster_concurrent_chunks_per_host
     if not limit:
         return None
-    return ShareKeeper(HostShares(make_client(crawler.settings), limit=limit, lease=config.lease))
+    return ShareKeeper(HostShares(_client(crawler), limit=limit, lease=config.lease))
+
+
+def _client(crawler: Crawler) -> Any:
+    try:
+        return make_client(crawler.settings)
+    except ValueError as error:
+        raise Unusable(str(error)) from error
 
 
 def _open_store(crawler: Crawler, config: Config) -> Store | None:
-    """Return the store CHUNKDL_STORE names, None for a local folder. Raises ConfigError and NotConfigured."""
+    """Return the store CHUNKDL_STORE names, None for a local folder. Raises ConfigError."""
     scheme, is_uri, _ = config.store.partition("://")
     if not is_uri:
         return ContentStore(Path(config.store)) if config.naming == "content" else None
     if (own := (config.stores or {}).get(scheme.lower())) is not None:
-        store: Store = build_from_crawler(load_object(own), crawler, config.store)
+        try:
+            store: Store = build_from_crawler(load_object(own), crawler, config.store)
+        except Exception as error:
+            kind = type(error).__name__
+            raise Unusable(
+                f"CHUNKDL_STORES: the store of {scheme}:// cannot be made ({kind}: {error}).", STORE_UNUSABLE
+            ) from error
         return store
     try:
         return open_store(config.store, crawler.settings)
     except MissingExtra as error:
-        raise NotConfigured(f"CHUNKDL_STORE: {error}") from error
+        raise Unusable(f"CHUNKDL_STORE: {error}", STORE_UNUSABLE) from error
     except StoreUnusable as error:
-        raise ConfigError(f"CHUNKDL_STORE: {error}.") from error
+        raise Unusable(f"CHUNKDL_STORE: {error}.", STORE_UNUSABLE) from error
 
 
 def _local_root(config: Config, store: Store | None) -> Path:
     """Return the folder in which files are while they are incomplete; in a plain local store they stay there."""
     if store is None:
         return Path(config.store).absolute()
-    return store.parts if isinstance(store, ContentStore) else Path(data_path(PARTS_FOLDER)).absolute()
+    return store.parts if isinstance(store, ContentStore) else data_folder(PARTS_FOLDER)
 
 
 def _remove_empty_folders(root: Path) -> None:
@@ -506,12 +559,37 @@ def _check_usable(name: str, root: Path, store: Store | None) -> None:
     try:
         root.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ConfigError(f"CHUNKDL_STORE = {name!r}: the folder {root} cannot be made ({error.strerror}).") from error
+        raise Unusable(
+            f"CHUNKDL_STORE = {name!r}: the folder {root} cannot be made ({error.strerror}).", STORE_UNUSABLE
+        ) from error
     if store is not None:
         try:
             store.find(CHECK_KEY)
         except Exception as error:
-            raise ConfigError(f"CHUNKDL_STORE = {without_password(name)!r} cannot be used: {error}") from error
+            raise Unusable(
+                f"CHUNKDL_STORE = {without_password(name)!r} cannot be used: {error}.", STORE_UNUSABLE
+            ) from error
+
+
+def _refuse_rivals(crawler: Crawler, config: Config) -> None:
+    """A FilesPipeline or ImagesPipeline on our fields would meet our results in place of URLs, or write over them."""
+    assert crawler.engine is not None
+    for pipeline in getattr(crawler.engine.scraper.itemproc, "middlewares", ()):
+        if not isinstance(pipeline, FilesPipeline):
+            continue
+        for kind in ("files", "images"):
+            name = type(pipeline).__qualname__
+            if getattr(pipeline, f"{kind}_urls_field", None) in config.attachments:
+                field = getattr(pipeline, f"{kind}_urls_field")
+                raise Unusable(
+                    f"ITEM_PIPELINES has {name}, which takes the URLs of the field {field!r}, as CHUNKDL_ATTACHMENTS "
+                    "does: remove it, or give one of them another field."
+                )
+            if config.files_field is not None and getattr(pipeline, f"{kind}_result_field", None) == config.files_field:
+                raise Unusable(
+                    f"ITEM_PIPELINES has {name}, which writes its results into the field {config.files_field!r}, as "
+                    f"CHUNKDL_FILES_FIELD says: remove it, or give one of them another field."
+                )
 
 
 def _options(crawler: Crawler, config: Config) -> Options:

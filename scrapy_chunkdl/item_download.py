@@ -13,13 +13,13 @@ from datetime import datetime, timezone
 from typing import Any
 
 from itemadapter import ItemAdapter
-from scrapy.statscollectors import StatsCollector
 from twisted.python.failure import Failure
 
 from scrapy_chunkdl import signals
 from scrapy_chunkdl.attachments import Attachment, strip
 from scrapy_chunkdl.bridge import Job
 from scrapy_chunkdl.config import Config
+from scrapy_chunkdl.crawl.stats import Stats
 from scrapy_chunkdl.download import DownloadError, FileRequest, FileResult, Permanent, Transient, without_userinfo
 from scrapy_chunkdl.masking import masked, printable, shown_url
 
@@ -59,7 +59,8 @@ class ItemDownload:
     """All files of one item. ``on_done`` is called once, when the last of them is finished, given up or cancelled.
 
     ``given_up`` then tells of each file that could not be had, ``cancelled`` whether one was cancelled, and
-    ``unwritable`` why the item could not take its results, if so. ``new_request`` says how a file is fetched, or raises
+    ``unwritable`` why the item could not take its results, if so, and ``failed`` what else was raised. ``new_request``
+    says how a file is fetched, or raises
     ValueError; ``relative`` where in the store it is; ``announce`` sends a signal.
     """
 
@@ -67,7 +68,7 @@ class ItemDownload:
         self,
         attachments: Sequence[Attachment],
         config: Config,
-        stats: StatsCollector,
+        stats: Stats,
         *,
         item: object,
         new_request: Callable[[Attachment], FileRequest],
@@ -77,6 +78,7 @@ class ItemDownload:
     ) -> None:
         self.given_up: list[GivenUp] = []
         self.unwritable: ValueError | None = None
+        self.failed: Exception | None = None
         self.cancelled = False
         self.jobs: list[Job] = []
         self._config = config
@@ -141,7 +143,15 @@ class ItemDownload:
         self.jobs.append(job)
 
     def _job_done(self, job: Job) -> None:
-        same_file = self._same_file[job]
+        try:
+            self._settle(job, self._same_file[job])
+        except Exception as error:  # noqa: BLE001 -- of this item: it must not wait for ever for a file that is done
+            self.failed = error
+        self._left -= 1
+        if self.is_done:
+            self._on_done(self)
+
+    def _settle(self, job: Job, same_file: Sequence[Attachment]) -> None:
         for reason, count in job.progress.retries.items():
             self._stats.inc_value(f"chunkdl/retries/{reason}", count)
         self._stats.inc_value("chunkdl/requests", job.progress.requests)
@@ -157,9 +167,6 @@ class ItemDownload:
             self._give_up(same_file, job.error)
         else:
             self.cancelled = True
-        self._left -= 1
-        if self.is_done:
-            self._on_done(self)
 
     def _finish(self, result: FileResult, same_file: Sequence[Attachment]) -> None:
         self._stats.inc_value(f"chunkdl/files/{result.status}")
@@ -167,7 +174,7 @@ class ItemDownload:
         if result.status == "downloaded":
             self._stats.inc_value("chunkdl/bytes/downloaded", result.size)
             self._stats.inc_value("chunkdl/bytes/refetched", max(0, result.fetched + result.resumed - result.size))
-            self._stats.inc_value("chunkdl/download_seconds", result.elapsed)  # type: ignore[arg-type]
+            self._stats.inc_value("chunkdl/download_seconds", result.elapsed)
             self._stats.max_value("chunkdl/download_seconds_max", result.elapsed)
         outcome = {
             "status": result.status,

@@ -25,6 +25,7 @@ from scrapy_chunkdl import attachments, naming
 from scrapy_chunkdl.config import Config, ConfigError
 from scrapy_chunkdl.crawl.hooks import Hooks, warn_of_unused
 from scrapy_chunkdl.crawl.passage import Delivery
+from scrapy_chunkdl.crawl.refusal import refusing
 from scrapy_chunkdl.crawl.requests import as_request
 from scrapy_chunkdl.extension import ChunkDownloader
 from scrapy_chunkdl.item_download import Results
@@ -115,8 +116,9 @@ class ChunkDownloadPipeline:
         if any(other is not cls and issubclass(other, cls) for other in others):
             raise NotConfigured
         downloader = ChunkDownloader.of(crawler)
-        _refuse_second_sight(cls, others, downloader.config)
-        return cls(downloader)
+        with refusing(crawler):
+            _refuse_second_sight(cls, others, downloader.config)
+            return cls(downloader)
 
     def open_spider(self, spider: Spider | None = None) -> None:
         """Do nothing: all is opened with the spider. There for subclasses that call it, as FilesPipeline's do."""

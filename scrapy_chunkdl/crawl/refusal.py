@@ -59,7 +59,7 @@ def refusing(crawler: Crawler) -> Iterator[None]:
     """
     try:
         yield
-    except Refused:
+    except NotConfigured:
         raise
     except ConfigError as error:
         if crawler.spider is None:

@@ -11,7 +11,10 @@ Sentinel: ``REDIS_PARAMS = {"redis_cls": "scrapy_chunkdl.queue.client.sentinel_p
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from importlib import import_module
 from typing import Any
 
@@ -19,9 +22,11 @@ import redis
 from redis import exceptions
 from redis.backoff import NoBackoff
 from redis.cluster import RedisCluster
+from redis.commands.core import Script
 from redis.retry import Retry
 from redis.sentinel import Sentinel
 
+from scrapy_chunkdl.queue.address import check, redis_params
 from scrapy_chunkdl.queue.errors import REDIS_ERRORS, drop_connections, judge
 
 CLIENT_DEFAULTS: Mapping[str, Any] = {
@@ -38,21 +43,66 @@ def make_client(settings: Mapping[Any, Any]) -> Any:
 
     ``REDIS_PARAMS`` go to the client as scrapy-redis passes them, ``redis_cls`` (a class, or its path) included, but
     for those that change what bytes come back. A command whose connection broke is sent once more over a new one: a
-    server closes idle ones (redis-py does so by itself for some clients and not for others). Does not connect, but
-    for a cluster's client, which asks for its nodes at once. Raises ValueError for a URL or ``redis_cls`` that is none.
+    server closes idle ones (redis-py does so by itself for some clients and not for others). Does not connect: a
+    cluster's client asks for its nodes when it is made, so where none answers it is made at the first call.
+    Raises ValueError, with a sentence that holds no password, for settings that name no client.
     """
-    given = dict(settings.get("REDIS_PARAMS") or {})
+    check(settings)
+    given = redis_params(settings)
     params = {**CLIENT_DEFAULTS, **{name: value for name, value in given.items() if name not in _OURS}}
     cls = _class(given.get("redis_cls", redis.Redis))
     if not (isinstance(cls, type) and issubclass(cls, RedisCluster)):  # which has its own way to wait for a failover
         params.setdefault("retry", Retry(NoBackoff(), 1))
         params.setdefault("retry_on_error", [exceptions.ConnectionError, exceptions.TimeoutError])  # redis-py 5 asks
-    if url := settings.get("REDIS_URL") or given.get("url"):
-        return _made_anew(cls.from_url(url, **params))
+    url = settings.get("REDIS_URL") or given.get("url")
     for name in ("host", "port", "db"):
-        if (value := settings.get(f"REDIS_{name.upper()}")) is not None:
+        if not url and (value := settings.get(f"REDIS_{name.upper()}")) is not None:
             params[name] = value
-    return _made_anew(cls(**params))
+    make = partial(cls.from_url, url, **params) if url else partial(cls, **params)
+
+    def make_anew() -> Any:
+        return _made_anew(make())
+
+    try:
+        client = make_anew()
+        _try_options(client)
+    except REDIS_ERRORS:
+        return _MadeLater(make_anew)
+    except (TypeError, ValueError, AttributeError) as error:
+        unknown = re.search(r"argument '(\w+)'|Invalid value for '?(\w+)", str(error))
+        name = f" {unknown[1] or unknown[2]!r}" if unknown else ""
+        raise ValueError(f"Redis' client takes REDIS_PARAMS or REDIS_URL not as they are: see{name} there.") from None
+    return client
+
+
+class _MadeLater:
+    """A client that cannot be made yet, as none of its cluster's nodes answers. Each call tries to make it."""
+
+    def __init__(self, make: Callable[[], Any]) -> None:
+        self._make = make
+        self._client: Any = None
+        self._lock = threading.Lock()
+
+    def register_script(self, source: str) -> Script:
+        """As a client's own, which does not connect either."""
+        return Script(self, source.encode())  # type: ignore[arg-type]
+
+    def close(self) -> None:
+        """Close what was made."""
+        if self._client is not None:
+            self._client.close()
+
+    def __getattr__(self, name: str) -> Any:
+        with self._lock:
+            if self._client is None:
+                self._client = self._make()
+        return getattr(self._client, name)
+
+
+def _try_options(client: Any) -> None:
+    """Make a connection's object, without connecting: what it does not take would else be found at the first call."""
+    if (pool := getattr(client, "connection_pool", None)) is not None:
+        pool.connection_class(**pool.connection_kwargs)
 
 
 def _made_anew(client: Any) -> Any:

@@ -337,9 +337,16 @@ class _Refusal(Exception):
 
 def _tell_acks(acks: list[_Ack], kept: set[str]) -> None:
     for ack in acks:
-        ack.done(ack.item_id in kept)
+        _tell(ack.done, ack.item_id in kept)
 
 
 def _tell_pushes(pushes: list[_Push], problem: BaseException | None) -> None:
     for push in pushes:
-        push.done(problem)
+        _tell(push.done, problem)
+
+
+def _tell(done: Callable[[T], None], outcome: T) -> None:
+    try:
+        done(outcome)
+    except Exception as error:  # of one item: the others that came with it are told all the same
+        logger.error("What follows an answer of Redis failed by a bug of scrapy-chunkdl", exc_info=error)
