@@ -233,9 +233,10 @@ class Bridge:
 
     def stop(self, timeout: float = 10.0) -> None:
         """Cancel what still runs, close the connections and join the threads, each within ``timeout`` seconds."""
-        for lane in self._lanes:
+        started = [lane for lane in self._lanes if lane.ident is not None]
+        for lane in started:
             lane.stop()
-        for lane in self._lanes:
+        for lane in started:
             lane.join(timeout)
             if lane.is_alive():
                 logger.warning("Download thread %s did not stop within %g s; left behind.", lane.name, timeout)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import socket
 import time
@@ -35,6 +36,7 @@ from scrapy_chunkdl.crawl.guard import Steps
 from scrapy_chunkdl.crawl.passage import Admit, Admitted, Delivery, Passage
 from scrapy_chunkdl.crawl.polling import Polling
 from scrapy_chunkdl.crawl.stats import Stats
+from scrapy_chunkdl.crawl.strangers import Strangers
 from scrapy_chunkdl.details import Details
 from scrapy_chunkdl.download import Limits
 from scrapy_chunkdl.figures import amount
@@ -42,10 +44,11 @@ from scrapy_chunkdl.item_download import ItemDownload
 from scrapy_chunkdl.item_types import ItemTypes, plain_json
 from scrapy_chunkdl.masking import printable
 from scrapy_chunkdl.queue.client import check_policy, make_client
+from scrapy_chunkdl.queue.clock import lease_clock
 from scrapy_chunkdl.queue.courier import Courier, TooLarge
 from scrapy_chunkdl.queue.errors import Way
 from scrapy_chunkdl.queue.heartbeat import Heartbeat
-from scrapy_chunkdl.queue.item_queue import FAILED_MOST_BYTES, Claimed, Counts, ItemQueue, Orders, Suspects
+from scrapy_chunkdl.queue.item_queue import FAILED_MOST_BYTES, Claimed, Counts, ItemQueue, Orders, Snapshot, Suspects
 from scrapy_chunkdl.queue.refused import Refused
 from scrapy_chunkdl.queue.status import PaceMeter, Report
 
@@ -81,7 +84,7 @@ def _warn(text: str | None) -> None:
 
 @dataclass(slots=True, eq=False)
 class _Work:
-    """A claimed item. ``claimed_at`` and ``lease_until`` are monotonic time; ``download`` is None once it is over.
+    """A claimed item. ``claimed_at`` and ``lease_until`` are of the lease clock; ``download`` is None once it is over.
 
     ``lost``: Redis said that the item is another's, or its download hung for so long that it should be.
     """
@@ -97,7 +100,7 @@ class _Work:
 
     def is_ours(self) -> bool:
         """Whether the lease still holds. A process that was frozen past its lease finds out here, by the clock."""
-        return not self.lost and time.monotonic() < self.lease_until
+        return not self.lost and lease_clock() < self.lease_until
 
 
 class Consumer:
@@ -145,6 +148,7 @@ class Consumer:
         self._orders = Orders()
         self._found_empty = False
         self._held_by_all = 0
+        self._snapshot_at = 0.0
         self._finished = 0
         self._looked_at = time.monotonic()
         self._making_way = 0
@@ -160,6 +164,7 @@ class Consumer:
             done_key=config.done_key,
             failed_max=config.failed_max,
         )
+        self._strangers = Strangers(items_key, self._queue.token)
         self._unreadable: dict[str, tuple[_Work, str]] | None = {} if self._most > MOST_UNREADABLE else None
         self._breaker = Breaker(items_key)
         self._polling = Polling()
@@ -263,7 +268,7 @@ class Consumer:
 
     def may_have_work(self) -> bool:
         """Whether this process holds items, or may claim some: the list is empty only once Redis said so."""
-        may_claim = self._claims and (self._orders.paused or not self._found_empty)
+        may_claim = self._claims and (self._orders.paused or not self._found_empty or bool(self._strangers.awaited))
         return bool(self._works or self._pushing or may_claim)
 
     @property
@@ -332,7 +337,7 @@ class Consumer:
         if not room or self._is_alone():
             return
         self._asking, self._made_way = True, False
-        prefix, asked_at, suspects = uuid.uuid4().hex, time.monotonic(), self._suspects()
+        prefix, asked_at, suspects = uuid.uuid4().hex, lease_clock(), self._suspects()
 
         def claim() -> tuple[Sequence[Claimed], int, Counts]:
             self._check_once()
@@ -352,7 +357,7 @@ class Consumer:
         works = [_Work(claimed, asked_at, asked_at + self._config.lease) for claimed in batch]
         self._works.update((work.claimed.id, work) for work in works)  # first: they are leased, whatever fails here
         self._polling.looked(found=bool(batch or dead))
-        took = time.monotonic() - asked_at
+        took = lease_clock() - asked_at
         self._stats.inc_value("chunkdl/claims")
         self._stats.inc_value("chunkdl/claim_seconds", took)
         self._stats.max_value("chunkdl/claim_seconds_max", took)
@@ -399,7 +404,7 @@ class Consumer:
 
     def _is_alone(self) -> bool:
         """Whether a suspect is held beside which nothing is claimed, as it may take this process with it."""
-        before = time.monotonic() - ALONE_FOR_S
+        before = lease_clock() - ALONE_FOR_S
         return any(
             work.claimed.is_suspect and work.claimed_at > before and not _bytes_came(work)
             for work in self._works.values()
@@ -440,7 +445,7 @@ class Consumer:
         self._courier.call(self._queue.counts, looked)
 
     def _waiting_for_a_host(self) -> list[_Work]:
-        before = time.monotonic() - LOOK_EVERY
+        before = lease_clock() - LOOK_EVERY
         return [
             work
             for work in self._works.values()
@@ -457,8 +462,35 @@ class Consumer:
         if self._found_empty and self._unreadable:
             self._bury_unreadable()  # they are all there is
             self._unreadable = {}
+        self._look_at_strangers(counts.leased - len(self._works))
         if self._found_empty and was != (True, counts.leased):
             self._wake()
+
+    def _look_at_strangers(self, held: int) -> None:
+        """See whether those who hold items are alive: the list is not done before these are."""
+        now = time.monotonic()
+        if held <= 0:
+            self._strangers.none()
+        elif self._found_empty and now - self._snapshot_at >= LOOK_EVERY:
+            self._snapshot_at = math.inf  # not again before the answer
+
+            def look() -> Snapshot | None:
+                try:
+                    return self._queue.snapshot()
+                except (ValueError, TypeError, LookupError, AttributeError):  # odd entries: they hold up no crawl
+                    return None
+
+            def seen(snapshot: Snapshot | None) -> None:
+                self._snapshot_at = time.monotonic()
+                if snapshot is not None:
+                    self._strangers.note(snapshot, self._snapshot_at)
+                else:
+                    self._strangers.none()
+                if not self._strangers.awaited:
+                    self._wake()
+
+            self._strangers.awaited = self._strangers.awaited or held  # until the answer
+            self._courier.call(look, seen)
 
     def _begin(self, work: _Work, begun: list[_Work]) -> None:
         """Read the item and plan its files; one that makes sense is added to ``begun``."""
@@ -584,7 +616,7 @@ class Consumer:
         fired: Deferred[bool] = Deferred()
 
         def renew() -> tuple[float, Sequence[str]]:
-            return time.monotonic(), self._queue.renew([work.claimed.id])
+            return lease_clock(), self._queue.renew([work.claimed.id])
 
         def renewed(answer: tuple[float, Sequence[str]]) -> None:
             asked_at, lost = answer

