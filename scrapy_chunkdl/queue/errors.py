@@ -23,7 +23,7 @@ REDIS_ERRORS: tuple[type[Exception], ...] = (exceptions.RedisError, exceptions.R
 LARGE_BYTES = 64 << 10
 """Bytes from which on a request may be too large for what stands in front of Redis. Nothing known refuses less."""
 
-_LONGEST_TEXT = 160
+_LONGEST_TEXT = 130
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +102,9 @@ def _unreachable(error: Exception, text: str, way: Way) -> Verdict:
             is_broken=True,
         )
     hint = "is it running, and is REDIS_URL right?"
+    if way.is_tls and re.search("No such file|Permission denied|PEM|no certificate or crl found|KEY_VALUES", text):
+        hint = "of ssl_ca_certs, ssl_certfile and ssl_keyfile in REDIS_PARAMS, one names no file of its kind."
+        return Verdict(f"Redis cannot be reached ({text}): {hint}", waiting_helps=False)
     if re.search("closed by server|reset by peer|EOF occurred", text):
         hint = "is it running? " + (
             "It may want a client certificate: ssl_certfile and ssl_keyfile in REDIS_PARAMS."
