@@ -313,8 +313,9 @@ class Config:
     )
     probe: str = _setting(
         "head",
-        _one_of("head", "range"),
-        'How a file is sized up: `"head"` asks first, `"range"` lets the first chunk answer.',
+        _one_of("head", "range", "get"),
+        'How a file is sized up: `"head"` asks first, `"range"` lets the first chunk answer, `"get"` sends one plain '
+        "GET and no more, for links that are good for one request.",
     )
     check_type: bool = _setting(
         True, _boolean, "Refuse a page (HTML, an error as JSON, an empty body) in place of a file of another type."

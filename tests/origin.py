@@ -930,7 +930,7 @@ class Origin:
             kept = {name: value for name, value in headers.items() if name in ("ETag", "Last-Modified", "Vary")}
             return Response(304, kept) if early == 304 else _error(early)
         whole = Response(int(strikes.arg("code", default="200")), headers, [(0, source.length)], source)
-        if ranges_fault == "whole" and request.method == "GET":
+        if ranges_fault == "whole" and request.method == "GET" and source.length:
             headers["Content-Range"] = f"bytes 0-{source.length - 1}/{source.length}"
             return Response(206, headers, [(0, source.length)], source)
         if request.method != "GET" or not _if_range_holds(request, strikes, etag, modified):

@@ -225,13 +225,14 @@ class PartFile:
             if self._writer is not None:
                 self._writer.append(ranges, self.done)
 
-    def reset(self, size: int | None, validator: Validator) -> None:
-        """Start afresh: forget all bytes, for another version of the file."""
+    def reset(self, size: int | None, validator: Validator, url: str | None = None) -> None:
+        """Start afresh, for another version of the file. With a ``url`` it is journaled from now on."""
         with _disk_errors(self.path):
-            journaled = self._writer is not None
+            known = self._identity.url if self._writer is not None and self._identity is not None else None
+            known = naming.kept_url(url) if url is not None else known
             self._start_afresh(size)
-            if journaled and size is not None and self._identity is not None:
-                self._identity = journal.Identity(self._identity.url, size, validator)
+            if known is not None and size is not None:
+                self._identity = journal.Identity(known, size, validator)
                 self._writer = journal.JournalWriter(self._journal_path, self._identity, ())
 
     def prepare(self, record: Published) -> None:

@@ -114,9 +114,9 @@ class Plan:
     def connections_worth(self, most: int) -> int:
         """Return how many connections have a chunk to fetch, at most ``most``; splits what is missing over them."""
         missing = sum(stop - start for start, stop in self._missing)
-        chunks = -(-missing // self.chunk_size)
+        chunks = (missing + self.chunk_size // 2) // self.chunk_size  # a short tail goes with its neighbour
         connections = max(1, min(most, chunks))
-        self._share = -(-chunks // connections) * self.chunk_size
+        self._share = max(1, -(-chunks // connections)) * self.chunk_size
         return connections
 
     def take(self) -> Span | None:
@@ -125,7 +125,7 @@ class Plan:
             return None
         start, stop = self._missing.pop(0)
         end = (start + self._share) // self.chunk_size * self.chunk_size
-        if start < end < stop:
+        if start < end and stop - end >= self.chunk_size // 2:
             self._missing.insert(0, (end, stop))
             stop = end
         span = Span(start, stop)
@@ -174,6 +174,12 @@ class Plan:
         if stop < span.stop:
             self._missing.append((stop, span.stop))
             span.stop = stop
+
+    def give_up_rest(self, span: Span) -> None:
+        """Have a running span end where it is; the rest is missing again."""
+        if span.position < span.stop:
+            self._missing.append((span.position, span.stop))
+            span.stop = span.position
 
     def settle(self, span: Span) -> None:
         """Count what a span has as done and what it has not as missing. It runs no more."""

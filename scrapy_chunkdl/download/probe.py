@@ -47,7 +47,8 @@ class Remote:
         else:
             size = None if coding else parse_content_length(headers.get("Content-Length"))
             accepts = headers.get("Accept-Ranges", "").strip().lower()
-            ranges = False if is_get or accepts == "none" else (True if accepts == "bytes" else None)
+            ignored = is_get and "Range" in response.request_info.headers
+            ranges = False if ignored or accepts == "none" else (True if "bytes" in accepts else None)
         return cls(
             size=size,
             ranges=ranges,

@@ -51,6 +51,9 @@ _IDLE_LOOK = 0.025
 _CHECKPOINT_EVERY = 1.0
 _ENOUGH_PROGRESS = 1 << 16
 _JUST_NOW = 1.0
+_WINDOW = 0.25
+_SLOWER = 8.0
+_FASTER = 4.0
 _LOOK_BACK = 4096
 """Bytes in place that a request asks for once more, to compare them."""
 
@@ -78,6 +81,7 @@ class RangedFetch:
         self._unsaved = 0
         self._checkpoint_due = asyncio.Event()
         self._reading: dict[Span, aiohttp.ClientResponse] = {}
+        self._slowing = _Slowing()
         progress.size, progress.done, progress.plan = remote.size, self._plan.done.total, self._plan
 
     async def run(self, opening: Opening | None = None) -> Opening | None:
@@ -177,7 +181,8 @@ class RangedFetch:
                 try:
                     await retry.failed(error)
                 except Transient:
-                    if error.reason in ("range_ignored", "range_mismatch", "contradiction"):
+                    refused = not self._served and isinstance(error.__cause__, AskLess)
+                    if refused or error.reason in ("range_ignored", "range_mismatch", "contradiction"):
                         raise RangeIgnored(str(error), status=error.status or 200) from error
                     raise
 
@@ -188,7 +193,8 @@ class RangedFetch:
                 span.asked(opening.asked_at)
                 self._asking += 1
                 try:
-                    await self._fetch_answered(span, opening.source, opening.response, 0, failures)
+                    headers: dict[str, str] | None = {} if opening.is_plain else None
+                    await self._fetch_answered(span, opening.source, opening.response, 0, failures, headers)
                 finally:
                     self._asking -= 1
         while span.remaining > 0 and self._whole is None:
@@ -334,9 +340,9 @@ class RangedFetch:
                 raise RangeMismatch(f"{response.url} refused bytes {span.position}-{span.stop - 1}", status=416)
             raise error
         if remote is not None:
-            told_same = not remote.coding and remote.size in (None, size)
-            if asked is not Asked.PLAIN or not told_same or compare(self._known(), remote.known) is Match.OTHER:
-                return None
+            told_same = not remote.coding and remote.size == size
+            if asked is not Asked.PLAIN or not told_same or compare(self._known(), remote.known) is not Match.SAME:
+                return None  # what it says of itself is recorded with its bytes
             return ContentRange(0, size, size)
         return self._checked_part(response, span, source, told, "If-Range" in (headers or ()))
 
@@ -403,6 +409,7 @@ class RangedFetch:
         write, progress, clock = self._part.write, self._progress, time.monotonic
         give_way, host = self._sources.give_way, source.host
         skip, promised = span.position - got.start, got.stop - got.start
+        began, least, slowing = clock(), promised - self._options.chunk_size, self._slowing
         looked = _Look(self._part, span.position, min(look, skip), str(response.url)) if look else None
 
         def take(data: bytes | memoryview) -> bool:
@@ -436,6 +443,10 @@ class RangedFetch:
             self._unsaved += size
             if self._unsaved >= self._checkpoint_after:
                 self._checkpoint_due.set()
+            if now >= slowing.due:
+                slowing.measure(progress.done, now)
+            if slowing.found_at > began and promised <= least:
+                self._plan.give_up_rest(span)
             if give_way(host):
                 self._plan.cut(span)
             return span.position < span.stop and promised > 0
@@ -481,3 +492,36 @@ class _Look:
             theirs, at = theirs[-at:], 0
         if bytes(theirs) != have[at : at + len(theirs)]:
             raise SourceChanged(f"{self._url} sends other bytes under the same validators", status=206)
+
+
+class _Slowing:
+    """Whether the whole file has become much slower than it was, and answers asked for anew are fast again.
+
+    Some servers send the first megabyte of each answer at full speed and the rest at the speed of a film. A line that
+    all connections share is as fast together as one was alone, so it is the sum that is measured. The first time is a
+    trial: if the sum does not become much faster by new requests, it is the last. Times are of one monotonic clock.
+    """
+
+    def __init__(self) -> None:
+        self.due = 0.0
+        self.found_at = float("-inf")
+        self._from = 0
+        self._at = 0.0
+        self._best = 0.0
+        self._slow: float | None = None
+        self._is_over = False
+
+    def measure(self, done: int, now: float) -> None:
+        """Note how many bytes are in place, each quarter of a second at least."""
+        rate = (done - self._from) / (now - self._at) if self._at else 0.0
+        self._from, self._at, self.due = done, now, now + _WINDOW
+        self._best = max(self._best, rate)
+        if self._is_over or not rate:
+            return
+        if self._slow is not None and now - self.found_at < 4 * _WINDOW:
+            if rate > _FASTER * self._slow:
+                self._slow = None  # it was worth it
+        elif self._slow is not None:
+            self._is_over = True
+        elif rate < self._best / _SLOWER:
+            self._slow, self.found_at = rate, now

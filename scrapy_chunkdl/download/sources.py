@@ -155,6 +155,11 @@ class Opening:
         """Whether it is still to be used."""
         return self._slot is not None
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether the whole file was asked for."""
+        return "Range" not in self.response.request_info.headers
+
     async def __aenter__(self) -> Opening:
         return self
 
@@ -223,6 +228,7 @@ class Sources:
         self._renewing = asyncio.Lock()
         self._renewals = self._renewed = 0
         self._refused_head = 0
+        self._tries = 0
         self.known: Known | None = None
         self.hinted = 0
         self.hinted_type: str | None = None
@@ -272,6 +278,7 @@ class Sources:
             self.known = Known(By.FINISHED, finished.size, finished.validator)
         while True:
             source = self.main = self._sources[0]
+            self._tries = 0
             insist = self.retrying()(self._measure_at)
             try:
                 measured = await insist(source, finished, by_head)
@@ -288,7 +295,9 @@ class Sources:
             return measured
 
     async def _measure_at(self, source: Source, finished: Published | None, by_head: bool) -> Measured:
-        remote = None
+        remote, self._tries = None, self._tries + 1
+        if self._options.probe == "get":
+            return await self._open_plainly(source, finished)
         asks_head = by_head and self._options.probe == "head" and self._limits.wants_heads(source.host)
         if asks_head:
             remote = await self._head(source)
@@ -345,11 +354,12 @@ class Sources:
         is_small = hint is not None and hint.size is not None and hint.size <= chunk and not hint.coding
         headers = {} if is_small else {"Range": f"bytes=0-{chunk - 1}"}
         headers.update(_conditions(finished))
+        is_refused = False
         async with self.slot(source) as slot:
             while True:
                 asked = Asked.FIRST if "Range" in headers else Asked.PLAIN
                 asked_at = time.monotonic()
-                response = await self.ask("GET", source, headers, asked)
+                response = await self.ask("GET", source, headers, asked, failures=self._tries - 1)
                 opening = Opening(response, source, slot, asked_at)
                 try:
                     if response.status == 304 and finished is not None and _conditions(finished):
@@ -361,15 +371,24 @@ class Sources:
                     if "Range" not in headers:
                         raise less.refusal from less
                     del headers["Range"]
+                    is_refused = True
                     continue
                 except BaseException:
                     response.close()
                     raise
+                if is_refused:
+                    measured.remote = replace(measured.remote, ranges=False)
                 if measured.opening is None:
                     response.close()
                 else:
                     slot.hand_on()
                 return measured
+
+    async def _open_plainly(self, source: Source, finished: Published | None) -> Measured:
+        """Ask by one plain GET, after which nothing else is asked for: what it brings, it brings in one stream."""
+        measured = await self._open(source, Remote(0, False, Validator()), finished)
+        measured.remote = replace(measured.remote, ranges=False)
+        return measured
 
     def _opened(self, opening: Opening, asked: Asked, hint: Remote | None) -> Measured:
         response, source = opening.response, opening.source
@@ -379,11 +398,13 @@ class Sources:
             validator = Validator.of(response.headers)
             if validator.is_empty and hint is not None:
                 validator = hint.validator
+            if validator.is_empty:  # the next run will want to know
+                raise AskLess(Permanent(f"{response.url} has no bytes", reason="http_416", status=416))
             return Measured(Remote(0, False, validator, confirmed=True), opening)
         if status == 204 and hint is not None and hint.size == 0:
             return Measured(replace(hint, ranges=False, confirmed=True), opening)
         remote = Remote.of(response)
-        if (error := self.refused(response, source, asked, remote=remote)) is not None:
+        if (error := self.refused(response, source, asked, remote=remote, failures=self._tries - 1)) is not None:
             raise error
         if status == 206 and not covers_whole(response):
             honest = part is not None and part.start == 0 and not remote.coding and remote.can_be_split
@@ -537,7 +558,11 @@ class Sources:
             return SourceChanged(f"{response.url} is another version now", status=came.status)
         if word is Word.LESS:
             refusal = self._refusal(text, came)
-            return refusal if came.status and came.status == self._refused_head else AskLess(refusal)
+            if not came.status or came.status != self._refused_head:
+                return AskLess(refusal)
+            if not came.is_suspect:
+                return refusal
+            word = Word.SLOWER
         if word is Word.WAIT_HOST:
             self._cool_down(host, came.pause)
             return Throttled(text, status=came.status, delay=came.pause)

@@ -30,6 +30,7 @@ from typing import TypeVar
 import aiohttp
 
 from scrapy_chunkdl import naming
+from scrapy_chunkdl.download import journal
 from scrapy_chunkdl.download.checksum import hashing, parse_expected
 from scrapy_chunkdl.download.concurrency import QuickCalls, in_thread
 from scrapy_chunkdl.download.delivery import Delivery
@@ -57,7 +58,7 @@ from scrapy_chunkdl.download.probe import Remote
 from scrapy_chunkdl.download.progress import Doing
 from scrapy_chunkdl.download.ranged import RangedFetch
 from scrapy_chunkdl.download.retry import Backoff
-from scrapy_chunkdl.download.sources import Measured, Sources
+from scrapy_chunkdl.download.sources import Measured, Opening, Sources
 from scrapy_chunkdl.download.streamed import StreamedFetch
 from scrapy_chunkdl.masking import shown_url
 
@@ -188,8 +189,8 @@ class Transfer:
                     await asyncio.sleep(backoff.pause(failures))
 
     async def _keep_once(self, measured: Measured, final: Path) -> FileResult:
-        remote = measured.remote
         final, there, part = await self._take_place(measured, final)
+        remote = measured.remote
         if part is None:
             assert there is not None
             return self._result(there, final, "uptodate")
@@ -346,10 +347,13 @@ class Transfer:
             if there is not None and self._is_up_to_date(there, remote) and self._is_no_page(final, there, remote):
                 remove_leftovers(final)
                 return final, there, None
-            url, size, validator = self._identity.recorded, remote.size, remote.validator
-            # Parts of this version show that ranges were served, whatever the server says of them today.
-            place = self._place(final)
-            journaled = splits or (remote.could_be_split and place.with_name(place.name + JOURNAL).exists())
+            url, validator, place = self._identity.recorded, remote.validator, self._place(final)
+            journal_path = place.with_name(place.name + JOURNAL)
+            # Parts of this version show that ranges were served, and its size, whatever the server says of them today.
+            journaled = splits or (remote.could_be_split and journal_path.exists())
+            size = self._size_of_parts(journal_path, remote) if journaled else remote.size
+            if size != remote.size:
+                measured.remote = replace(remote, size=size)
             part = PartFile.open(place, url=url, size=size, validator=validator, journaled=journaled)
             opened.append(part)
             there = read_published(final)  # by whoever held the part file until now
@@ -363,6 +367,17 @@ class Transfer:
 
         # Opening a small file takes less than having a thread do it, which fights for the GIL at each call.
         return await self._when_free(lambda: take(final), opened, measured, at_once=small)
+
+    def _size_of_parts(self, journal_path: Path, remote: Remote) -> int | None:
+        """Return the size that a journal of this very version tells where HEAD tells another: ranges have shown it."""
+        if remote.confirmed:
+            return remote.size
+        try:
+            before, _ = journal.read(journal_path)
+        except journal.JournalError:
+            return remote.size
+        known = Known(By.FINISHED, before.size, before.validator)
+        return before.size if compare(known, remote.known) is Match.CONTRADICTION else remote.size
 
     async def _when_free(
         self, take: Callable[[], T], opened: list[PartFile], measured: Measured | None = None, *, at_once: bool = False
@@ -531,7 +546,8 @@ class Transfer:
                     measured.opening = await fetch.run(opening)
                     if measured.opening is None:
                         return remote, remote.size
-                    by_ranges = False
+                    by_ranges = changes == 0 and await self._may_split(measured, measured.opening, part)
+                    changes += by_ranges
                     continue
                 return await StreamedFetch(self._sources, self._options, self._progress, part, part.done).run(opening)
             except (RangeIgnored, RangeMismatch):
@@ -559,9 +575,21 @@ class Transfer:
                 raise Transient(f"{self._request.url} keeps changing", reason="source_changed")
             await self._reset(part, remote)
 
+    async def _may_split(self, measured: Measured, opening: Opening, part: PartFile) -> bool:
+        """Whether what a plain GET said the file is allows for ranges: then that answer brings the first of them."""
+        told = Remote.of(opening.response)
+        if not (opening.is_plain and told.can_be_split):
+            return False
+        self._options.refuse_too_large(told.size)
+        measured.remote, self._sources.known = told, told.known
+        await self._reset(part, told)
+        return True
+
     async def _reset(self, part: PartFile, remote: Remote) -> None:
         self._progress.done = 0
-        await in_thread(part.reset, remote.size, remote.validator)
+        worth_it = remote.can_be_split and (remote.size or 0) > self._options.chunk_size
+        url = self._identity.recorded if worth_it else None
+        await in_thread(part.reset, remote.size, remote.validator, url)
 
 
 def _lease_lost() -> Permanent:

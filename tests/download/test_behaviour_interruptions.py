@@ -83,12 +83,59 @@ async def test_code_that_is_not_to_be_retried_is_not(client: Client) -> None:
 @pytest.mark.parametrize("status", [429, 503])
 @pytest.mark.parametrize("after", ["1", "date+2"])
 async def test_retry_after_is_honoured(client: Client, status: int, after: str) -> None:
-    await client.right(client.url(f"status:{status}:{after}@get@1"))
-    gets = [seen for seen in client.origin.stats("file.bin").seen if seen.method == "GET"]
-    refused = next(index for index, seen in enumerate(gets) if seen.status == status)
-    later = [seen for seen in gets[refused + 1 :] if seen.at > gets[refused].at + 0.1]
-    assert later
-    assert later[0].at - gets[refused].at >= 0.9
+    alone = client.with_options(chunks_per_file=1)
+    await alone.right(client.url(f"status:{status}:{after}@get@1"))
+    refused, again = [seen for seen in client.origin.stats("file.bin").seen if seen.method == "GET"]
+    assert refused.status == status
+    assert again.at - refused.at >= 0.9
+
+
+@pytest.mark.parametrize("status", [403, 404, 500])
+async def test_retry_after_is_honoured_in_any_error(client: Client, status: int) -> None:
+    alone = client.with_options(chunks_per_file=1)
+    await alone.right(client.url(f"status:{status}:1@get@1"))
+    refused, again = [seen for seen in client.origin.stats("file.bin").seen if seen.method == "GET"]
+    assert again.at - refused.at >= 0.9
+
+
+async def test_retry_after_of_a_head_holds_the_get_back(client: Client) -> None:
+    await client.right(client.url("status:429:1@head"))
+    head, get = client.origin.stats("file.bin").seen[:2]
+    assert (head.method, get.method) == ("HEAD", "GET")
+    assert get.at - head.at >= 0.9
+
+
+@pytest.mark.parametrize("after", ["0", "Thu, 01 Jan 2015 00:00:00 GMT"])
+@pytest.mark.parametrize("status", [429, 503])
+async def test_no_pause_asked_for_means_the_usual_one(client: Client, status: int, after: str) -> None:
+    told = []
+    patient = client.with_options(backoff_base=0.4, backoff_max=0.4, chunks_per_file=1, retry_times=8)
+    progress = Progress()
+    await patient.right(client.url(f"status:{status}:{after.replace(':', '%3A')}@get@4"), progress=progress)
+    told = [seen.at for seen in client.origin.stats("file.bin").seen if seen.method == "GET"]
+    assert told[-1] - told[0] > 0.05, "four pauses of up to 0.4 s, at random"
+
+
+@pytest.mark.parametrize("times", [1, 12])
+async def test_a_file_that_is_still_being_made_is_waited_for(client: Client, times: int) -> None:
+    await client.right(client.url(f"status:202:0@get@{times}"))
+
+
+@pytest.mark.parametrize("code", [201, 203, 218, 299])
+@pytest.mark.parametrize("when", ["", "@get", "@head"])
+async def test_any_2xx_that_has_the_file_will_do(client: Client, code: int, when: str) -> None:
+    await client.right(client.url(f"code:{code}{when};ranges:none"))
+
+
+@pytest.mark.parametrize("code", [202, 205, 206, 207, 226])
+async def test_a_2xx_that_has_something_else_will_not(client: Client, code: int) -> None:
+    await client.fails(client.url(f"code:{code}@get;ranges:none"), f"http_{code}")
+
+
+@pytest.mark.parametrize("faults", ["", "etag:none;date:none", "etag:weak"])
+@pytest.mark.parametrize("probe", ["head", "range"])
+async def test_a_206_with_all_of_the_file_is_the_file(client: Client, faults: str, probe: str) -> None:
+    await client.with_options(probe=probe).right(client.url(f"ranges:whole;{faults}"))
 
 
 async def test_retry_after_is_capped(client: Client) -> None:

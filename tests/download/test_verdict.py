@@ -39,7 +39,7 @@ EXAMPLES = [
     ({"status": 503, "pause": 0.0}, "WAIT_HOST WAIT_HOST WAIT_HOST WAIT_HOST"),
     ({"status": 416, "is_other_size": True}, "NO_HINT AFRESH AFRESH END"),
     ({"status": 416}, "NO_HINT LESS RETRY END"),
-    ({"status": 403, "is_suspect": True}, "NO_HINT SLOWER SLOWER SLOWER"),
+    ({"status": 403, "is_suspect": True}, "NO_HINT LESS SLOWER SLOWER"),
     ({"status": 503, "is_suspect": True}, "NO_HINT SLOWER SLOWER SLOWER"),
     ({"status": 500, "failures": 2}, "NO_HINT LESS RETRY RETRY"),
     ({"status": 500}, "NO_HINT RETRY RETRY RETRY"),

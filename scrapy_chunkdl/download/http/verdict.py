@@ -44,7 +44,7 @@ class Word(Enum):
 WORDS = {
     Word.LESS: (
         "without If-Range if that was sent and never answered by a 206, else without Range, each once; "
-        "an error that HEAD was answered with, too, is the end instead"
+        "an error that HEAD was answered with, too, is the end, or SLOWER, instead"
     ),
     Word.RETRY: "after a pause that grows; counted until the file has moved on",
     Word.CROWD: "counted as a retry is",
@@ -248,13 +248,22 @@ ROWS = (
         "RFC 9110 §14.2: ranges are optional",
     ),
     Row(
-        "403 or 503 from a host that has just served others",
-        lambda came, codes: came.status in (403, 503) and came.is_suspect and not came.is_served,
+        "503 from a host that has just served others",
+        lambda came, codes: came.status == 503 and came.is_suspect and not came.is_served,
         Word.NO_HINT,
         Word.SLOWER,
         Word.SLOWER,
         Word.SLOWER,
         "nginx limit_req; RFC 6585 §4 without its status",
+    ),
+    Row(
+        "403 from a host that has just served others",
+        lambda came, codes: came.status == 403 and came.is_suspect and not came.is_served,
+        Word.NO_HINT,
+        Word.LESS,
+        Word.SLOWER,
+        Word.SLOWER,
+        "the same, as servers of the field say it",
     ),
     Row(
         "500, 502, 504, or another code of CHUNKDL_RETRY_HTTP_CODES but 503, again",
