@@ -48,6 +48,9 @@ _NO_ADDRESS: type[Exception] | tuple[()] = getattr(aiohttp, "ClientConnectorDNSE
 _LONGEST_CAUSE = 100
 """Characters of somebody else's message, which may hold a body."""
 
+_MOST_UNREADABLE = 3
+"""Answers in a row that cannot be read, after which a file is given up: such a fault is the same the next time."""
+
 _ROBOTS_RETRIES = 2
 """As many as Scrapy's own RETRY_TIMES."""
 
@@ -97,6 +100,7 @@ class FileClient:
         self._request = request
         self._identity = Identity(request, options)
         self._has_stalled = False
+        self._unreadable = 0
         self.requests = 0
 
     def without_login(self, url: str) -> str:
@@ -172,7 +176,12 @@ class FileClient:
                 self._forget_session(host_name(url))
             problem = explain(error, url)
             self._has_stalled |= problem.reason == "stalled" and method == "GET"
+            if problem.reason == "bad_response" and method == "GET":
+                self._unreadable += 1
+                if self._unreadable >= _MOST_UNREADABLE:
+                    problem = Permanent(str(problem), reason="bad_response")
             raise problem from error
+        self._unreadable = 0
         if response.cookies:
             self._identity.note_cookies(response.cookies, response.url)
         return response

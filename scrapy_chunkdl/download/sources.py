@@ -201,8 +201,9 @@ class Sources:
     """The sources of one file. The first that answers is ``main``; the others have to bring the same bytes.
 
     ``known`` is what all its answers so far, and the record of an earlier run, say the file is. ``hinted`` is the size
-    a HEAD told, which decides where nothing else does, ``hinted_type`` the Content-Type it told. ``expected`` is a
-    checksum the item gives, as (algorithm, hex).
+    a HEAD told, which decides where nothing else does, ``hinted_type`` the Content-Type it told. ``keeps_coded`` is
+    whether a Content-Encoding is left as it is, since the checksum is of that form. ``expected`` is a checksum the item
+    gives, as (algorithm, hex).
     """
 
     def __init__(
@@ -233,6 +234,7 @@ class Sources:
         self.hinted = 0
         self.hinted_type: str | None = None
         self.disposition: str | None = None
+        self.keeps_coded = False
         self._began_anew = False
 
     @property
@@ -244,6 +246,11 @@ class Sources:
     def first(self) -> Source:
         """The source to be asked for the whole file."""
         return self._sources[0]
+
+    @property
+    def expected(self) -> tuple[str, str] | None:
+        """The checksum that the item gives, as (algorithm, hex)."""
+        return self._expected
 
     @property
     def is_checked(self) -> bool:

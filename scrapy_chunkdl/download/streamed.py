@@ -7,6 +7,7 @@ is there is compared with it. Knows that answer and the part file; nothing of na
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 from contextlib import AsyncExitStack
 from dataclasses import replace
@@ -20,6 +21,7 @@ from scrapy_chunkdl.download.concurrency import in_thread
 from scrapy_chunkdl.download.decoding import Decoder
 from scrapy_chunkdl.download.errors import Contradiction, DownloadError, Permanent, SourceChanged, Transient
 from scrapy_chunkdl.download.headers import parse_content_length
+from scrapy_chunkdl.download.http.coding import KEEP
 from scrapy_chunkdl.download.http.known import By, Match, compare
 from scrapy_chunkdl.download.http.verdict import Asked
 from scrapy_chunkdl.download.model import Options, Progress
@@ -75,6 +77,8 @@ class StreamedFetch:
                 response = await self._sources.ask("GET", source, {}, Asked.PLAIN)
                 stack.callback(response.close)
             remote = self._checked(response, source)
+            if remote.coding and self._sources.keeps_coded:
+                remote = replace(remote, size=remote.coding.coded_size, coding=KEEP)
             self._options.refuse_too_large(remote.size)
             source.used = True
             self._progress.size, self._progress.done = remote.size, self._kept.total
@@ -121,10 +125,14 @@ class StreamedFetch:
     async def _read_whole(self, response: aiohttp.ClientResponse, remote: Remote, source: Source) -> int:
         decoder = Decoder(remote.coding) if remote.coding else None
         progress, position = self._progress, 0
+        expected = self._sources.expected
+        as_sent = hashlib.new(expected[0]) if decoder is not None and expected is not None else None
 
         def take(data: bytes | memoryview) -> bool:
             nonlocal position
             progress.fetched += len(data)
+            if as_sent is not None:
+                as_sent.update(data)
             if decoder is None and remote.size is not None:
                 data = data[: remote.size - position]
             for piece in decoder.decode(data) if decoder is not None else (data,):
@@ -140,6 +148,10 @@ class StreamedFetch:
         end = await body.receive(response, length, take, stall_timeout=self._options.stall_timeout, pace=pace)
         if decoder is not None and not decoder.is_complete:
             raise Transient(f"{response.url} ended in the middle of its {remote.coding} form", reason="short_body")
+        if as_sent is not None and expected is not None and as_sent.hexdigest() == expected[1]:
+            self._sources.keeps_coded = True
+            text = f"the checksum is of the {remote.coding} form of {response.url}: it is fetched as it is sent"
+            raise Transient(text, reason="checksum")
         if end is not End.STOPPED:
             self._refuse_short(response, remote, position, end, is_counted=length is not None)
         return position

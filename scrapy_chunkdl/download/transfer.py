@@ -494,8 +494,14 @@ class Transfer:
                     date_is_strong=validator.date_is_strong,
                 )
             if last_try:
+                first = part.read(0, plausible.FIRST_BYTES)
                 await in_thread(part.discard)
-                raise Permanent(f"wrong checksum, twice: {'; '.join(wrong)}", reason="checksum")
+                undone = f", after its {remote.coding} form was undone" if remote.coding else ""
+                instead = self._why_not(first, size, remote)
+                raise Permanent(
+                    f"wrong checksum, twice{undone}{f' ({instead})' if instead else ''}: {'; '.join(wrong)}",
+                    reason="checksum",
+                )
             self._progress.retries["checksum"] = self._progress.retries.get("checksum", 0) + 1
             self._sources.distrust()
             measured.remote = remote

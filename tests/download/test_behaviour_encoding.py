@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
+import hashlib
+import zlib
+
 import pytest
-from fetching import CHUNK, SIZE, Client
+from fetching import CHUNK, SIZE, Client, payload
 
 
 @pytest.mark.parametrize("coding", ["gzip", "deflate"])
@@ -58,3 +62,26 @@ async def test_identity_named_as_a_coding_is_none(client: Client) -> None:
 async def test_coded_file_larger_than_allowed_is_stopped_while_it_is_decoded(client: Client) -> None:
     small = client.with_options(max_file_size=SIZE // 2)
     await small.fails(client.url("encode:gzip;ranges:none;framing:chunked;length:none@head"), "too_large")
+
+
+@pytest.mark.parametrize("of_coded", [True, False])
+@pytest.mark.parametrize("coding", ["gzip", "deflate"])
+async def test_the_form_that_a_checksum_is_of_is_the_file(client: Client, coding: str, of_coded: bool) -> None:
+    plain = payload(SIZE, key="r.csv")
+    coded = gzip.compress(plain, 1, mtime=0) if coding == "gzip" else zlib.compress(plain, 1)
+    wanted = coded if of_coded else plain
+
+    result = await client.fetch(
+        client.url(f"encode:{coding};ranges:none", name="r.csv"),
+        checksum=f"sha256:{hashlib.sha256(wanted).hexdigest()}",
+    )
+
+    assert result.path.read_bytes() == wanted
+
+
+async def test_a_wrong_checksum_of_what_was_decoded_says_so(client: Client) -> None:
+    error = await client.fails(
+        client.url("encode:gzip;ranges:none", name="r.csv"), "checksum", checksum="sha256:" + "0" * 64
+    )
+
+    assert "gzip" in str(error)
