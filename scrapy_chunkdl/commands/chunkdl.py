@@ -95,6 +95,10 @@ class Command(BaseRunSpiderCommand):
         which.add_argument(
             "--match", metavar="TEXT", help="only items with this text in them or in their reasons, such as http_404"
         )
+        failed.add_argument(
+            "--reason", metavar="WORD", help="only items with a file given up for this, such as http_404"
+        )
+        failed.add_argument("--host", metavar="NAME", help="only items with a file given up of this host, or below it")
         failed.add_argument("--dead", action="store_true", help="those in :dead, which no process may claim any more")
         failed.add_argument("--json", action="store_true", help="print a JSON object per item instead")
         ScrapyCommand.add_options(self, failed)
@@ -159,9 +163,12 @@ class Command(BaseRunSpiderCommand):
 
 
 def _check_failed(opts: argparse.Namespace) -> None:
-    if opts.match == "":
-        raise UsageError("--match needs a text: use --all if all are meant", print_help=False)
-    if opts.action and not (opts.all or opts.match):
-        raise UsageError(f"{opts.action} needs --all, or --match TEXT", print_help=False)
+    if "" in (opts.match, opts.reason, opts.host):
+        raise UsageError("--match needs a text, --reason and --host a name; all are --all", print_help=False)
+    narrowed = opts.match or opts.reason or opts.host
+    if opts.action and not (opts.all or narrowed):
+        raise UsageError(f"{opts.action} needs --all, or --match TEXT, --reason or --host", print_help=False)
     if opts.all and not opts.action:
         raise UsageError("--all goes with retry or drop; without them all are listed", print_help=False)
+    if opts.all and narrowed:
+        raise UsageError("--all means all: leave it, or --match, --reason and --host, out", print_help=False)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -23,9 +24,7 @@ def run(settings: BaseSettings, opts: argparse.Namespace) -> int:
     """Do what the options say, and return the exit code."""
     with opened(settings, opts.spider) as [queue]:
         items = (SetAside.dead if opts.dead else SetAside.failed)(queue.client, queue.key)
-        wanted: Callable[[SetAsideItem], bool] = everything
-        if opts.match:
-            wanted = lambda item: item.mentions(opts.match)  # noqa: E731
+        wanted = _wanted(opts)
         if opts.action == "retry":
             _say(items.put_back(wanted), f"put back into {queue.key}", as_json=opts.json)
         elif opts.action == "drop":
@@ -35,18 +34,34 @@ def run(settings: BaseSettings, opts: argparse.Namespace) -> int:
     return 0
 
 
+def _wanted(opts: argparse.Namespace) -> Callable[[SetAsideItem], bool]:
+    checks: list[Callable[[SetAsideItem], bool]] = []
+    if opts.match:
+        checks.append(lambda item: item.mentions(opts.match))
+    if opts.reason:
+        checks.append(lambda item: opts.reason in item.reasons)
+    if opts.host:
+        host = opts.host.lower()
+        checks.append(lambda item: any(name == host or name.endswith(f".{host}") for name in item.hosts))
+    return (lambda item: all(check(item) for check in checks)) if checks else everything
+
+
 def _say(count: int, done: str, *, as_json: bool) -> None:
     print(json.dumps({"items": count}) if as_json else f"{_counted(count, 'item')} {done}.")
 
 
 def _list(items: Iterator[SetAsideItem], queue: SpiderQueue, *, as_json: bool) -> None:
     shown = files = 0
+    reasons: Counter[str] = Counter()
     for item in items:
         told = as_dict(item, queue.config)
         print(json.dumps(told) if as_json else "\n".join(_lines(told)))
         shown += 1
         files += len(told["files"])
+        reasons.update(str(file["reason"]) for file in told["files"] if file.get("reason"))
     if not as_json:
+        for reason, count in reasons.most_common():
+            print(printable(f"{count:6} {reason}"))
         print(f"{_counted(shown, 'item')}, {_counted(files, 'file')}.")
 
 

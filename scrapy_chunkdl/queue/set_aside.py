@@ -11,8 +11,10 @@ import hashlib
 import json
 import uuid
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 from scrapy_chunkdl.queue.item_queue import MOST_BYTES, in_groups, key_prefix, load_script
 
@@ -44,6 +46,15 @@ class SetAsideItem:
     def reasons(self) -> frozenset[str]:
         """Why its files were given up."""
         return frozenset(str(record["reason"]) for record in self.records if "reason" in record)
+
+    @property
+    def hosts(self) -> frozenset[str]:
+        """The hosts its files were to come from, in small letters."""
+        found = set()
+        for record in self.records:
+            with suppress(ValueError):
+                found.add(urlsplit(str(record.get("url") or "")).hostname or "")
+        return frozenset(found)
 
     def mentions(self, text: str) -> bool:
         """Whether ``text`` occurs in the item or its records, as it is or as JSON may write it."""

@@ -71,6 +71,8 @@ def test_the_files_of_an_item_are_listed_together(project: Project, client: redi
         "- bad_item",
         "      not JSON",
         "      The item is in :dead, see --dead.",
+        "     3 http_404",
+        "     1 bad_item",
         "3 items, 4 files.",
     ]
 
@@ -130,3 +132,29 @@ def test_secrets_and_terminal_codes_are_not_shown_and_the_record_stays_exact(
         assert not any(secret in shown for secret in ("pa55word", "51gn", "\x1b"))
         assert "https://user:***@h/a?X-Amz-Signature=***&page=2" in shown
     assert client.lrange(FAILED, 0, -1) == [exact]
+
+
+@pytest.mark.parametrize(
+    ("words", "numbers"),
+    [
+        (["--reason", "http_404"], [0, 2]),
+        (["--reason", "http_4"], []),
+        (["--host", "a.example"], [0, 1]),
+        (["--host", "A.EXAMPLE", "--reason", "dns"], [1]),
+        (["--host", "example"], [0, 1, 2]),
+        (["--host", "xa.example"], []),
+    ],
+)
+def test_items_are_chosen_by_reason_and_host(
+    project: Project, client: redis.Redis, words: list[str], numbers: list[int]
+) -> None:
+    client.rpush(FAILED, record(0, url="http://cdn.a.example/x"))
+    client.rpush(FAILED, record(1, url="http://a.example/x", reason="dns"), record(2, url="http://b.example"))
+
+    listed = failed(project, *words)
+    failed(project, "retry", *words)
+
+    assert [json.loads(raw)["n"] for raw in client.lrange(WAITING, 0, -1)] == numbers
+    assert f"{len(numbers)} item" in listed.splitlines()[-1]
+    if words == ["--host", "example"]:
+        assert [line.split() for line in listed.splitlines()[-3:-1]] == [["2", "http_404"], ["1", "dns"]]
