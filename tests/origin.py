@@ -45,7 +45,7 @@ Faults: ``name:arg:arg@when@when;name…``
         ``rate:BYTES_PER_SECOND[:PIECE]``, ``line:BYTES_PER_SECOND`` (all answers of the origin share it)
 
 Redirects
-    ``/redirect/<label>?to=URL&code=302&hops=N&cookie=…`` (no ``to``: to itself, a loop) and
+    ``/redirect/<label>?to=URL&code=302&hops=N&cookie=…&until=COOKIE`` (no ``to``, or without that cookie: to itself) and
     ``/signed/<label>?to=URL&uses=N`` (each visit issues a URL good for N requests).
 """
 
@@ -794,7 +794,7 @@ class Origin:
     def _redirect(self, request: Request) -> Response:
         query = request.query
         hops = int(query.get("hops", "1"))
-        if "to" not in query:
+        if "to" not in query or ("until" in query and query["until"] not in request.headers.get("cookie", "")):
             target = request.target
         elif hops > 1:
             target = f"{request.path}?{urlencode({**query, 'hops': str(hops - 1)})}"
