@@ -12,6 +12,7 @@ help:
 	@echo "make test      run the tests"
 	@echo "make coverage  run the tests and tell which lines and branches they leave out"
 	@echo "make test-real  run the tests against nginx, Apache, lighttpd and others, as far as they are installed"
+	@echo "make test-lacking  run the tests of downloads without what macOS, SMB, NFS or FUSE lack, one by one and together"
 	@echo "make test-oldest  run them with the oldest Python and libraries that are supported"
 	@echo "make test-all  run them with the newest libraries on every Python there is"
 	@echo "make test-wheel  build sdist and wheel, and run the demo from the wheel in an empty environment"
@@ -51,6 +52,15 @@ PYTHONS = PYENV_VERSION=$$(pyenv versions --bare 2>/dev/null | paste -sd: -)
 
 test-real: $(VENV)/installed
 	$(BIN)/python -m pytest -n 2 --dist loadfile tests/real $(ARGS)
+
+# What tests/download/lacking.py can take away. "all" is what none of them has together.
+LACKS = fdatasync posix_fallocate getxattr setxattr flock folder-fsync all
+
+test-lacking: $(VENV)/installed
+	for lack in $(LACKS); do \
+	    echo "without $$lack"; \
+	    CHUNKDL_TEST_LACKS=$$lack $(BIN)/python -m $(PYTEST) tests/download $(ARGS) || exit 1; \
+	done
 
 test-oldest: $(VENV)/installed
 	$(PYTHONS) $(BIN)/python -m nox -s oldest_supported -- $(ARGS)

@@ -80,9 +80,11 @@ class Addon:
 
 
 def _started(folder: Path) -> EmbeddedServer:
+    from scrapy_chunkdl.crawl.folders import require_writable
     from scrapy_chunkdl.crawl.refusal import REDIS_UNREACHABLE, Unusable
     from scrapy_chunkdl.queue import embedded
 
+    require_writable(folder, "CHUNKDL_WORK_FOLDER, or CHUNKDL_EMBEDDED_REDIS")
     try:
         return embedded.start(folder)
     except (embedded.EmbeddedError, OSError) as error:
@@ -101,10 +103,11 @@ def _reach_redis(settings: BaseSettings) -> None:
 
 def embedded_folder(settings: BaseSettings) -> Path | None:
     from scrapy_chunkdl.config import Config
-    from scrapy_chunkdl.crawl.folders import data_folder
+    from scrapy_chunkdl.crawl.folders import work_folder
 
-    wanted = Config.read(settings).embedded_redis
+    config = Config.read(settings)
+    wanted = config.embedded_redis
     has_own = settings.get("REDIS_URL") and (settings.getpriority("REDIS_URL") or 0) > SETTINGS_PRIORITIES["addon"]
     if not wanted or has_own:  # a Redis of the project's own wins, as all its settings do
         return None
-    return data_folder(EMBEDDED_FOLDER) if wanted is True else Path(wanted).absolute()
+    return work_folder(EMBEDDED_FOLDER, config.work_folder) if wanted is True else Path(wanted).absolute()

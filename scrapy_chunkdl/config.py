@@ -12,6 +12,7 @@ import ipaddress
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import Field, dataclass, field, fields
+from pathlib import PurePath
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -119,6 +120,10 @@ def _text(value: Any) -> str:
 
 def _optional_text(value: Any) -> str | None:
     return None if value is None or value == "" else _text(value)
+
+
+def _folder(value: Any) -> str | None:
+    return _optional_text(str(value)) if isinstance(value, PurePath) else _optional_text(value)
 
 
 def _key(value: Any) -> str:
@@ -269,6 +274,12 @@ class Config:
         _store,
         "Where finished files end up: a folder, or a URI such as `s3://bucket/folder`.",
         inherits="FILES_STORE",
+    )
+    work_folder: str | None = _setting(
+        None,
+        _folder,
+        "Folder for local state: files on their way to a store, the embedded server's data. `None`: the project's "
+        "`.scrapy`.",
     )
     stores: Mapping[str, Any] | None = _setting(
         None, _stores, "Stores of your own: a dict of URI schemes and classes, or their dotted paths."

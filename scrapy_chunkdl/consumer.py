@@ -22,8 +22,6 @@ from pathlib import Path
 from typing import Any
 
 from scrapy.crawler import Crawler
-from scrapy.exceptions import NotConfigured
-from scrapy.utils.project import data_path
 from twisted.internet.defer import Deferred, succeed
 
 from scrapy_chunkdl import __version__, attachments, signals
@@ -32,6 +30,7 @@ from scrapy_chunkdl.config import Config
 from scrapy_chunkdl.crawl import breaker, refusal
 from scrapy_chunkdl.crawl.breaker import Breaker, delay_s, place_of
 from scrapy_chunkdl.crawl.feeds import FeedAcks
+from scrapy_chunkdl.crawl.folders import work_folder
 from scrapy_chunkdl.crawl.guard import Steps
 from scrapy_chunkdl.crawl.passage import Admit, Admitted, Delivery, Passage
 from scrapy_chunkdl.crawl.polling import Polling
@@ -70,11 +69,8 @@ ALONE_FOR_S = 10.0
 _REFUSED_FOLDER = "chunkdl-refused"
 
 
-def _refused_folder() -> Path:
-    try:
-        return Path(data_path(_REFUSED_FOLDER))
-    except NotConfigured:  # no scrapy.cfg
-        return Path(".scrapy", _REFUSED_FOLDER).absolute()
+def _refused_folder(configured: str | None) -> Path:
+    return work_folder(_REFUSED_FOLDER, configured)
 
 
 def _warn(text: str | None) -> None:
@@ -169,7 +165,7 @@ class Consumer:
         self._breaker = Breaker(items_key)
         self._polling = Polling()
         self._is_checked = self._has_told_of_dropped = False
-        self._refused = Refused(_refused_folder())
+        self._refused = Refused(_refused_folder(config.work_folder))
         self._courier = Courier(
             self._queue,
             deliver=deliver,

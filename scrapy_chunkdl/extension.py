@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -33,7 +31,7 @@ from scrapy_chunkdl.config import Config, ConfigError, attributes_of
 from scrapy_chunkdl.consumer import Consumer
 from scrapy_chunkdl.crawl import refusal
 from scrapy_chunkdl.crawl.feeds import FeedAcks, FeedFiles, exporter_of, name_process
-from scrapy_chunkdl.crawl.folders import data_folder
+from scrapy_chunkdl.crawl.folders import answer_of, require_writable, work_folder
 from scrapy_chunkdl.crawl.guard import Guard, Steps
 from scrapy_chunkdl.crawl.hooks import Hooks
 from scrapy_chunkdl.crawl.item_log import mask_items
@@ -43,6 +41,7 @@ from scrapy_chunkdl.crawl.refusal import STORE_UNUSABLE, Unusable, refusing
 from scrapy_chunkdl.crawl.requests import as_request, sent_headers
 from scrapy_chunkdl.crawl.stats import Stats
 from scrapy_chunkdl.download import FileRequest, FileResult, Limits, Options, Renewed, Store
+from scrapy_chunkdl.download.disk import tidy
 from scrapy_chunkdl.download.disk.file_identity import FileIdentity
 from scrapy_chunkdl.item_download import ItemDownload, Results
 from scrapy_chunkdl.item_types import ItemTypes, item_classes_of
@@ -70,9 +69,6 @@ CHECK_KEY = "chunkdl-check"
 """Asked for once, to see that a store answers; there need not be such a file."""
 
 _LONGEST_URL = 200
-
-_EMPTY_FOR = 60.0
-"""Seconds after which an empty folder is removed."""
 
 TICK = 0.25
 """Seconds between looks at the list and at whether the spider is closing."""
@@ -269,7 +265,7 @@ class ChunkDownloader:
 
     def _relative(self, result: FileResult) -> str:
         if isinstance(self._store, ContentStore):
-            return Path(result.uri or "").relative_to(Path(self.config.store).absolute()).as_posix()
+            return Path(result.uri or "").relative_to(self._store.folder).as_posix()
         return result.path.relative_to(self._root).as_posix()
 
     def download(self, item: object) -> Deferred[Results]:
@@ -331,8 +327,7 @@ class ChunkDownloader:
             raise Unusable(str(error), "chunkdl_feed_taken") from error
         self._deliver = deliver = engine.thread_caller()
         options = replace(self._options, store=self._store, store_root=self._root)
-        if self._store is not None:
-            self._started.add("empty folders", lambda: _remove_empty_folders(self._root))
+        self._started.add("sweep", tidy.sweep_in_background(self._root).set)
         keeper = _share_keeper(self._crawler, self.config)
         limits = Limits(options, keeper)
         self._bridge = Bridge(options, limits, threads=self.config.threads, deliver=deliver)
@@ -543,28 +538,19 @@ def _local_root(config: Config, store: Store | None) -> Path:
     """Return the folder in which files are while they are incomplete; in a plain local store they stay there."""
     if store is None:
         return Path(config.store).absolute()
-    return store.parts if isinstance(store, ContentStore) else data_folder(PARTS_FOLDER)
-
-
-def _remove_empty_folders(root: Path) -> None:
-    """Remove the folders of files that have been delivered; not those in which a file may begin at this moment."""
-    for folder, _, _ in os.walk(root, topdown=False):
-        with suppress(OSError):  # not empty
-            if folder != str(root) and time.time() - os.stat(folder).st_mtime > _EMPTY_FOR:
-                os.rmdir(folder)
+    return store.parts if isinstance(store, ContentStore) else work_folder(PARTS_FOLDER, config.work_folder)
 
 
 def _check_usable(name: str, root: Path, store: Store | None) -> None:
     """Find out before the first item whether files can be kept, or all of them would be given up one by one."""
+    setting = "CHUNKDL_WORK_FOLDER" if "://" in name else f"CHUNKDL_STORE = {name!r}"
     try:
-        root.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise Unusable(
-            f"CHUNKDL_STORE = {name!r}: the folder {root} cannot be made ({error.strerror}).", STORE_UNUSABLE
-        ) from error
+        require_writable(root, setting)
+    except ConfigError as error:
+        raise Unusable(str(error), STORE_UNUSABLE) from error
     if store is not None:
         try:
-            store.find(CHECK_KEY)
+            answer_of(lambda: store.find(CHECK_KEY))
         except Exception as error:
             raise Unusable(
                 f"CHUNKDL_STORE = {without_password(name)!r} cannot be used: {error}.", STORE_UNUSABLE

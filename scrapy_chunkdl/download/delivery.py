@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -21,6 +22,15 @@ from scrapy_chunkdl.download.sources import Sources
 from scrapy_chunkdl.download.store import Store
 
 T = TypeVar("T")
+
+FIND_TIMEOUT_S = 60.0
+"""Seconds a store may take to say what it has."""
+
+_MOST_OVERDUE = 8
+"""Threads that may hang in calls to a store that does not answer, before it is not asked any more until one returns."""
+
+_overdue: Counter[int] = Counter()
+"""By store, the calls that are not waited for any more and have not returned."""
 
 _STOP_PATIENCE = 3.0
 """Seconds a cancelled upload gets to take back what it has sent."""
@@ -44,7 +54,17 @@ class Delivery:
         return await self._sources.retrying()(self._find)(final)
 
     async def _find(self, final: Path) -> Published | None:
-        return await _told(_in_own_thread(self._store.find, self._key(final)))
+        if _overdue[id(self._store)] >= _MOST_OVERDUE:
+            raise Transient("the store does not answer what it has", reason="store_failed")
+        work = _in_own_thread(self._store.find, self._key(final))
+        with self._progress.during(Doing.DELIVERING):
+            await asyncio.wait({work}, timeout=FIND_TIMEOUT_S)
+        if not work.done():
+            _overdue[id(self._store)] += 1
+            work.add_done_callback(lambda _: _overdue.subtract([id(self._store)]))
+            text = f"the store did not answer in {FIND_TIMEOUT_S:g} s what it has"
+            raise Transient(text, reason="store_failed")
+        return await _told(work)
 
     async def put(self, final: Path, record: Published) -> None:
         """Copy the file into the store. Raises DownloadError; when cancelled, what was sent is taken back."""

@@ -89,6 +89,7 @@ class Transfer:
         self._quick_calls = quick_calls
         self._expected = parse_expected(request.checksum) if request.checksum else None
         self._began = time.monotonic()
+        self._waited = False
         self._content_type: str | None = None
         self._got: Remote | None = None
         progress.asking_s = options.dns_timeout + options.connect_timeout + options.first_byte_timeout
@@ -195,7 +196,7 @@ class Transfer:
             assert there is not None
             return self._result(there, final, "uptodate")
         try:
-            if self._delivery is not None:  # whoever held the part file until now may have delivered it
+            if self._delivery is not None and self._waited:  # who held the part file until now may have delivered it
                 there = await self._delivery.find(final)
                 if there is not None and self._is_in_store(there, remote):
                     await in_thread(self._discard, part)
@@ -391,6 +392,7 @@ class Transfer:
                     part.close()
                 raise
             except Busy:
+                self._waited = True
                 if measured is not None:
                     await measured.close()
                 with self._progress.during(Doing.WAITING_FOR_A_DISK):

@@ -232,7 +232,7 @@ class CloudStore:
         Not before: two machines that have the same file at the same time would abort each other's for ever. obstore
         aborts an upload that fails, or whose parts can be read no more because ``moved`` raised.
         """
-        kind = mimetypes.guess_type(key)[0] or "application/octet-stream"
+        kind = _content_type(key)
         attributes = {"Content-Type": kind, **to_metadata(record)}
         if record.size <= PART:
             with self._budget.hold(1, moved), _plain_errors():
@@ -280,6 +280,17 @@ class CloudStore:
                 self._uri,
                 _sentence(denied),
             )
+
+
+_COMPRESSED = {"gzip": "application/gzip", "bzip2": "application/x-bzip2", "xz": "application/x-xz"}
+
+
+def _content_type(key: str) -> str:
+    """Return the type of a file by its name. A compressed one is what its bytes are: ``a.csv.gz`` is no text."""
+    kind, coding = mimetypes.guess_type(key)
+    if coding is not None:
+        return _COMPRESSED.get(coding, "application/octet-stream")
+    return kind or "application/octet-stream"
 
 
 def _plan(size: int) -> tuple[int, int]:

@@ -28,9 +28,9 @@ class ContentStore:
     """A :class:`~scrapy_chunkdl.download.Store` in ``folder``. Files with another extension are other files."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder.absolute()
-        self._records = self._folder / OURS / "records"
-        self.parts = self._folder / OURS / "parts"
+        self.folder = folder.absolute()
+        self._records = self.folder / OURS / "records"
+        self.parts = self.folder / OURS / "parts"
 
     def find(self, key: str) -> Published | None:
         """Return the record of what was put under ``key``, if its content is still there, whole."""
@@ -48,7 +48,7 @@ class ContentStore:
         digest = _sha256(path, record, moved)
         suffix = PurePosixPath(key).suffix
         name = f"{digest[:2]}/{digest}{suffix if len(suffix) <= _LONGEST_SUFFIX else ''}"
-        self._keep(path, self._folder / name)
+        self._keep(path, self.folder / name)
         self._write(key, json.dumps({"content": name, "record": asdict(with_kept_url(record))}))
 
     def uri(self, key: str) -> str:
@@ -79,7 +79,7 @@ class ContentStore:
     def _read(self, key: str) -> tuple[Path, Published] | None:
         try:
             read = json.loads(self._record_path(key).read_bytes())
-            return self._folder / read["content"], Published(**read["record"])
+            return self.folder / read["content"], Published(**read["record"])
         except (OSError, KeyError, TypeError, ValueError):
             return None
 

@@ -6,6 +6,8 @@ These keep no record with a file: that it is unchanged is judged by size and tim
 from __future__ import annotations
 
 import posixpath
+import time
+import uuid
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -23,6 +25,11 @@ from scrapy_chunkdl.storage.record import without_password
 
 PIECE = 1 << 20
 PART = ".part"
+_IDLE_S = 30.0
+"""Seconds after which a connection nobody used is not trusted."""
+
+_SILENT_S = 60.0
+_KEEPALIVE_S = 15
 
 
 def open_store(uri: str, settings: Mapping[Any, Any]) -> FileSystemStore:
@@ -44,7 +51,7 @@ class FileSystemStore:
         self._uri = uri.rstrip("/")
         self._shown = without_password(self._uri)
         self._options = dict(options)
-        self._idle: deque[tuple[Any, str]] = deque()
+        self._idle: deque[tuple[float, tuple[Any, str]]] = deque()
         self._check()
 
     def uri(self, key: str) -> str:
@@ -69,7 +76,7 @@ class FileSystemStore:
         """Write the file under another name, then rename it."""
         with self._file_system() as (system, root):
             final = posixpath.join(root, key)
-            part = final + PART
+            part = f"{final}.{uuid.uuid4().hex[:8]}{PART}"  # two machines may have the same file at the same time
             system.makedirs(posixpath.dirname(final), exist_ok=True)
             try:
                 with path.open("rb", buffering=0) as source, system.open(part, "wb") as target:
@@ -104,16 +111,27 @@ class FileSystemStore:
     @contextmanager
     def _file_system(self) -> Iterator[tuple[Any, str]]:
         """Lend a connection, which is used by one thread at a time, and not again once something went wrong on it."""
-        try:
-            lent = self._idle.pop()
-        except IndexError:
-            lent = url_to_fs(self._uri, skip_instance_cache=True, **self._options)
+        lent = self._connection()
         try:
             yield lent
         except BaseException:
             self._idle.clear()  # where one has died of idleness, so have the others
             raise
-        self._idle.append(lent)
+        self._idle.append((time.monotonic(), lent))
+
+    def _connection(self) -> tuple[Any, str]:
+        """Return a connection that was used lately, or a new one: servers and firewalls drop idle ones unsaid."""
+        with suppress(IndexError):
+            since, lent = self._idle.pop()
+            if time.monotonic() - since < _IDLE_S:
+                return lent
+            self._idle.clear()  # the others have been idle for longer
+        system, root = url_to_fs(self._uri, skip_instance_cache=True, **self._options)
+        if (sftp := getattr(system, "ftp", None)) is not None and hasattr(sftp, "get_channel"):  # paramiko
+            channel = sftp.get_channel()
+            channel.settimeout(_SILENT_S)
+            channel.get_transport().set_keepalive(_KEEPALIVE_S)
+        return system, root
 
 
 def _time_of(system: Any, path: str, info: Mapping[str, Any]) -> str | None:

@@ -16,7 +16,8 @@ from scrapy_chunkdl.naming import kept_url, url_digest
 
 KEY = "chunkdl"
 _LONGEST_URL = 1000
-"""S3 takes 2 KB of metadata for an object."""
+_LONGEST = 2048 - 64
+"""Bytes of the entry as it is sent, three for each byte of a URL's other letters: S3 takes 2,048 of metadata in all."""
 
 _FIELDS = ("url", "etag", "last_modified", "checksum")
 _STRONG_DATE = "strong"
@@ -31,8 +32,16 @@ def to_metadata(record: Published) -> dict[str, str]:
     if record.date_is_strong:
         known[_STRONG_DATE] = "1"
     if record.url is not None:
-        known["url"] = kept_url(record.url) if len(record.url) <= _LONGEST_URL else url_digest(record.url)
-    return {KEY: urlencode(known, errors="surrogatepass")}
+        known["url"] = kept_url(record.url)
+    if record.url is not None and (len(record.url) > _LONGEST_URL or len(_encoded(known)) > _LONGEST):
+        known["url"] = url_digest(record.url)
+    while len(_encoded(known)) > _LONGEST:  # no server needs so much to tell versions apart
+        del known[max(known, key=lambda name: len(known[name]))]
+    return {KEY: _encoded(known)}
+
+
+def _encoded(known: Mapping[str, str]) -> str:
+    return urlencode(known, errors="surrogatepass")
 
 
 def from_metadata(size: int, metadata: Mapping[str, str]) -> Published:

@@ -9,7 +9,15 @@ from pathlib import Path
 
 import pytest
 from fetching import Client
+from lacking import take_away
 from origin import Origin
+
+
+@pytest.fixture(autouse=True)
+def _lacks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run under what CHUNKDL_TEST_LACKS names: see lacking.py, and ``make test-lacking``."""
+    if lacks := os.environ.get("CHUNKDL_TEST_LACKS"):
+        take_away(monkeypatch, *lacks.split(","))
 
 
 @pytest.fixture

@@ -323,7 +323,10 @@ def remember(fd: int, final: Path, text: bytes) -> None:
     """Keep ``text`` with the open file that will be at ``final``: as an attribute, else in a hidden file beside it."""
     try:
         os.setxattr(fd, _XATTR, text)
+        is_kept = os.getxattr(fd, _XATTR) == text
     except (OSError, AttributeError):
+        is_kept = False
+    if not is_kept:
         _write_record(fd, final, text)
 
 
