@@ -5,7 +5,7 @@ VENV = .venv
 BIN = $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test coverage test-real test-oldest test-all test-wheel lint docs settings picture bench outcomes chaos clean
+.PHONY: help demo test coverage test-real test-oldest test-all test-wheel lint docs settings picture bench outcomes chaos chaos-short clean
 
 help:
 	@echo "make demo      crawl a local site and download its files, with a bundled server instead of Redis"
@@ -106,6 +106,10 @@ outcomes: $(VENV)/installed
 
 chaos: $(VENV)/installed
 	$(BIN)/python tests/chaos/run.py $(ARGS)
+
+# A short one, without a seed of its own.
+chaos-short:
+	$(MAKE) chaos ARGS="--minutes 0.7"
 
 clean:
 	rm -rf $(VENV) $(VENV)-wheel .nox .coverage* .cache docs/_build build dist *.egg-info examples/spider_project/.cache examples/spider_project/.scrapy \
