@@ -45,7 +45,7 @@ Faults: ``name:arg:arg@when@when;name…``
         ``rate:BYTES_PER_SECOND[:PIECE]``, ``line:BYTES_PER_SECOND`` (all answers of the origin share it)
 
 Redirects
-    ``/redirect/<label>?to=URL&code=302&hops=N&cookie=…&until=COOKIE`` (no ``to``, or without that cookie: to itself) and
+    ``/redirect/<label>?to=URL&code=302&hops=N&cookie=…&until=COOKIE`` (no ``to``, or without that cookie: itself) and
     ``/signed/<label>?to=URL&uses=N`` (each visit issues a URL good for N requests).
 """
 
