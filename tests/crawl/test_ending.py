@@ -67,3 +67,36 @@ def test_it_is_told_how_long_what_a_dead_process_holds_will_take(caplog: pytest.
             strangers.note(Snapshot(Counts(0, 8, 0, 0, 0), leases, [], {}), now=100.0 + second)
 
     assert caplog.messages == ["8 items of files:items are held by a process that is gone: they come back in 52 s."]
+
+
+def test_one_item_whose_class_refuses_its_results_by_an_assertion_strands_no_other(
+    project: Project, origin: Origin, client: redis.Redis
+) -> None:
+    project.spider = """
+    import attr
+    import scrapy
+
+    def not_empty(instance, attribute, value):
+        assert value != ""
+
+    @attr.define
+    class Document:
+        ori_url: str
+        path: object = attr.field(default=None, validator=not_empty)
+
+    class FilesSpider(scrapy.Spider):
+        name = "files"
+
+        async def start(self):
+            for url in ITEMS:
+                yield {"url": url, "data": [{"attachments": [Document(url)]}]}
+    """
+    project.settings["FEEDS"] = {}
+    project.settings["ITEM_PIPELINES"] = {"scrapy_chunkdl.pipelines.ChunkDownloadPipeline": 1}
+    project.items = [origin.url("gone", 10, "status:404"), *(origin.url(str(n), 10) for n in range(5))]
+
+    crawl = project.crawl()
+
+    assert crawl.stats["finish_reason"] == "finished"
+    assert crawl.stats["item_scraped_count"] == 5, crawl.log
+    assert client.exists("{files:items}:leases", "{files:items}:delayed", "files:items") == 0
