@@ -8,6 +8,12 @@ from typing import Any
 import pytest
 from origin import Origin
 from project import Project, attachment, item, paths
+from scrapy import Spider
+from scrapy.utils.test import get_crawler
+
+from scrapy_chunkdl.config import Config
+from scrapy_chunkdl.download import Options
+from scrapy_chunkdl.spider_requests import as_the_spider
 
 SPIDER = """
 import scrapy
@@ -263,3 +269,22 @@ def test_what_cannot_be_used_ends_the_crawl_with_one_clear_message(
 
     assert crawl.returncode != 0
     assert message in crawl.log
+
+
+@pytest.mark.parametrize(
+    ("settings", "first_byte_timeout", "max_redirects"),
+    [
+        ({}, 180.0, 20),
+        ({"DOWNLOAD_TIMEOUT": 7, "REDIRECT_MAX_TIMES": 3}, 7.0, 3),
+        ({"DOWNLOAD_TIMEOUT": 0}, 86_400.0, 20),
+    ],
+)
+def test_limits_of_scrapys_settings_are_read(
+    settings: dict[str, Any], first_byte_timeout: float, max_redirects: int
+) -> None:
+    crawler = get_crawler(Spider, settings)
+    crawler.spider = Spider.from_crawler(crawler, name="x")
+
+    options = as_the_spider(crawler, Config.read(crawler.settings), Options())
+
+    assert (options.first_byte_timeout, options.max_redirects) == (first_byte_timeout, max_redirects)
