@@ -56,7 +56,6 @@ def test_a_relative_store_is_in_the_folder_where_scrapyd_runs(
     assert [path.read_bytes() for path in (scrapyd.folder / "out").rglob("a.bin")] == [content("a.bin", 200_000)]
 
 
-@pytest.mark.xfail(strict=False, reason="a store by URI wants scrapy.cfg still")
 def test_a_store_in_a_cloud_needs_no_scrapy_cfg(scrapyd: Scrapyd, deployed: Project, redis_url: str, s3: S3) -> None:
     pytest.importorskip("obstore", reason="obstore needs Python 3.11 or later")
     deployed.settings |= s3.settings()
@@ -88,7 +87,6 @@ WRONG = {
 }
 
 
-@pytest.mark.xfail(run=False, reason="what raises while things are opened does not close the crawl yet")
 @pytest.mark.parametrize("name", WRONG)
 def test_what_is_wrong_with_the_settings_is_in_the_log_of_the_job(
     scrapyd: Scrapyd, deployed: Project, redis_url: str, name: str
