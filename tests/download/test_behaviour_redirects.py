@@ -180,7 +180,7 @@ async def test_connections_that_find_the_link_dead_together_ask_for_a_fresh_one_
         asked.append(1)
         await asyncio.sleep(0.05)  # the others are refused meanwhile
 
-    await client.with_options(retry_times=0).fails(client.url("status:403@range"), "http_403", renew=none)
+    await client.with_options(retry_times=0).fails(client.url("status:403@get"), "http_403", renew=none)
     assert len(asked) == 1
 
     async def fresh() -> str:
