@@ -34,7 +34,7 @@ from scrapy_chunkdl.download.headers import (
     parse_retry_after,
 )
 from scrapy_chunkdl.download.http.known import By, Known, Match, compare
-from scrapy_chunkdl.download.http.verdict import DEAD_LINK, TOO_MANY, Asked, Came, Word, is_whole, verdict
+from scrapy_chunkdl.download.http.verdict import DEAD_LINK, SLOW_DOWN, TOO_MANY, Asked, Came, Word, is_whole, verdict
 from scrapy_chunkdl.download.identity import host_of
 from scrapy_chunkdl.download.limits import Limits
 from scrapy_chunkdl.download.model import FileRequest, Options, Progress, Renewed
@@ -553,7 +553,7 @@ class Sources:
             failures=failures,
             is_served=is_served,
         )
-        if came.status in (403, 503) and came.pause is None and not is_served:
+        if came.status in SLOW_DOWN and came.pause is None and not is_served:
             came = replace(came, is_suspect=self._limits.too_fast(host, asked_at))
         word = verdict(came, self._options.retry_codes)
         if word is Word.USE:
@@ -610,7 +610,7 @@ class Sources:
             self._limits.answered(host)
         elif came.status in TOO_MANY:
             self._limits.refused(host, asked_at)
-        if came.status in (403, 503) and came.pause is None:
+        if came.status in SLOW_DOWN and came.pause is None:
             self._limits.too_fast(host, asked_at)
 
     def _cool_down(self, host: str, pause: float | None) -> None:

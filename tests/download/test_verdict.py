@@ -27,12 +27,12 @@ EXAMPLES = [
     ({"status": 206}, "NO_HINT USE USE USE"),
     ({"status": 206, "is_part": True}, "NO_HINT USE USE END"),
     ({"status": 202, "pause": 1.0}, "NO_HINT WAIT_FILE WAIT_FILE WAIT_FILE"),
-    ({"status": 202}, "NO_HINT END END END"),
+    ({"status": 202}, "NO_HINT LESS RETRY END"),
     ({"status": 204, "is_empty": True}, "NO_HINT USE END USE"),
-    ({"status": 204}, "NO_HINT END END END"),
-    ({"status": 205}, "NO_HINT END END END"),
-    ({"status": 304}, "NO_HINT END END END"),
-    ({"status": 302}, "NO_HINT END END END"),
+    ({"status": 204}, "NO_HINT LESS RETRY END"),
+    ({"status": 205}, "NO_HINT LESS RETRY END"),
+    ({"status": 304}, "NO_HINT LESS RETRY END"),
+    ({"status": 302}, "NO_HINT LESS RETRY END"),
     ({"status": 429, "is_served": True}, "NO_HINT CROWD CROWD CROWD"),
     ({"status": 429}, "WAIT_HOST WAIT_HOST WAIT_HOST WAIT_HOST"),
     ({"status": 403, "pause": 5.0}, "WAIT_HOST WAIT_HOST WAIT_HOST WAIT_HOST"),
@@ -43,7 +43,11 @@ EXAMPLES = [
     ({"status": 503, "is_suspect": True}, "NO_HINT SLOWER SLOWER SLOWER"),
     ({"status": 500, "failures": 2}, "NO_HINT LESS RETRY RETRY"),
     ({"status": 500}, "NO_HINT RETRY RETRY RETRY"),
-    ({"status": 503, "failures": 2}, "NO_HINT RETRY RETRY RETRY"),
+    ({"status": 503, "failures": 2}, "NO_HINT LESS RETRY RETRY"),
+    *(({"status": status}, "NO_HINT RETRY RETRY RETRY") for status in (420, 425, 509, 520, 521, 527, 529, 530)),
+    *(({"status": status, "is_suspect": True}, "NO_HINT SLOWER SLOWER SLOWER") for status in (420, 509, 529)),
+    ({"status": 304, "conditional": True}, "NO_HINT LESS LESS END"),
+    ({"status": 204, "conditional": True}, "NO_HINT LESS LESS END"),
     ({"status": 412, "conditional": True}, "NO_HINT LESS LESS END"),
     ({"status": 501, "conditional": True}, "NO_HINT LESS LESS END"),
     ({"status": 404, "is_served": True}, "NO_HINT CROWD CROWD CROWD"),
@@ -79,6 +83,11 @@ def test_no_answer_to_a_head_ends_a_file() -> None:
 @pytest.mark.parametrize("asked", Asked)
 def test_whatever_comes_there_is_a_word_for_it(asked: Asked, status: int) -> None:
     assert verdict(Came(asked, status), DEFAULT_RETRY_CODES) in Word
+
+
+@pytest.mark.parametrize("status", [425, 503, 521])
+def test_who_retries_no_status_retries_none_that_passes_either(status: int) -> None:
+    assert verdict(Came(PLAIN, status), ()) is Word.END
 
 
 def test_the_docs_show_this_table() -> None:

@@ -58,8 +58,16 @@ REDIRECTS = frozenset({301, 302, 303, 307, 308})
 DEAD_LINK = frozenset({401, 403, 404, 410})
 """What a signed URL answers once it has expired."""
 
-TOO_MANY = frozenset({425, 429, 503, 509})
+TOO_MANY = frozenset({420, 425, 429, 503, 509, 529})
 """What servers answer that are asked for too much at once."""
+
+SLOW_DOWN = frozenset({403, 420, 503, 509, 529})
+"""What servers answer, some without Retry-After, that are asked too often."""
+
+PASSING = frozenset({420, 425, 509, *range(520, 528), 529, 530, 598, 599})
+"""Unregistered statuses, and 425, that say by their meaning that it will pass: too much at once (420 and 529 of APIs,
+509 of hosters), or a proxy whose origin is away (520 to 527 and 530 of Cloudflare, 598 and 599 of proxies). RFC 9110
+§15 has a client take them for a 400 or 500; whoever retries anything retries them."""
 
 _NO_REPRESENTATION = frozenset({202, 204, 205, 206, 207, 208, 226})
 _BEFORE_HEAD = frozenset({"connection_lost", "stalled", "connect_timeout", "first_byte"})
@@ -111,6 +119,11 @@ class Row:
 def is_whole(status: int) -> bool:
     """Whether a status promises the representation: 200, 201, 203, and those nobody has registered (RFC 9110 §15)."""
     return 200 <= status < 300 and status not in _NO_REPRESENTATION
+
+
+def _passes(status: int, codes: Collection[int]) -> bool:
+    """Whether a status is worth a retry: one of those that are set, or, where any are, one that says so itself."""
+    return status in codes or (bool(codes) and status in PASSING)
 
 
 _MOST_RANGES_REFUSED = 2
@@ -201,11 +214,20 @@ ROWS = (
         "RFC 9110 §15.3.5",
     ),
     Row(
+        "any other 1xx, 2xx or 3xx to If-Range, while no 206 has come to one",
+        lambda came, codes: 0 < came.status < 400 and came.conditional,
+        Word.NO_HINT,
+        Word.LESS,
+        Word.LESS,
+        Word.END,
+        "RFC 9110 §13.1.5: what does not hold means that Range is ignored",
+    ),
+    Row(
         "any other 1xx, 2xx or 3xx",
         lambda came, codes: 0 < came.status < 400,
         Word.NO_HINT,
-        Word.END,
-        Word.END,
+        Word.LESS,
+        Word.RETRY,
         Word.END,
         "RFC 9110 §15.3: no representation of the file",
     ),
@@ -248,8 +270,8 @@ ROWS = (
         "RFC 9110 §14.2: ranges are optional",
     ),
     Row(
-        "503 from a host that has just served others",
-        lambda came, codes: came.status == 503 and came.is_suspect and not came.is_served,
+        "420, 503, 509 or 529 from a host that has just served others",
+        lambda came, codes: came.status in SLOW_DOWN and came.status != 403 and came.is_suspect and not came.is_served,
         Word.NO_HINT,
         Word.SLOWER,
         Word.SLOWER,
@@ -266,8 +288,8 @@ ROWS = (
         "the same, as servers of the field say it",
     ),
     Row(
-        "500, 502, 504, or another code of CHUNKDL_RETRY_HTTP_CODES but 503, again",
-        lambda came, codes: came.status in codes and came.status != 503 and came.failures >= _MOST_RANGES_REFUSED,
+        "a code of CHUNKDL_RETRY_HTTP_CODES, or one that passes by its meaning (420, 425, 509, 52x, 530), again",
+        lambda came, codes: _passes(came.status, codes) and came.failures >= _MOST_RANGES_REFUSED,
         Word.NO_HINT,
         Word.LESS,
         Word.RETRY,
@@ -275,8 +297,8 @@ ROWS = (
         "RFC 9110 §14.2: ranges are optional",
     ),
     Row(
-        "a code of CHUNKDL_RETRY_HTTP_CODES",
-        lambda came, codes: came.status in codes,
+        "a code of CHUNKDL_RETRY_HTTP_CODES, or one that passes by its meaning (420, 425, 509, 52x, 530)",
+        lambda came, codes: _passes(came.status, codes),
         Word.NO_HINT,
         Word.RETRY,
         Word.RETRY,
