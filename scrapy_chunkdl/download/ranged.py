@@ -54,6 +54,8 @@ _JUST_NOW = 1.0
 _WINDOW = 0.25
 _SLOWER = 8.0
 _FASTER = 4.0
+_TRIAL = 2.0
+_MOST_IN_VAIN = 2
 _LOOK_BACK = 4096
 """Bytes in place that a request asks for once more, to compare them."""
 
@@ -498,8 +500,8 @@ class _Slowing:
     """Whether the whole file has become much slower than it was, and answers asked for anew are fast again.
 
     Some servers send the first megabyte of each answer at full speed and the rest at the speed of a film. A line that
-    all connections share is as fast together as one was alone, so it is the sum that is measured. The first time is a
-    trial: if the sum does not become much faster by new requests, it is the last. Times are of one monotonic clock.
+    all connections share is as fast together as one was alone, so it is the sum that is measured. New requests are a
+    trial: where the sum did not become much faster by two of these, there are no more. Times are monotonic.
     """
 
     def __init__(self) -> None:
@@ -509,19 +511,18 @@ class _Slowing:
         self._at = 0.0
         self._best = 0.0
         self._slow: float | None = None
-        self._is_over = False
+        self._in_vain = 0
 
     def measure(self, done: int, now: float) -> None:
         """Note how many bytes are in place, each quarter of a second at least."""
         rate = (done - self._from) / (now - self._at) if self._at else 0.0
         self._from, self._at, self.due = done, now, now + _WINDOW
         self._best = max(self._best, rate)
-        if self._is_over or not rate:
+        if self._in_vain >= _MOST_IN_VAIN or not rate:
             return
-        if self._slow is not None and now - self.found_at < 4 * _WINDOW:
-            if rate > _FASTER * self._slow:
-                self._slow = None  # it was worth it
-        elif self._slow is not None:
-            self._is_over = True
-        elif rate < self._best / _SLOWER:
+        if self._slow is not None and rate > _FASTER * self._slow:
+            self._slow, self._in_vain = None, 0
+        elif self._slow is not None and now - self.found_at > _TRIAL:
+            self._slow, self._in_vain = None, self._in_vain + 1
+        elif self._slow is None and rate < self._best / _SLOWER:
             self._slow, self.found_at = rate, now

@@ -113,7 +113,11 @@ class Row:
 
     def word(self, asked: Asked) -> Word:
         """Return the word for what was asked."""
-        return {Asked.HEAD: self.head, Asked.FIRST: self.first, Asked.LATER: self.later, Asked.PLAIN: self.plain}[asked]
+        if asked is Asked.PLAIN:
+            return self.plain
+        if asked is Asked.HEAD:
+            return self.head
+        return self.first if asked is Asked.FIRST else self.later
 
 
 def is_whole(status: int) -> bool:
@@ -378,4 +382,7 @@ def verdict(came: Came, retry_codes: Collection[int]) -> Word:
 
 def row_of(came: Came, retry_codes: Collection[int]) -> Row:
     """Return the first row that fits."""
-    return next(row for row in ROWS if row.fits(came, retry_codes))
+    for row in ROWS:
+        if row.fits(came, retry_codes):
+            return row
+    raise AssertionError("the last row fits all")
