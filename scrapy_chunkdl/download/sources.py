@@ -371,7 +371,12 @@ class Sources:
                 try:
                     if response.status == 304 and finished is not None and _conditions(finished):
                         response.release()
-                        return Measured(_unchanged(finished), is_unchanged=True)
+                        if finished.validator.same_version(Validator.of(response.headers)) is not False:
+                            return Measured(_unchanged(finished), is_unchanged=True)
+                        for name in _conditions(finished):  # an older version has come back
+                            del headers[name]
+                        finished = None
+                        continue
                     measured = self._opened(opening, asked, hint)
                 except AskLess as less:
                     response.close()

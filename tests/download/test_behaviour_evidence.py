@@ -96,6 +96,19 @@ async def test_a_finished_file_is_up_to_date_where_those_that_count_are_the_same
     assert (await client.right(url)).status == "uptodate"
 
 
+@pytest.mark.parametrize("faults", ["etag:none", "etag:none;ranges:silent", "etag:none;status:405@head"])
+@pytest.mark.parametrize("probe", ["head", "range", "get"])
+async def test_an_older_version_that_has_come_back_is_fetched(
+    client: Client, origin: Origin, faults: str, probe: str
+) -> None:
+    asking = client.with_options(probe=probe)
+    origin.set_version(client.key, 5)
+    await asking.right(client.url(faults), version=5)
+    origin.set_version(client.key, 2)
+
+    await asking.right(client.url(faults), version=2)
+
+
 @pytest.mark.parametrize("imposter", ["page", "page:2868", "void", "page:700000"])
 @pytest.mark.parametrize("when", ["get@2-2", "get@3-4", "get@50%"])
 async def test_something_else_in_place_of_the_file_now_and_then_is_asked_again(
