@@ -14,7 +14,8 @@ from scrapy_chunkdl.queue.item_queue import Snapshot
 logger = logging.getLogger(__name__)
 
 _GONE_AFTER = 2 * REPORT_EVERY
-"""Seconds without a report after which people are told that a process is gone. It is waited for before, too."""
+"""Seconds without a report, or of a lease whose holder never made one, after which people are told that a process is
+gone. It is waited for before, too."""
 
 
 class Strangers:
@@ -40,7 +41,7 @@ class Strangers:
         leases = [lease for lease in snapshot.leases if lease.owner != self._token]
         awaited = [lease for lease in leases if silent.get(lease.owner, seen_for) >= seen_for]
         self.awaited = len(awaited)
-        gone = [lease for lease in awaited if silent.get(lease.owner, _GONE_AFTER) >= _GONE_AFTER]
+        gone = [lease for lease in awaited if silent.get(lease.owner, lease.held_for) >= _GONE_AFTER]
         if len(gone) > self._told:
             logger.info(
                 "%d items of %s are held by a process that is gone: they come back in %.0f s.",

@@ -13,6 +13,7 @@ from origin import Origin
 from project import Project, attachment, item, paths
 from servers import wait_for
 
+from scrapy_chunkdl.queue.heartbeat import Heartbeat
 from scrapy_chunkdl.queue.item_queue import ItemQueue
 
 pytestmark = pytest.mark.usefixtures("client")
@@ -128,20 +129,32 @@ def test_a_worker_stays_until_it_is_stopped(project: Project, origin: Origin, cl
     assert client.keys("*") == []
 
 
+@pytest.mark.parametrize(
+    ("is_alive", "says"),
+    [(True, "waits for what other processes hold"), (False, "held by a process that is gone: they come back in")],
+    ids=["alive", "gone"],
+)
 def test_until_empty_waits_for_what_another_process_holds(
-    project: Project, origin: Origin, client: redis.Redis, redis_url: str
+    project: Project, origin: Origin, client: redis.Redis, redis_url: str, is_alive: bool, says: str
 ) -> None:
     push(client, item(attachment(origin.url("a.bin", 1000))))
     other = queue_of(redis_url)
     [held], _ = other.claim(1, "other")
+    heartbeat = Heartbeat(other, 60, list, lambda *_: None, report=lambda: b"{}")
+    if is_alive:
+        heartbeat.start()
+    else:
+        client.hset(OWNER, held.id, f"{other.token} 0")  # held for long, and never a report
 
     process = project.begin("chunkdl", "worker", "files", "--until-empty")
-    read_until(process, "waits for what other processes hold")
+    read_until(process, says)
     other.release([held.id])
     done = project.finish(process)
 
     assert done.returncode == 0
     assert len(project.scraped()) == 1
+    if is_alive:
+        heartbeat.stop()
     other.forget()
     other.close()
     assert client.keys("*") == []

@@ -58,15 +58,28 @@ def test_a_holder_is_alive_when_it_told_of_itself_since_it_was_first_seen(
     assert (first, strangers.awaited) == (2, awaited)
 
 
-def test_it_is_told_how_long_what_a_dead_process_holds_will_take(caplog: pytest.LogCaptureFixture) -> None:
-    leases = [Lease(str(n), "dead", 1, 5.0, 51.6) for n in range(8)]
+@pytest.mark.parametrize(
+    ("held_for", "reports", "told"),
+    [
+        (20.0, [], True),
+        (20.0, [Reported("dead", b"", 100.0, 20.0)], True),
+        (20.0, [Reported("dead", b"", 100.0, 3.0)], False),  # the next report may be under way
+        (1.0, [], False),  # it may have begun just now, and have had no time for its first
+    ],
+)
+def test_it_is_told_how_long_what_a_dead_process_holds_will_take(
+    caplog: pytest.LogCaptureFixture, held_for: float, reports: list[Reported], told: bool
+) -> None:
+    leases = [Lease(str(n), "dead", 1, held_for, 51.6) for n in range(8)]
     strangers = Strangers("files:items", "me")
 
     with caplog.at_level("INFO"):
         for second in range(3):
-            strangers.note(Snapshot(Counts(0, 8, 0, 0, 0), leases, [], {}), now=100.0 + second)
+            strangers.note(Snapshot(Counts(0, 8, 0, 0, 0), leases, reports, {}), now=100.0 + second)
 
-    assert caplog.messages == ["8 items of files:items are held by a process that is gone: they come back in 52 s."]
+    sentence = "8 items of files:items are held by a process that is gone: they come back in 52 s."
+    assert caplog.messages == ([sentence] if told else [])
+    assert strangers.awaited == 8
 
 
 def test_one_item_whose_class_refuses_its_results_by_an_assertion_strands_no_other(

@@ -18,7 +18,7 @@ def inline(tmp_path: Path) -> Project:
 
 
 def test_the_item_goes_on_with_its_files(inline: Project, origin: Origin) -> None:
-    sizes = {"a.pdf": 0, "b.pdf": 5_000_000}
+    sizes = {"a.bin": 0, "b.bin": 5_000_000}
     inline.items = [item(*(attachment(origin.url(name, size), name) for name, size in sizes.items())), {"plain": 1}]
 
     crawl = inline.crawl()
