@@ -74,6 +74,7 @@ SETTINGS: dict[str, Check] = {
     "`COOKIES_ENABLED`": f"{REQUESTS}::test_the_sessions_cookies_are_sent_where_filespipeline_would_send_them",
     "`USER_AGENT`, `DEFAULT_REQUEST_HEADERS`": f"{REQUESTS}::test_headers_cookies_and_login_are_the_spiders",
     "`HTTPPROXY_ENABLED`, `ROBOTSTXT_OBEY`": f"{REQUESTS}::test_a_file_that_robots_txt_refuses_is_given_up",
+    "certificates are not verified": lambda: config().verify_tls and not config(CHUNKDL_VERIFY_TLS=False).verify_tls,
     "`AWS_…`, `GCS_PROJECT_ID`, `FTP_…`": "tests/storage/test_s3_settings.py::",
 }
 
