@@ -27,7 +27,7 @@ from redis.retry import Retry
 from redis.sentinel import Sentinel
 
 from scrapy_chunkdl.queue.address import check, redis_params
-from scrapy_chunkdl.queue.errors import REDIS_ERRORS, drop_connections, judge
+from scrapy_chunkdl.queue.errors import REDIS_ERRORS, TlsTimeout, drop_connections, judge
 
 CLIENT_DEFAULTS: Mapping[str, Any] = {
     "protocol": 2,  # redis-py 8 opens with RESP3's HELLO, which Redis 5 does not know
@@ -61,7 +61,9 @@ def make_client(settings: Mapping[Any, Any]) -> Any:
     make = partial(cls.from_url, url, **params) if url else partial(cls, **params)
 
     def make_anew() -> Any:
-        return _made_anew(make())
+        client = _made_anew(make())
+        _bound_handshakes(client)
+        return client
 
     try:
         client = make_anew()
@@ -103,6 +105,33 @@ def _try_options(client: Any) -> None:
     """Make a connection's object, without connecting: what it does not take would else be found at the first call."""
     if (pool := getattr(client, "connection_pool", None)) is not None:
         pool.connection_class(**pool.connection_kwargs)
+
+
+class _BoundHandshake:
+    """For a class of TLS connections: the handshake is part of connecting, has its timeout, and is not tried twice.
+
+    redis-py (5 to 8) gives it the timeout of replies, and tries it again.
+    """
+
+    socket_timeout: float | None
+    socket_connect_timeout: float | None
+
+    def _connect(self) -> Any:
+        for_replies, self.socket_timeout = self.socket_timeout, self.socket_connect_timeout
+        try:
+            sock = super()._connect()  # type: ignore[misc]
+        except (TimeoutError, exceptions.TimeoutError) as error:
+            raise TlsTimeout("Timeout connecting to server") from error
+        finally:
+            self.socket_timeout = for_replies
+        sock.settimeout(for_replies)
+        return sock
+
+
+def _bound_handshakes(client: Any) -> None:
+    pool = getattr(client, "connection_pool", None)
+    if pool is not None and issubclass(pool.connection_class, redis.SSLConnection):
+        pool.connection_class = type("BoundTls", (_BoundHandshake, pool.connection_class), {})
 
 
 def _made_anew(client: Any) -> Any:

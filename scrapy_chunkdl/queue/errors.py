@@ -17,6 +17,8 @@ from redis import exceptions
 from redis.cluster import RedisCluster
 from redis.sentinel import MasterNotFoundError
 
+from scrapy_chunkdl.queue.address import redis_params
+
 REDIS_ERRORS: tuple[type[Exception], ...] = (exceptions.RedisError, exceptions.RedisClusterException)
 """What a call to Redis raises. A cluster without any node that answers raises no RedisError in redis-py."""
 
@@ -49,6 +51,13 @@ class WrongType(exceptions.ResponseError):
         super().__init__(f"{setting} = {key!r} is a {found} in Redis, not a list: name another key, or delete it")
 
 
+class TlsTimeout(exceptions.RedisError):
+    """No connection with TLS in time. A port without TLS may wait for the end of a line, and say nothing.
+
+    No TimeoutError, which redis-py would answer with another try.
+    """
+
+
 @dataclass(frozen=True, slots=True)
 class Way:
     """How Redis is connected to, for what is said. ``is_default``: nothing was set, so it is localhost:6379."""
@@ -59,10 +68,11 @@ class Way:
     @classmethod
     def of(cls, settings: Mapping[Any, Any]) -> Way:
         """Read scrapy-redis' settings as :func:`.client.make_client` does."""
-        given = dict(settings.get("REDIS_PARAMS") or {})
+        given = redis_params(settings)
         url = str(settings.get("REDIS_URL") or given.get("url") or "")
         named = url or settings.get("REDIS_HOST") or given.get("host") or given.get("redis_cls")
-        return cls(is_default=not named and not settings.get("REDIS_PORT"), is_tls=url.startswith("rediss:"))
+        is_tls = url.startswith("rediss:") or bool(given.get("ssl"))
+        return cls(is_default=not named and not settings.get("REDIS_PORT"), is_tls=is_tls)
 
 
 def explain(error: Exception, way: Way = Way()) -> str:
@@ -80,8 +90,9 @@ def judge(error: Exception, way: Way = Way()) -> Verdict:
             return _filled(row.verdict, text)
     if isinstance(error, exceptions.ConnectionError):
         return _unreachable(error, text, way)
-    if isinstance(error, exceptions.TimeoutError):
-        doubt = "is that port without TLS, so that REDIS_URL should begin with redis://?" if way.is_tls else _SLOW
+    if isinstance(error, exceptions.TimeoutError | TlsTimeout):
+        is_tls = way.is_tls or isinstance(error, TlsTimeout)
+        doubt = "is that port without TLS, so that REDIS_URL should begin with redis://?" if is_tls else _SLOW
         return Verdict(f"Redis does not answer in time: {doubt}", is_broken=True)
     return Verdict(f"Redis refuses: {text}.", waiting_helps=False)
 

@@ -77,6 +77,20 @@ def test_where_no_redis_is_set_the_three_ways_out_are_named() -> None:
     assert all(way in verdict.sentence for way in ("REDIS_URL", "CHUNKDL_EMBEDDED_REDIS", 'CHUNKDL_MODE = "inline"'))
 
 
+@pytest.mark.parametrize(
+    ("settings", "way"),
+    [
+        ({}, Way(is_default=True)),
+        ({"REDIS_URL": "redis://h"}, Way()),
+        ({"REDIS_URL": "rediss://h"}, Way(is_tls=True)),
+        ({"REDIS_PARAMS": {"host": "h", "ssl": True}}, Way(is_tls=True)),
+        ({"REDIS_PARAMS": '{"host": "h", "ssl": true}'}, Way(is_tls=True)),  # as -s and scrapyd give it
+    ],
+)
+def test_the_way_to_redis_is_read_off_the_settings_as_the_client_reads_them(settings: dict[str, Any], way: Way) -> None:
+    assert Way.of(settings) == way
+
+
 @pytest.fixture(scope="module")
 def tls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str, Path]]:
     """A Redis with a port without TLS and one that wants client certificates; and their files."""

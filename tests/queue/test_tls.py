@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import shutil
+import socket
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 import trustme
 from servers import binary_of, free_port, wait_for_port
 
@@ -50,10 +52,10 @@ class TlsRedis:
     def path(self, name: str) -> str:
         return str(self.folder / name)
 
-    def settings(self, url: str, params: dict[str, str]) -> dict[str, Any]:
+    def settings(self, url: str, params: dict[str, Any]) -> dict[str, Any]:
         """Return Scrapy's settings; names of files in ``params`` become paths."""
         there = {
-            name: self.path(value) if value.endswith((".pem", ".key")) else value for name, value in params.items()
+            name: self.path(value) if str(value).endswith((".pem", ".key")) else value for name, value in params.items()
         }
         return {
             "REDIS_URL": url.replace("PLAIN", str(self.plain_port)).replace("TLS", str(self.port)),
@@ -145,3 +147,48 @@ def test_a_wrong_set_up_is_told_by_what_to_set(request: pytest.FixtureRequest, n
     sentence = explain(caught.value, Way.of(settings))
     assert any(word in sentence for word in words.split("|")), sentence
     assert len(sentence) <= 300
+
+
+@pytest.fixture
+def silent() -> Iterator[socket.socket]:
+    """A port that takes connections and never says a word, as a Redis without TLS may do."""
+    with socket.create_server(("127.0.0.1", 0), backlog=8) as listener:
+        yield listener
+
+
+FOR_EVER_S = 86_400
+"""A timeout that a test would not outlive."""
+
+
+@pytest.mark.parametrize(
+    "reach",
+    [
+        lambda port: {"REDIS_URL": f"rediss://127.0.0.1:{port}"},
+        lambda port: {"REDIS_HOST": "127.0.0.1", "REDIS_PORT": port, "REDIS_PARAMS": {"ssl": True}},
+    ],
+    ids=["rediss", "ssl"],
+)
+def test_a_handshake_that_nobody_answers_ends_with_the_timeout_for_connecting_and_is_not_tried_twice(
+    silent: socket.socket, reach: Callable[[int], dict[str, Any]]
+) -> None:
+    settings = reach(silent.getsockname()[1])
+    timeouts = {"socket_connect_timeout": 0.05, "socket_timeout": FOR_EVER_S}
+    client = make_client({**settings, "REDIS_PARAMS": {**settings.get("REDIS_PARAMS", {}), **timeouts}})
+
+    with pytest.raises(REDIS_ERRORS) as caught:
+        client.ping()
+
+    silent.setblocking(False)
+    silent.accept()[0].close()
+    with pytest.raises(BlockingIOError):
+        silent.accept()
+    assert "without TLS" in explain(caught.value, Way.of(settings))
+
+
+def test_replies_have_the_timeout_for_replies(open_redis: TlsRedis) -> None:
+    params = {"ssl_ca_certs": "ca.pem", "socket_connect_timeout": FOR_EVER_S, "socket_timeout": 0.05}
+    client = make_client(open_redis.settings("rediss://localhost:TLS", params))
+    client.ping()
+
+    with pytest.raises(redis.TimeoutError):
+        client.blpop(["nothing"], timeout=0)
