@@ -15,6 +15,7 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from importlib import resources
 from typing import Any, Literal, TypeVar
 
@@ -404,6 +405,10 @@ def _text(record: Mapping[str, Any]) -> bytes:
 
 def load_script(client: Any, name: str) -> Callable[..., Any]:
     """Return ``lua/<name>.lua`` as a callable. It is sent by its hash, and in full where Redis does not know it."""
-    source = (resources.files("scrapy_chunkdl.queue") / "lua" / f"{name}.lua").read_text(encoding="utf-8")
-    script: Callable[..., Any] = client.register_script(source)
+    script: Callable[..., Any] = client.register_script(_source(name))
     return script
+
+
+@cache
+def _source(name: str) -> str:
+    return (resources.files("scrapy_chunkdl.queue") / "lua" / f"{name}.lua").read_text(encoding="utf-8")

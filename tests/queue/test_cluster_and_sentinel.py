@@ -102,8 +102,10 @@ def test_a_done_key_in_another_slot_is_explained(client: Any) -> None:
 
 
 def test_a_cluster_that_is_not_there_is_explained() -> None:
+    client = make_client({"REDIS_URL": "redis://127.0.0.1:1", "REDIS_PARAMS": {"redis_cls": CLUSTER_CLS}})
+
     with pytest.raises(REDIS_ERRORS) as raised:
-        make_client({"REDIS_URL": "redis://127.0.0.1:1", "REDIS_PARAMS": {"redis_cls": CLUSTER_CLS}})
+        client.ping()
 
     assert "cluster cannot be reached" in explain(raised.value)
 

@@ -14,7 +14,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from servers import wait_for_end
+from servers import wait_for, wait_for_end
 
 from scrapy_chunkdl.queue import embedded
 from scrapy_chunkdl.queue.client import make_client
@@ -56,10 +56,11 @@ def pid_of_server(url: str) -> int:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Iterator[Path]:
+    """A data folder; the test ends when its server and keeper, which nobody uses any more, have ended."""
     folder = tmp_path / "redis"
     yield folder
-    if embedded._state(embedded.url_for(folder)) == "up":
-        wait_for_end(pid_of_server(embedded.url_for(folder)))
+    if folder.exists():
+        wait_for(lambda: not embedded._is_kept(folder), "the keeper goes on though nobody uses its server")
 
 
 @pytest.mark.parametrize("name", ["plain", "with space", 'per%41cent #hash ?q "quote" 年', "deep/" * 30])

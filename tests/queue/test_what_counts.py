@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 import pytest
 import redis
 
+from scrapy_chunkdl.queue import item_queue
 from scrapy_chunkdl.queue.item_queue import MOST_BYTES, Claimed, ItemQueue
 
 LIST, LEASES, DEAD, FAILED, PAST, TRIES, DELAYED = (
@@ -212,15 +213,18 @@ def test_the_oldest_records_are_dropped_but_never_those_an_item_waits_in(
     assert queue.records_dropped == 3
 
 
-def test_records_are_bounded_in_bytes_too(new_queue: NewQueue, client: redis.Redis, monkeypatch: object) -> None:
+def test_records_are_bounded_in_bytes_too(
+    new_queue: NewQueue, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(item_queue, "FAILED_MOST_BYTES", 1 << 20)
     queue = new_queue(failed_max=10_000)
-    client.rpush(LIST, *(b'{"n": %d, "text": "%s"}' % (n, b"x" * 5_000_000) for n in range(20)))
+    client.rpush(LIST, *(b'{"n": %d, "text": "%s"}' % (n, b"x" * 78_000) for n in range(20)))
     for n in range(20):
         [claimed], _ = queue.claim(1, f"p{n}")
         queue.fail(claimed.id, [{"url": str(n)}])
         queue.ack([(claimed.id, None)])
 
     left = [json.loads(raw)["url"] for raw in client.lrange(FAILED, 0, -1)]
-    assert client.memory_usage(FAILED, samples=0) <= 64 << 20
+    assert client.memory_usage(FAILED, samples=0) <= 1 << 20
     assert left == [str(n) for n in range(20)][-len(left) :]
     assert len(left) >= 8
