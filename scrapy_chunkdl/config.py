@@ -323,10 +323,11 @@ class Config:
         None, _checksum, 'Checksum to compute and report, such as `"sha256"`. Expected ones are always verified.'
     )
     probe: str = _setting(
-        "head",
-        _one_of("head", "range", "get"),
-        'How a file is sized up: `"head"` asks first, `"range"` lets the first chunk answer, `"get"` sends one plain '
-        "GET and no more, for links that are good for one request.",
+        "auto",
+        _one_of("auto", "head", "range", "get"),
+        'How a file is sized up: `"head"` asks first, `"range"` lets the first chunk answer, `"auto"` asks first while '
+        'nothing is known of a host, and not where files were small or HEAD was of no use. `"get"` sends one plain GET '
+        "and no more, for links that are good for one request.",
     )
     check_type: bool = _setting(
         True, _boolean, "Refuse a page (HTML, an error as JSON, an empty body) in place of a file of another type."

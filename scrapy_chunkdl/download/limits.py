@@ -26,6 +26,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
+from scrapy_chunkdl.download.http.habits import Habits
 from scrapy_chunkdl.download.model import Options
 from scrapy_chunkdl.download.progress import Progress
 from scrapy_chunkdl.download.rate import Pace, Rates
@@ -119,7 +120,7 @@ class _Manner:
 class Limits:
     """Thread-safe. A host's connections are remembered while it is in use, waited for or cooling down.
 
-    ``rates`` are the limits in bytes per second.
+    ``rates`` are the limits in bytes per second, ``habits`` what the files of hosts were like.
     """
 
     def __init__(self, options: Options, shares: Shares | None = None) -> None:
@@ -129,6 +130,7 @@ class Limits:
         self._longest_space = min(options.backoff_max / 4, _LONGEST_SPACE)
         self._last_start: OrderedDict[str, float] = OrderedDict()
         self._shares = shares
+        self.habits = Habits()
         self.rates = Rates(options.max_rate, options.max_rate_per_host)
         self._hosts: dict[str, _Host] = {}
         self._cooling: list[tuple[float, str]] = []

@@ -55,7 +55,7 @@ class Options:
     max_rate_per_host: int = 0
     max_redirects: int = 20
     checksum: str | None = None
-    probe: str = "head"
+    probe: str = "auto"
     verify_tls: bool = True
     ca_file: str | None = None
     client_cert: tuple[str, ...] = ()

@@ -17,6 +17,7 @@ import aiohttp
 from aiohttp.connector import Connection
 
 from scrapy_chunkdl.download import guard
+from scrapy_chunkdl.download.http.handed_on import given_answer
 from scrapy_chunkdl.download.http.handler import Handler
 from scrapy_chunkdl.download.identity import host_of
 from scrapy_chunkdl.download.rate import Pace, Rates
@@ -50,6 +51,9 @@ class PacedConnector(aiohttp.TCPConnector):
 
     async def connect(self, req: aiohttp.ClientRequest, *arguments: Any, **more: Any) -> Connection:
         """Get a connection, and have the pace of its host hold for it where there is any."""
+        if (given := given_answer.get()) is not None:
+            given_answer.set(None)
+            return given.adopt(self, req)
         connection = await super().connect(req, *arguments, **more)
         if self._is_guarded:
             guard.check_peer(connection, req.url.host or "")

@@ -70,7 +70,8 @@ class Published:
 
 def with_kept_url(record: Published) -> Published:
     """Return a record as it is written down: of a URL that may hold a secret, only the digest."""
-    return replace(record, url=naming.kept_url(record.url)) if record.url is not None else record
+    kept = naming.kept_url(record.url) if record.url is not None else None
+    return record if kept == record.url else replace(record, url=kept)
 
 
 def read_published(path: Path) -> Published | None:
@@ -240,7 +241,7 @@ class PartFile:
         with _disk_errors(self.path):
             if self.size != record.size:
                 raise Permanent(f"{self.path} has {self.size} bytes, not {record.size}", reason="size_mismatch")
-            _remember(self._fd, self.final, record)
+            remember(self._fd, self.final, record)
             for folder in (self.final.parent, *self._unsynced):
                 self._folders.append(platform.open_folder(folder))
 
@@ -324,7 +325,7 @@ def _open_in_folder(final: Path) -> tuple[list[Path], Path, int]:
     """Open the part file of ``final``, in a folder made for it: others may remove it again while it is empty."""
     unsynced: list[Path] = []
     for _ in range(_MOST_OPENINGS):
-        unsynced = _make_folder(final.parent) or unsynced
+        unsynced = make_folder(final.parent) or unsynced
         if not unsynced and final.is_dir():  # now, not after the last byte
             raise IsADirectoryError(errno.EISDIR, f"{final.name} is a folder")
         with suppress(FileNotFoundError):
@@ -423,7 +424,7 @@ def _open_locked(path: Path) -> tuple[int, bool]:
     raise Busy(path)
 
 
-def _remember(fd: int, final: Path, record: Published) -> None:
+def remember(fd: int, final: Path, record: Published) -> None:
     """Keep the record with the file, and the time of its version as its own, as curl -R and wget do."""
     if (modified := parse_date(record.last_modified)) is not None:
         with suppress(OSError, OverflowError):  # not every file system takes every time
@@ -433,13 +434,13 @@ def _remember(fd: int, final: Path, record: Published) -> None:
     platform.remember(fd, final, json.dumps(fields).encode())
 
 
-def _make_folder(folder: Path) -> list[Path]:
+def make_folder(folder: Path) -> list[Path]:
     """Make a folder and those above it; return the ones whose names for them are not on disk yet."""
     try:
         folder.mkdir()
     except FileExistsError:
         return []
     except FileNotFoundError:
-        above = _make_folder(folder.parent)
-        return [*_make_folder(folder), *above]
+        above = make_folder(folder.parent)
+        return [*make_folder(folder), *above]
     return [folder.parent]

@@ -33,6 +33,7 @@ from scrapy_chunkdl.download.headers import (
     parse_content_range,
     parse_retry_after,
 )
+from scrapy_chunkdl.download.http.handed_on import Tried
 from scrapy_chunkdl.download.http.known import By, Known, Match, compare
 from scrapy_chunkdl.download.http.verdict import DEAD_LINK, SLOW_DOWN, TOO_MANY, Asked, Came, Word, is_whole, verdict
 from scrapy_chunkdl.download.identity import host_of
@@ -214,13 +215,15 @@ class Sources:
         session: aiohttp.ClientSession,
         progress: Progress,
         expected: tuple[str, str] | None,
+        tried: Tried | None = None,
     ) -> None:
         self._request = request
         self._options = options
         self._limits = limits
         self._progress = progress
         self._expected = expected
-        self._client = FileClient(session, options, request)
+        self._client = FileClient(session, options, request, tried)
+        self._given_at = tried.asked_at if tried is not None and tried.given is not None else 0.0
         self._all = [Source(url, url) for url in (request.url, *request.mirrors)]
         self._sources = self._all.copy()
         self._turn = 0
@@ -305,7 +308,7 @@ class Sources:
         remote, self._tries = None, self._tries + 1
         if self._options.probe == "get":
             return await self._open_plainly(source, finished)
-        asks_head = by_head and self._options.probe == "head" and self._limits.wants_heads(source.host)
+        asks_head = by_head and self._wants_head(source, finished)
         if asks_head:
             remote = await self._head(source)
             if remote is not None and remote.size is not None and not remote.coding:
@@ -318,6 +321,25 @@ class Sources:
         if asks_head and source is self._own:
             self._limits.head_told(source.host, remote is not None)
         return measured
+
+    def _wants_head(self, source: Source, finished: Published | None) -> bool:
+        """Whether a HEAD is worth its time.
+
+        Of a file that is there it tells more than a 304, which may leave out the date that gives away a lying ETag.
+        """
+        if (
+            self._client.given is not None
+            or self._options.probe == "range"
+            or not self._limits.wants_heads(source.host)
+        ):
+            return False
+        return self._options.probe == "head" or finished is not None or not self._limits.habits.are_small(source.host)
+
+    def head_lied(self) -> None:
+        """Note that GETs tell another size than HEAD did."""
+        if self.hinted:
+            self._limits.head_told(self._own.host, False)
+        self.hinted = 0
 
     def _is(self, remote: Remote) -> bool:
         return self.known is not None and compare(self.known, remote.known) is Match.SAME
@@ -359,6 +381,8 @@ class Sources:
         """Ask by a GET of the first chunk, or of the whole if that is no more, and keep the answer for its body."""
         chunk = self._options.chunk_size
         is_small = hint is not None and hint.size is not None and hint.size <= chunk and not hint.coding
+        if (given := self._client.given) is not None:
+            is_small = not given.ranged
         headers = {} if is_small else {"Range": f"bytes=0-{chunk - 1}"}
         headers.update(_conditions(finished))
         is_refused = False
@@ -547,7 +571,7 @@ class Sources:
             if self.known is not None:
                 match = compare(self.known, remote.known)
             is_doubtful = asked is Asked.FIRST and self._is_doubtful(response, remote, match)
-        asked_at = time.monotonic()
+        asked_at, self._given_at = self._given_at or time.monotonic(), 0.0
         host = source.host
         came = self._came(
             response,

@@ -48,6 +48,7 @@ from scrapy_chunkdl.download.errors import (
 )
 from scrapy_chunkdl.download.headers import Validator, parse_date
 from scrapy_chunkdl.download.http import plausible
+from scrapy_chunkdl.download.http.handed_on import Tried
 from scrapy_chunkdl.download.http.known import By, Known, Match, compare
 from scrapy_chunkdl.download.http.media_types import Kind, kind_of_name
 from scrapy_chunkdl.download.http.names import name_of
@@ -82,6 +83,7 @@ class Transfer:
         session: aiohttp.ClientSession,
         progress: Progress,
         quick_calls: QuickCalls,
+        tried: Tried | None = None,
     ) -> None:
         self._request = request
         self._options = options
@@ -95,7 +97,7 @@ class Transfer:
         progress.asking_s = options.dns_timeout + options.connect_timeout + options.first_byte_timeout
         progress.receiving_s = options.stall_timeout
         self._identity = FileIdentity.of(request, options)
-        self._sources = Sources(request, options, limits, session, progress, self._expected)
+        self._sources = Sources(request, options, limits, session, progress, self._expected, tried)
         self._delivery = (
             Delivery(options.store, options.store_root, self._sources, progress) if options.store is not None else None
         )

@@ -14,7 +14,16 @@ from origin import Origin
 from origin_content import content, expected_sha256
 from patience import HANG
 
-from scrapy_chunkdl.download import Downloader, DownloadError, FileRequest, FileResult, Limits, Options, Progress
+from scrapy_chunkdl.download import (
+    Downloader,
+    DownloadError,
+    FileRequest,
+    FileResult,
+    Limits,
+    Options,
+    Progress,
+    host_of,
+)
 
 CHUNK = 64 * 1024
 SIZE = 10 * CHUNK + 123
@@ -49,6 +58,8 @@ class Client:
     key: str = "file.bin"
     size: int = SIZE
     requests: dict[str, Any] = field(default_factory=dict)
+    is_known: bool = False
+    """Whether the origin's files are known to be small: then the way of a small file is tried."""
 
     def url(self, faults: str = "", **more: Any) -> str:
         return self.origin.url(more.pop("name", self.key), more.pop("size", self.size), faults, **more)
@@ -63,7 +74,10 @@ class Client:
         before = asyncio.all_tasks()
         options = options or self.options
         wanted = FileRequest(url, self.folder, **{"name": self.target.name, **request})
-        async with Downloader(options, Limits(options)) as downloader:
+        limits = Limits(options)
+        if self.is_known:
+            limits.habits.brought(host_of(url), small=True)
+        async with Downloader(options, limits) as downloader:
             fetching = asyncio.ensure_future(downloader.fetch(wanted, progress=progress or Progress()))
             done, _ = await asyncio.wait({fetching}, timeout=HANG)
             if not done:

@@ -51,7 +51,7 @@ async def test_files_whose_beginning_is_on_disk_share_one_connection(
 async def test_a_host_where_head_is_of_no_use_is_asked_no_more_of_them(
     client: Client, origin: Origin, fault: str
 ) -> None:
-    options = replace(QUICK, stall_timeout=0.2)
+    options = replace(QUICK, stall_timeout=0.2, probe="head")
     async with Downloader(options, Limits(options)) as downloader:
         for number in range(5):
             url = origin.url(f"n{number}", 1000, fault)

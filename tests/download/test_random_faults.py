@@ -74,6 +74,7 @@ class Case:
     faults: tuple[str, ...]
     lead: str
     probe: str
+    is_known: bool
     connections: int
     seed: int
 
@@ -96,7 +97,8 @@ cases = st.builds(
     size=st.sampled_from(SIZES),
     faults=st.lists(_faults, min_size=1, max_size=5).map(tuple),
     lead=st.sampled_from(["direct", "direct", "redirect", "signed"]),
-    probe=st.sampled_from(["head", "range"]),
+    probe=st.sampled_from(["head", "range", "auto"]),
+    is_known=st.booleans(),
     connections=st.sampled_from([1, 2, 4]),
     seed=st.integers(0, 99),
 ).filter(lambda case: case.can_be_told)
@@ -113,7 +115,8 @@ _changing = st.builds(
         st.sampled_from(["", f"cut:{CHUNK}@range", "cut:0.5@3", "status:503@30%", "ranges:ignored@range@40%"]),
     ),
     lead=st.just("direct"),
-    probe=st.sampled_from(["head", "range"]),
+    probe=st.sampled_from(["head", "range", "auto"]),
+    is_known=st.booleans(),
     connections=st.sampled_from([1, 2, 4]),
     seed=st.integers(0, 99),
 )
@@ -145,7 +148,7 @@ async def _hold_to_it(origin: Origin, case: Case) -> None:
     origin.reset()
     with tempfile.TemporaryDirectory() as folder:
         options = replace(HASTY, probe=case.probe, chunks_per_file=case.connections)
-        client = Client(Path(folder), origin, options, size=case.size)
+        client = Client(Path(folder), origin, options, size=case.size, is_known=case.is_known)
         url = client.url(";".join(case.faults), seed=case.seed)
         if case.lead == "redirect":
             url = origin.redirect("r", url, hops=2)

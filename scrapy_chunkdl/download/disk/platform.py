@@ -95,7 +95,7 @@ def passes(error: OSError) -> bool:
 # --- opening, writing, reading
 
 
-def open_file(path: Path) -> int:
+def open_file(path: Path | str) -> int:
     """Open a file of our own for reading and writing, made where there is none; never through a symbolic link."""
     flags = os.O_RDWR | os.O_CREAT
     for name in ("O_CLOEXEC", "O_NOFOLLOW", "O_BINARY", "O_NOINHERIT"):

@@ -87,7 +87,7 @@ def why_not(
     """
     if accept:
         return _not_accepted(name, announced, size, first, tuple(accept))
-    if size and _is_no_text(first, announced):
+    if size and is_no_text(first, announced):
         return None
     wanted = _promises(name, announced, told)
     binary = [kind for kind in wanted if kind_of_type(kind) is Kind.BINARY]
@@ -105,7 +105,7 @@ def why_not(
     return f"{_NAMES[found]} instead of {instead}"
 
 
-def _is_no_text(first: bytes, announced: str | None) -> bool:
+def is_no_text(first: bytes, announced: str | None) -> bool:
     """Whether the first bytes settle it, as those of most files do: neither a page nor what was announced as text."""
     begins = first.lstrip(_BLANK_BYTES)[:1]
     if begins and begins not in _MARKUP and kind_of_type(announced) not in (Kind.TEXT, Kind.PAGE):

@@ -1,0 +1,88 @@
+"""What the files of a host were like: whether a HEAD before the next one is worth its time, and the plain way a try.
+
+Pure bookkeeping, shared by all threads of a process. Knows hosts and outcomes; sends nothing.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass
+
+_HOSTS_REMEMBERED = 4096
+_FILES_REMEMBERED = 16
+"""Files of a host that count: about the last so many."""
+
+_MOST_LEFT_OUT = 256
+
+
+@dataclass(slots=True)
+class _Habit:
+    small: float = 0.0
+    large: float = 0.0
+    odd_in_a_row: int = 0
+    left_out: int = 0
+    by_ranges: bool = False
+
+
+class Habits:
+    """Thread-safe. A host is ``host:port``."""
+
+    def __init__(self) -> None:
+        self._hosts: OrderedDict[str, _Habit] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def brought(self, host: str, *, small: bool, by_ranges: bool = False) -> None:
+        """Note a file that came from ``host``; ``small`` says that it was no more than a chunk."""
+        with self._lock:
+            habit = self._of(host)
+            if not small:
+                habit.by_ranges = by_ranges
+            if habit.small + habit.large >= _FILES_REMEMBERED:
+                habit.small, habit.large = habit.small / 2, habit.large / 2
+            if small:
+                habit.small += 1
+            else:
+                habit.large += 1
+
+    def was_plain(self, host: str) -> None:
+        """Note that the plain way brought a file."""
+        habit = self._hosts.get(host)
+        if habit is None or habit.odd_in_a_row or habit.large:
+            self.brought(host, small=True)
+            with self._lock:
+                self._of(host).odd_in_a_row = 0
+
+    def was_odd(self, host: str) -> None:
+        """Note that the plain way is not for ``host``: its next files do without it, twice as many each time."""
+        with self._lock:
+            habit = self._of(host)
+            habit.odd_in_a_row += 1
+            habit.left_out = min(_MOST_LEFT_OUT, 2**habit.odd_in_a_row)
+
+    def are_small(self, host: str) -> bool:
+        """Whether files of ``host`` are known, most of them were small, and nothing was odd of late."""
+        habit = self._hosts.get(host)
+        return habit is not None and habit.small > habit.large and not habit.left_out
+
+    def asks_for_ranges(self, host: str) -> bool:
+        """Whether a GET is better of the first chunk only: where larger files were among the last, and came by ranges.
+
+        Else it is of the whole file: so every server knows it, and some answer nothing else.
+        """
+        habit = self._hosts.get(host)
+        return habit is not None and habit.by_ranges and habit.large >= 0.5
+
+    def left_out(self, host: str) -> None:
+        """Note that a file of ``host`` goes the ordinary way."""
+        habit = self._hosts.get(host)
+        if habit is not None and habit.left_out:
+            with self._lock:
+                habit.left_out = max(0, habit.left_out - 1)
+
+    def _of(self, host: str) -> _Habit:
+        if (habit := self._hosts.get(host)) is None:
+            habit = self._hosts[host] = _Habit()
+            if len(self._hosts) > _HOSTS_REMEMBERED:
+                self._hosts.popitem(last=False)
+        return habit
