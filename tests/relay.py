@@ -1,4 +1,4 @@
-"""A TCP relay in front of Redis: what HAProxy, a service of Kubernetes or a hosted Redis does between the two."""
+"""A TCP relay in front of Redis, or another server: what HAProxy, a service of Kubernetes or a bad line does there."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ class Relay:
         self.target = target
         self._largest_bytes = largest_bytes
         self._listener = socket.create_server(("127.0.0.1", 0))
-        self.url = f"redis://127.0.0.1:{self._listener.getsockname()[1]}"
+        self.port: int = self._listener.getsockname()[1]
+        self.url = f"redis://127.0.0.1:{self.port}"
         self._sockets: set[socket.socket] = set()
         self._threads: list[threading.Thread] = []
 
@@ -53,8 +54,16 @@ class Relay:
             except OSError:
                 return
             self._sockets |= {client, server}
-            self._run(self._pump_requests if self._largest_bytes else self._pump, client, server)
-            self._run(self._pump, server, client)
+            self._run(self.pass_requests, client, server)
+            self._run(self.pass_answers, server, client)
+
+    def pass_requests(self, client: socket.socket, server: socket.socket) -> None:
+        """Pass on what a client sends, until it ends."""
+        (self._pump_requests if self._largest_bytes else self._pump)(client, server)
+
+    def pass_answers(self, server: socket.socket, client: socket.socket) -> None:
+        """Pass on what the server sends, until it ends."""
+        self._pump(server, client)
 
     def _pump(self, source: socket.socket, sink: socket.socket) -> None:
         try:
@@ -62,8 +71,12 @@ class Relay:
                 sink.sendall(data)
         except OSError:
             pass
-        _shut(sink)
-        _shut(source)
+        self.end(sink, source)
+
+    def end(self, *ends: socket.socket) -> None:
+        """End connections, whoever may have done so before."""
+        for end in ends:
+            _shut(end)
 
     def _pump_requests(self, client: socket.socket, server: socket.socket) -> None:
         try:

@@ -185,9 +185,8 @@ class FileClient:
                     proxy_headers=to_proxy,
                 )
         except (aiohttp.ClientError, asyncio.TimeoutError, OSError, ValueError) as error:
-            if tls.explain(error) is not None:
-                self._forget_session(host_name(url))
-            problem = explain(error, url)
+            offered = tls.explain(error) is not None and self._forget_session(host_name(url))
+            problem = explain(error, url, offered=offered)
             self._has_stalled |= problem.reason == "stalled" and method == "GET"
             if problem.reason == "bad_response" and method == "GET":
                 self._unreadable += 1
@@ -201,9 +200,9 @@ class FileClient:
             self._identity.note_cookies(response.cookies, response.url)
         return response
 
-    def _forget_session(self, host: str) -> None:
-        if isinstance(connector := self._session.connector, PacedConnector):
-            connector.forget_session(host)
+    def _forget_session(self, host: str) -> bool:
+        connector = self._session.connector
+        return isinstance(connector, PacedConnector) and connector.forget_session(host)
 
     def _checked(self, url: str) -> URL:
         """Return the URL of a request, once it may be sent there. Raises Permanent."""
@@ -267,15 +266,18 @@ class FileClient:
             response.close()
 
 
-def explain(error: BaseException, url: str) -> DownloadError:
-    """Tell an error of aiohttp or the system in our own words: one sentence, without what either makes up."""
+def explain(error: BaseException, url: str, *, offered: bool = False) -> DownloadError:
+    """Tell an error of aiohttp or the system in our own words: one sentence, without what either makes up.
+
+    ``offered``: whether a TLS session was, to this host, see :func:`tls.explain`.
+    """
     if isinstance(error, DownloadError):
         return error
     at, why = shown_url(url), _cause(error)
     if isinstance(error, aiohttp.ClientHttpProxyError):
         text, reason = f"the proxy answered {error.status} to a tunnel for {at}", f"proxy_{error.status}"
         return Transient(text, reason=reason) if error.status >= 500 else Permanent(text, reason=reason)
-    if (problem := tls.explain(error)) is not None:
+    if (problem := tls.explain(error, offered=offered)) is not None:
         kind, text = (Permanent, problem.text) if problem.is_permanent else (Transient, problem.text)
         return kind(f"TLS with {at} failed: {text}", reason="tls")
     if isinstance(error, _NO_ADDRESS) or isinstance(getattr(error, "os_error", None), socket.gaierror):

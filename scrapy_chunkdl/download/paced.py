@@ -45,9 +45,9 @@ class PacedConnector(aiohttp.TCPConnector):
         self._rates = rates
         self._is_guarded = is_guarded
 
-    def forget_session(self, host: str) -> None:
-        """Have the next handshake with a host be a full one."""
-        forget_session_with(self._context, host)
+    def forget_session(self, host: str) -> bool:
+        """Offer a host no session after a handshake that failed; tell whether one was ever offered to it."""
+        return forget_session_with(self._context, host)
 
     async def connect(self, req: aiohttp.ClientRequest, *arguments: Any, **more: Any) -> Connection:
         """Get a connection, and have the pace of its host hold for it where there is any."""

@@ -51,7 +51,8 @@ class Published:
 
     ``url`` is None where nothing was recorded with the file; ``last_modified`` then is its own time of modification.
     ``stored_at`` is an HTTP date too: when it came to a store that records nothing else. ``date_is_strong`` as in
-    :class:`~scrapy_chunkdl.download.headers.Validator`; a time of modification is.
+    :class:`~scrapy_chunkdl.download.headers.Validator`; a time of modification is. ``checksum`` is the one that is
+    reported, ``more_checksums`` are what else was computed, with blanks between.
     """
 
     url: str | None
@@ -61,6 +62,11 @@ class Published:
     checksum: str | None = None
     stored_at: str | None = None
     date_is_strong: bool = False
+    more_checksums: str | None = None
+
+    def has_checksum(self, checksum: str) -> bool:
+        """Tell whether the file is known to have a checksum, ``algorithm:hex``."""
+        return checksum == self.checksum or checksum in (self.more_checksums or "").split()
 
     @property
     def validator(self) -> Validator:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ssl
 from collections import OrderedDict
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from scrapy_chunkdl.download.model import Options
 
@@ -36,11 +37,12 @@ class Problem:
     is_permanent: bool
 
 
-def explain(error: BaseException) -> Problem | None:
+def explain(error: BaseException, *, offered: bool = False) -> Problem | None:
     """Return what a fault of TLS means; None for any other error.
 
     A certificate that does not verify and peers with nothing in common stay so. An alert, or a record that cannot be
-    read, ends one connection (RFC 8446 §6.2): the next handshake, a full one, may do.
+    read, ends one connection (RFC 8446 §6.2): the next handshake, a full one, may do. Where a session was ``offered``
+    to the host there had been a handshake before: whatever it refuses now may have been that session.
     """
     inner = getattr(error, "certificate_error", None) or getattr(error, "os_error", None) or error
     if isinstance(inner, ssl.SSLCertVerificationError):
@@ -50,7 +52,8 @@ def explain(error: BaseException) -> Problem | None:
         return None
     word = inner.reason or type(inner).__name__
     at_once = inner is not error  # told by who connects
-    is_permanent = word in _NOTHING_IN_COMMON or "CERTIFICATE" in word or (at_once and word in _AT_THE_FIRST_BYTE)
+    is_in_vain = word in _NOTHING_IN_COMMON or (at_once and word in _AT_THE_FIRST_BYTE)
+    is_permanent = "CERTIFICATE" in word or (is_in_vain and not offered)
     return Problem(word.lower().replace("_", " "), is_permanent)
 
 
@@ -75,10 +78,18 @@ def forget_session(connection: ssl.SSLObject | None) -> None:
         connection.context.forget(connection.server_hostname or "")
 
 
-def forget_session_with(context: object, host: str) -> None:
-    """The same for a host, after a handshake that failed."""
-    if isinstance(context, _ResumingContext):
-        context.forget(host)
+def forget_session_with(context: object, host: str) -> bool:
+    """Tell whether a session was ever offered to a host whose handshake failed. It is offered none from now on."""
+    return isinstance(context, _ResumingContext) and context.forget(host, is_refused=True)
+
+
+class _Host(NamedTuple):
+    """The last connection to a host, the session it was offered, whether any ever was, and may have been refused."""
+
+    last: ssl.SSLObject | None = None
+    session: ssl.SSLSession | None = None
+    offered: bool = False
+    refuses: bool = False
 
 
 class _ResumingContext(ssl.SSLContext):
@@ -88,12 +99,16 @@ class _ResumingContext(ssl.SSLContext):
     server's ticket has come, so the last connection to each host is remembered, and looked at when the next is made.
     """
 
-    _hosts: OrderedDict[str, tuple[ssl.SSLObject, ssl.SSLSession | None]]
+    _hosts: OrderedDict[str, _Host]
 
-    def forget(self, host: str) -> None:
-        """Offer a host no session next time."""
-        if hasattr(self, "_hosts"):
-            self._hosts.pop(host, None)
+    def forget(self, host: str, *, is_refused: bool = False) -> bool:
+        """Offer a host no session next time, nor later if it may have refused one; tell whether one ever was."""
+        if not hasattr(self, "_hosts") or host not in self._hosts:
+            return False
+        known = self._hosts[host]
+        refuses = known.refuses or (is_refused and known.offered)
+        self._hosts[host] = _Host(offered=known.offered, refuses=refuses)
+        return known.offered
 
     def wrap_bio(  # type: ignore[override]
         self,
@@ -106,12 +121,13 @@ class _ResumingContext(ssl.SSLContext):
         if not hasattr(self, "_hosts"):
             self._hosts = OrderedDict()
         host = server_hostname or ""
-        if host in self._hosts:
-            last, session = self._hosts.pop(host)
-            if last.version() is not None and last.session is not None and last.session.has_ticket:  # no handshake now
-                session = last.session
+        last, session, offered, refuses = self._hosts.pop(host, _Host())
+        if last is not None and last.version() is not None and last.session is not None and last.session.has_ticket:
+            session = last.session  # no handshake is under way on it
+        if refuses:
+            session = None
         made = super().wrap_bio(incoming, outgoing, server_side, server_hostname, session)
-        self._hosts[host] = (made, session)
+        self._hosts[host] = _Host(made, session, offered or session is not None, refuses)
         if len(self._hosts) > _HOSTS_REMEMBERED:
             self._hosts.popitem(last=False)
         return made

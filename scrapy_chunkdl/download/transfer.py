@@ -169,7 +169,7 @@ class Transfer:
             there = read_published(path)
             if there is None or there.url is None or self._is_anothers(there):
                 continue
-            if self._expected is not None and there.checksum != ":".join(self._expected):
+            if self._expected is not None and not there.has_checksum(":".join(self._expected)):
                 continue
             if self._is_no_page(path, there, None):
                 yield there, path
@@ -307,8 +307,10 @@ class Transfer:
             # Where nothing could be recorded with the file, its size has to do.
             if there is None or self._is_anothers(there) or there.size != record.size:
                 return False
-            if there.url is not None and replace(there, url=record.url) != record:
-                return False
+            if there.url is not None:
+                record = replace(record, more_checksums=there.more_checksums)
+                if replace(there, url=record.url) != record:
+                    return False
             if not self._may_publish():
                 raise _lease_lost()
             await delivery.put(kept.path, record)
@@ -407,7 +409,7 @@ class Transfer:
     def _is_up_to_date(self, there: Published, remote: Remote) -> bool:
         if remote.size is None or there.size != remote.size:
             return False
-        if self._expected is not None and there.checksum != ":".join(self._expected):
+        if self._expected is not None and not there.has_checksum(":".join(self._expected)):
             return False
         if there.stored_at is not None:  # the rule of wget -N: as large, and not older
             stored, changed = parse_date(there.stored_at), parse_date(remote.validator.last_modified)
@@ -483,11 +485,9 @@ class Transfer:
                 f"{name}: expected {wanted[name]}, got {found[name]}" for name in wanted if found[name] != wanted[name]
             ]
             if not wrong:
-                reported = self._options.checksum or (self._expected[0] if self._expected else None)
-                reported = reported or next(iter(sorted(found)), None)
-                checksum = f"{reported}:{found[reported]}" if reported else None
-                if self._expected and not self._options.checksum:
-                    checksum = ":".join(self._expected)
+                reported = self._options.checksum or (self._expected[0] if self._expected else min(found, default=None))
+                found = {name: f"{name}:{digest}" for name, digest in sorted(found.items())}
+                checksum = found.pop(reported) if reported else None
                 validator = remote.validator
                 return Published(
                     self._identity.recorded,
@@ -496,6 +496,7 @@ class Transfer:
                     validator.last_modified,
                     checksum,
                     date_is_strong=validator.date_is_strong,
+                    more_checksums=" ".join(found.values()) or None,
                 )
             if last_try:
                 first = part.read(0, plausible.FIRST_BYTES)

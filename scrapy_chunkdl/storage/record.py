@@ -19,7 +19,7 @@ _LONGEST_URL = 1000
 _LONGEST = 2048 - 64
 """Bytes of the entry as it is sent, three for each byte of a URL's other letters: S3 takes 2,048 of metadata in all."""
 
-_FIELDS = ("url", "etag", "last_modified", "checksum")
+_FIELDS = ("url", "etag", "last_modified", "checksum", "more_checksums")
 _STRONG_DATE = "strong"
 
 

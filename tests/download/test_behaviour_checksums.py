@@ -7,6 +7,8 @@ import hashlib
 import pytest
 from fetching import SIZE, Client, payload
 
+from scrapy_chunkdl.download import DownloadError
+
 FORMS = ["repr", "digest", "md5", "goog"]
 
 
@@ -85,3 +87,43 @@ async def test_spoiled_byte_of_one_mirror_is_healed_by_another(client: Client) -
     bad = client.url(f"corrupt:{SIZE // 2}", name="bad", key="file.bin")
     good = client.url(name="good", key="file.bin")
     await client.right_or_fails(bad, mirrors=(good,), checksum=expected)
+
+
+def checksum_of(algorithm: str) -> str:
+    return f"{algorithm}:{hashlib.new(algorithm, payload()).hexdigest()}"
+
+
+@pytest.mark.parametrize("served", ["", "digest:md5", "digest:repr"])
+@pytest.mark.parametrize("reported", ["", "sha256", "md5", "blake2b"])
+@pytest.mark.parametrize("wanted", ["md5", "sha1", "sha256"])
+async def test_the_wanted_and_the_reported_checksum_are_both_kept_with_the_file(
+    client: Client, wanted: str, reported: str, served: str
+) -> None:
+    client = client.with_options(checksum=reported or None)
+    url = client.url(served)
+    await client.right(url, checksum=checksum_of(wanted))
+
+    again = await client.right(url, checksum=checksum_of(wanted))
+
+    assert (again.status, again.checksum) == ("uptodate", checksum_of(reported or wanted))
+    assert client.origin.stats("file.bin").sent == SIZE
+
+
+async def test_a_checksum_of_the_server_is_known_when_an_item_wants_it(client: Client) -> None:
+    client = client.with_options(checksum="sha256")
+    await client.right(client.url("digest:md5"))
+
+    again = await client.right(client.url("digest:md5"), checksum=checksum_of("md5"))
+
+    assert again.status == "uptodate"
+
+
+async def test_a_kept_checksum_that_is_not_the_wanted_one_does_not_do(client: Client) -> None:
+    client = client.with_options(checksum="sha256")
+    await client.right(client.url(), checksum=checksum_of("md5"))
+
+    with pytest.raises(DownloadError) as caught:
+        await client.fetch(client.url(), checksum="md5:" + "0" * 32)
+
+    assert caught.value.reason == "checksum"
+    assert client.target.read_bytes() == payload()

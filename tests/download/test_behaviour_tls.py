@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import socket
+import ssl
+import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from fetching import QUICK, Client
+from fetching import QUICK, SIZE, Client
 from origin import Origin
+from patience import HANG
+from relay import Relay
 
 
 @pytest.fixture(scope="module")
@@ -87,3 +92,129 @@ async def test_a_name_is_asked_for_once_unless_the_cache_is_off(
 
     assert (names.count("localhost") == 1) is cache
     assert names.count("localhost") >= 1
+
+
+class BadLine(Relay):
+    """Turns over one bit of what the server sends on one connection, once: behind so many bytes of it."""
+
+    def __init__(self, port: int, at: int) -> None:
+        super().__init__(port)
+        self._at = at
+        self.spoilt = threading.Lock()
+
+    def pass_answers(self, server: socket.socket, client: socket.socket) -> None:
+        passed = 0
+        with suppress(OSError):
+            while data := bytearray(_received(server)):
+                if passed <= self._at < passed + len(data) and self.spoilt.acquire(blocking=False):
+                    data[self._at - passed] ^= 1
+                passed += len(data)
+                client.sendall(data)
+        self.end(client, server)
+
+
+class Forgetful(Relay):
+    """A server that answers each handshake that offers it a session with an alert (RFC 8446 §6)."""
+
+    def __init__(self, port: int, alert: int) -> None:
+        super().__init__(port)
+        self._alert = alert
+        self.refused = 0
+
+    def pass_requests(self, client: socket.socket, server: socket.socket) -> None:
+        hello = _received(client)
+        if not offers_session(hello):
+            server.sendall(hello)
+            super().pass_requests(client, server)
+            return
+        self.refused += 1
+        with suppress(OSError):
+            client.sendall(bytes([21, 3, 3, 0, 2, 2, self._alert]))
+        self.end(client, server)
+
+
+def _received(end: socket.socket) -> bytes:
+    try:
+        return end.recv(1 << 16)
+    except OSError:
+        return b""
+
+
+def offers_session(hello: bytes) -> bool:
+    """Tell whether a ClientHello (RFC 8446 §4.1.2) has a session ticket (RFC 5077) or a pre-shared key in it."""
+    at = 5 + 4 + 2 + 32
+    at += 1 + hello[at]
+    at += 2 + int.from_bytes(hello[at : at + 2], "big")
+    at += 1 + hello[at]
+    at += 2
+    while at + 4 <= len(hello):
+        kind, size = int.from_bytes(hello[at : at + 2], "big"), int.from_bytes(hello[at + 2 : at + 4], "big")
+        if kind == 41 or (kind == 35 and size):
+            return True
+        at += 4 + size
+    return False
+
+
+def through(relay: Relay, origin: Origin, client: Client, **more: Any) -> str:
+    return client.url(**more).replace(f":{origin.port}/", f":{relay.port}/")
+
+
+@pytest.fixture
+def trusting(tls_origin: Origin, tmp_path: Path) -> Client:
+    tls_origin.reset()
+    return Client(
+        tmp_path / "store", tls_origin, replace(QUICK, verify_tls=False, connect_timeout=HANG, first_byte_timeout=HANG)
+    )
+
+
+@pytest.mark.parametrize("faults", ["", "ranges:none"], ids=["ranges", "whole"])
+@pytest.mark.parametrize("at", [300, 60_000, 100_000, 150_000])
+async def test_one_damaged_record_costs_a_connection_and_no_file(
+    tls_origin: Origin, trusting: Client, at: int, faults: str
+) -> None:
+    with BadLine(tls_origin.port, at) as line:
+        await trusting.right(through(line, tls_origin, trusting, faults=faults))
+
+        assert line.spoilt.locked()
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3], ids=["1.2", "1.3"])
+@pytest.mark.parametrize(
+    "alert",
+    [
+        pytest.param(47, id="illegal_parameter"),
+        pytest.param(20, id="bad_record_mac"),
+        pytest.param(80, id="internal_error"),
+        pytest.param(51, id="decrypt_error"),
+        pytest.param(40, id="handshake_failure"),
+        pytest.param(70, id="protocol_version"),
+        pytest.param(115, id="unknown_psk_identity"),
+    ],
+)
+async def test_a_server_that_refuses_sessions_is_met_with_whole_handshakes(
+    tls_origin: Origin, trusting: Client, monkeypatch: pytest.MonkeyPatch, alert: int, version: ssl.TLSVersion
+) -> None:
+    make = ssl.create_default_context
+
+    def make_of_version() -> ssl.SSLContext:
+        context = make()
+        context.maximum_version = version
+        return context
+
+    monkeypatch.setattr(ssl, "create_default_context", make_of_version)
+    with Forgetful(tls_origin.port, alert) as server:
+        await trusting.right(through(server, tls_origin, trusting))
+
+        assert server.refused >= 1
+    assert tls_origin.stats("file.bin").sent >= SIZE
+
+
+@pytest.mark.parametrize("alert", [40, 70])
+async def test_a_server_that_refuses_every_handshake_is_asked_no_more_than_once(
+    tls_origin: Origin, trusting: Client, monkeypatch: pytest.MonkeyPatch, alert: int
+) -> None:
+    monkeypatch.setattr("test_behaviour_tls.offers_session", lambda hello: True)
+    with Forgetful(tls_origin.port, alert) as server:
+        await trusting.fails(through(server, tls_origin, trusting), "tls")
+
+        assert server.refused <= 2  # the HEAD's, and the GET's

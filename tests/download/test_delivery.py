@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import shutil
 import threading
 from collections.abc import Callable
@@ -12,8 +13,18 @@ from pathlib import Path
 import pytest
 from fetching import QUICK, SIZE, Client, payload
 from origin import Origin
+from patience import HANG
 
-from scrapy_chunkdl.download import Downloader, FileRequest, FileResult, Progress, Published, Store
+from scrapy_chunkdl.download import (
+    Downloader,
+    DownloadError,
+    FileRequest,
+    FileResult,
+    Progress,
+    Published,
+    Store,
+    delivery,
+)
 from scrapy_chunkdl.download.progress import Doing
 
 KEY = "ab/out.bin"
@@ -307,3 +318,52 @@ async def test_where_only_the_time_is_known_a_file_as_large_and_not_older_is_unc
 
     store.records[KEY] = Published(None, SIZE + 1, stored_at="Mon, 17 Oct 2022 12:00:00 GMT")
     assert (await stored.fetch(stored.url())).status == "downloaded"
+
+
+async def test_the_wanted_and_the_reported_checksum_are_both_kept_in_the_store(
+    stored: Client, store: FolderStore
+) -> None:
+    stored = stored.with_options(checksum="sha256")
+    checksum = f"md5:{hashlib.md5(payload()).hexdigest()}"
+    store.failures = [OSError("down")] * 4  # it waits whole, and is delivered by the next run
+    with pytest.raises(DownloadError):
+        await stored.fetch(stored.url(), checksum=checksum)
+
+    statuses = [(await stored.fetch(stored.url(), checksum=checksum)).status for _ in range(2)]
+
+    assert statuses == ["downloaded", "uptodate"]
+    assert store.records[KEY].has_checksum(checksum)
+    assert store.records[KEY].checksum == f"sha256:{hashlib.sha256(payload()).hexdigest()}"
+
+
+async def test_a_store_that_never_says_what_it_has_costs_a_few_threads_and_then_no_more(
+    stored: Client, store: FolderStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers, asked = threading.Event(), []
+    find = store.find
+
+    def find_late(key: str) -> Published | None:
+        asked.append(key)
+        answers.wait()
+        return find(key)
+
+    monkeypatch.setattr(store, "find", find_late)
+    monkeypatch.setattr(delivery, "FIND_TIMEOUT_S", 0.01)
+    try:
+        failures = []
+        for _ in range(4):  # of four tries each
+            with pytest.raises(DownloadError, match=r"(did|does) not answer") as failure:
+                await stored.fetch(stored.url())
+            failures.append(failure.value.reason)
+        hanging = [thread for thread in threading.enumerate() if thread.name == "chunkdl-store"]
+    finally:
+        answers.set()
+    for thread in hanging:
+        await asyncio.to_thread(thread.join)
+    await asyncio.sleep(0)
+    monkeypatch.setattr(delivery, "FIND_TIMEOUT_S", HANG)
+    result = await stored.fetch(stored.url())
+
+    assert failures == ["store_failed"] * 4
+    assert len(hanging) == len(asked) - 1 == delivery._MOST_OVERDUE
+    assert result.status == "downloaded"
