@@ -87,8 +87,8 @@ def _started(folder: Path) -> EmbeddedServer:
     require_writable(folder, "CHUNKDL_WORK_FOLDER, or CHUNKDL_EMBEDDED_REDIS")
     try:
         return embedded.start(folder)
-    except (embedded.EmbeddedError, OSError) as error:
-        raise Unusable(f"CHUNKDL_EMBEDDED_REDIS: {error}", REDIS_UNREACHABLE) from error
+    except embedded.EmbeddedError as error:
+        raise Unusable(str(error), REDIS_UNREACHABLE) from error
 
 
 def _reach_redis(settings: BaseSettings) -> None:

@@ -278,8 +278,8 @@ class Config:
     work_folder: str | None = _setting(
         None,
         _folder,
-        "Folder for local state: files on their way to a store, the embedded server's data. `None`: the project's "
-        "`.scrapy`.",
+        "Folder for local state: files on their way to a store, the embedded server's data, what Redis refuses. "
+        "`None`: the project's `.scrapy`.",
     )
     stores: Mapping[str, Any] | None = _setting(
         None, _stores, "Stores of your own: a dict of URI schemes and classes, or their dotted paths."

@@ -18,7 +18,6 @@ import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from scrapy.crawler import Crawler
@@ -67,10 +66,6 @@ ALONE_FOR_S = 10.0
 """Seconds for which nothing is claimed beside a suspect of which no byte comes: what kills its process does so soon."""
 
 _REFUSED_FOLDER = "chunkdl-refused"
-
-
-def _refused_folder(configured: str | None) -> Path:
-    return work_folder(_REFUSED_FOLDER, configured)
 
 
 def _warn(text: str | None) -> None:
@@ -165,7 +160,7 @@ class Consumer:
         self._breaker = Breaker(items_key)
         self._polling = Polling()
         self._is_checked = self._has_told_of_dropped = False
-        self._refused = Refused(_refused_folder(config.work_folder))
+        self._refused = Refused(work_folder(_REFUSED_FOLDER, config.work_folder))
         self._courier = Courier(
             self._queue,
             deliver=deliver,

@@ -7,11 +7,13 @@ holds ``keeper.lock`` and ends with the server. Crawls watch that lock: whoever 
 server was killed, starts another keeper, which starts the server with its data or takes over the one that runs. Data is
 never deleted.
 
+Who comes while no crawl holds ``users.lock`` knows that whoever has leases is dead, and ends them (:mod:`.orphans`).
+
 Where the server listens is written into the file ``address``: a unix socket in the folder; where that path is too long,
 one in the folder for temporary files; where unix sockets cannot be had, a port of 127.0.0.1, with a password.
 
-Knows files, locks and the server; nothing of queues or Scrapy. ``python -m scrapy_chunkdl.queue.embedded FOLDER`` is
-the keeper.
+Knows files, locks and the server; nothing of what is in a queue, or of Scrapy. The keeper is
+``python -m scrapy_chunkdl.queue.embedded FOLDER``.
 """
 
 from __future__ import annotations
@@ -35,6 +37,8 @@ from urllib.parse import quote, unquote, urlsplit
 
 import redis
 
+from scrapy_chunkdl.queue.orphans import end_all_leases
+
 try:
     import fcntl
 except ImportError:  # Windows, for which there is no such server either
@@ -53,6 +57,7 @@ _LONGEST_SOCKET_PATH = 100
 _START_TIMEOUT = 20.0  # seconds, without those for loading: a big queue takes its time
 _STOP_TIMEOUT = 60.0
 _RESTARTS = 5
+_SAID = 120  # characters of a log that are told
 _OPTIONS = {
     "dir": ".",
     "appendonly": "yes",
@@ -134,15 +139,44 @@ def start(folder: Path) -> EmbeddedServer:
             starting_fd = _open(folder / _STARTING)
             try:
                 fcntl.flock(starting_fd, fcntl.LOCK_EX)
-                fcntl.flock(users_fd, fcntl.LOCK_SH)
+                is_alone = _join(users_fd)
                 if not (_is_kept(folder) and _state(url_for(folder)) == "up"):
                     _start_keeper(folder)
+                if is_alone:
+                    _end_leases(url_for(folder))
             finally:
                 os.close(starting_fd)
         except BaseException:
             os.close(users_fd)
             raise
     return EmbeddedServer(folder, url_for(folder), users_fd)
+
+
+def _join(users_fd: int) -> bool:
+    """Become one of the users, and tell whether there was no other: nobody else can come meanwhile.
+
+    Not at the first try where the keeper has the lock, and then stops the server, or another user has it.
+    """
+    with suppress(BlockingIOError):
+        fcntl.flock(users_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(users_fd, fcntl.LOCK_SH)
+        return True
+    with suppress(BlockingIOError):
+        fcntl.flock(users_fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        return False
+    fcntl.flock(users_fd, fcntl.LOCK_SH)  # the keeper's: it had it only because there was no user
+    return True
+
+
+def _end_leases(url: str) -> None:
+    with redis.Redis.from_url(url, protocol=2, socket_timeout=5.0) as client:
+        try:
+            ended = end_all_leases(client)
+        except redis.RedisError as error:
+            logger.warning("What a process that is gone held comes back when its leases run out, not before: %s", error)
+            return
+    if ended:
+        logger.info("%d items that were held by processes that are gone are there again at once.", ended)
 
 
 def _ensure(folder: Path, url: str) -> bool:
@@ -270,8 +304,8 @@ def _start_keeper(folder: Path) -> None:
         if state == "loading":
             deadline = time.monotonic() + _START_TIMEOUT
         if os.waitpid(keeper, os.WNOHANG)[0] or time.monotonic() > deadline:
-            tail = log_path.read_text(errors="replace")[-2000:].strip()
-            raise EmbeddedError(f"The embedded server did not start; {log_path} says:\n{tail}")
+            tail = " ".join(log_path.read_text(errors="replace").split())[-_SAID:]
+            raise EmbeddedError(f"CHUNKDL_EMBEDDED_REDIS: the server did not start; {log_path} says: …{tail}")
         time.sleep(0.02)
     if not url_for(folder).startswith("unix:"):
         logger.warning(

