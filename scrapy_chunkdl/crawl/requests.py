@@ -79,16 +79,23 @@ def _problem_of(request: Request) -> str | None:
         return 'get_media_requests gave meta["accept"], which is not types or extensions such as "image/*" or ".pdf"'
     if not isinstance(meta.get("cookiejar"), Hashable):
         return 'get_media_requests gave meta["cookiejar"], which is not the name of one'
+    if not all(isinstance(cookie.get("name"), (str, bytes)) and "value" in cookie for cookie in _cookies(request)):
+        return "get_media_requests gave cookies that are no pairs of name and value"
     return None
+
+
+def _cookies(request: Request) -> list[Mapping[str, Any]]:
+    """Return a request's cookies in the longer of the two forms Scrapy knows; what is no cookie is an empty one."""
+    cookies: Any = request.cookies
+    if isinstance(cookies, Mapping):
+        return [{"name": name, "value": value} for name, value in cookies.items()]
+    return [cookie if isinstance(cookie, Mapping) else {} for cookie in cookies]
 
 
 def sent_headers(request: Request) -> dict[str, str]:
     """Return a request's headers with its ``cookies``, which Scrapy's downloader would have put among them."""
     headers = {str(name): str(value) for name, value in request.headers.to_unicode_dict().items()}
-    cookies: Any = request.cookies
-    if isinstance(cookies, Mapping):
-        cookies = [{"name": name, "value": value} for name, value in cookies.items()]
-    pairs = [f"{to_unicode(cookie['name'])}={_text(cookie['value'])}" for cookie in cookies]
+    pairs = [f"{to_unicode(cookie['name'])}={_text(cookie['value'])}" for cookie in _cookies(request)]
     if pairs:
         headers["Cookie"] = "; ".join([*pairs, *filter(None, [headers.get("Cookie")])])
     return headers

@@ -221,11 +221,20 @@ def test_an_async_hook_that_nobody_would_await_is_refused_at_start(hook: str) ->
         ({"method": "POST"}, "get_media_requests asks for POST, only a GET without a body"),
         ({"body": "a=1"}, "get_media_requests asks for a body"),
         ({"meta": {"checksum": ["sha256:00"]}}, 'meta["checksum"] as list, not a string'),
+        ({"meta": {"checksum": b"sha256:00"}}, 'meta["checksum"] as bytes, not a string'),
+        ({"meta": {"checksum": {"sha256": "00"}}}, 'meta["checksum"] as dict, not a string'),
         ({"meta": {"filename": 7}}, 'meta["filename"] as int, not a string'),
+        ({"meta": {"filename": ["a.pdf"]}}, 'meta["filename"] as list, not a string'),
         ({"meta": {"proxy": {"http": "x"}}}, 'meta["proxy"] as dict, not a string'),
         ({"meta": {"mirrors": "http://h/b"}}, 'meta["mirrors"], which is not a list of URLs'),
         ({"meta": {"mirrors": [7]}}, 'meta["mirrors"], which is not a list of URLs'),
+        ({"meta": {"mirrors": {"http://h/b": 1}}}, 'meta["mirrors"], which is not a list of URLs'),
+        ({"meta": {"accept": 7}}, 'meta["accept"], which is not types or extensions'),
         ({"meta": {"cookiejar": []}}, 'meta["cookiejar"], which is not the name of one'),
+        ({"cookies": ["a=b"]}, "cookies that are no pairs of name and value"),
+        ({"cookies": [{"name": "a"}]}, "cookies that are no pairs of name and value"),
+        ({"cookies": [{"name": 7, "value": "b"}]}, "cookies that are no pairs of name and value"),
+        ({"cookies": {7: "b"}}, "cookies that are no pairs of name and value"),
     ],
 )
 def test_a_request_that_cannot_be_made_is_a_problem_of_its_file_alone(options: dict[str, Any], problem: str) -> None:
@@ -234,6 +243,15 @@ def test_a_request_that_cannot_be_made_is_a_problem_of_its_file_alone(options: d
     assert found.problem is not None
     assert problem in found.problem
     assert len(found.problem) < 200
+
+
+@pytest.mark.parametrize("nothing", [None, "", b"", [], (), {}])
+@pytest.mark.parametrize("name", ["checksum", "filename", "proxy", "mirrors"])
+def test_what_is_empty_in_a_request_is_as_if_it_were_not_there(name: str, nothing: object) -> None:
+    found = as_attachment(scrapy.Request("http://h/a", meta={name: nothing}))
+
+    assert found.problem is None
+    assert getattr(found, name) == getattr(Attachment("http://h/a"), name)
 
 
 def test_a_request_stands_for_its_attachment_and_is_made_once() -> None:
