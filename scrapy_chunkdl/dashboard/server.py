@@ -115,8 +115,14 @@ async def _guarded(request: web.Request, handler: Handler) -> web.StreamResponse
 
 
 def _form(request: web.Request, *, refused: bool = False) -> web.Response:
-    text = login.form(request.headers.get(hdrs.ACCEPT_LANGUAGE, ""), TO_THE_FOLDER, refused=refused)
+    script = "" if refused else TO_THE_FOLDER  # the answer to "login" is no folder, and is in the right one
+    text = login.form(request.headers.get(hdrs.ACCEPT_LANGUAGE, ""), script, refused=refused)
     return web.Response(text=text, content_type="text/html", status=401)
+
+
+async def _ask(request: web.Request) -> web.StreamResponse:
+    """Lead an address that is left from a wrong token to the page, which asks again."""
+    raise web.HTTPSeeOther("./")
 
 
 async def _login(request: web.Request) -> web.StreamResponse:
@@ -404,6 +410,7 @@ def _event(name: str, data: dict[str, Any]) -> bytes:
 
 _ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("GET", "", _page),
+    ("GET", "login", _ask),
     ("POST", "login", _login),
     ("GET", "static/{name:.+}", _static),
     ("GET", "metrics", _metrics),

@@ -26,3 +26,18 @@ def test_the_form_is_in_the_readers_language(
 
     assert f'<html lang="{language}">' in page
     assert f">{button}</button>" in page
+
+
+@pytest.mark.parametrize("folder", ["/", "//"])
+def test_the_form_after_a_wrong_token_leads_to_no_other_folder(
+    board: Board, new_dashboard: NewDashboard, folder: str
+) -> None:
+    dashboard = new_dashboard(board, token=TOKEN)
+
+    refused = dashboard.ask(
+        "POST", f"{folder}login", b"token=wrong", **{"Content-Type": "application/x-www-form-urlencoded"}
+    )
+    again = dashboard.get(f"{folder}login")
+
+    assert (refused.status, b'role="alert"' in refused.body, b"<script" in refused.body) == (401, True, False)
+    assert (again.status, again.headers["Location"]) == (303, "./")
