@@ -37,8 +37,7 @@ class Kind:
 
     ``command`` gets the folder (the files are in its ``www``) and a port, writes what the program reads, and returns
     how to start it; a port of 0 is the program's own to choose and print. ``resumes``: ranges with validators are
-    known to it. ``validators``: it has some. ``knows_replaced``: they tell apart two files of one size and time.
-    ``is_late``: for a moment it goes on telling of a file what it was before.
+    known to it. ``validators``: it has some. ``is_late``: for a moment it goes on telling of a file what it was before.
     """
 
     name: str
@@ -48,7 +47,6 @@ class Kind:
     tls: bool = False
     resumes: bool = True
     validators: bool = True
-    knows_replaced: bool = False
     is_late: bool = False
 
 
@@ -215,8 +213,8 @@ KINDS = [
     Kind("nginx, no ETag", ("nginx",), nginx(server="etag off;")),
     Kind("apache", ("apache2",), apache()),
     Kind("apache, no ETag", ("apache2",), apache("FileETag None")),
-    Kind("apache, ETag of the inode", ("apache2",), apache("FileETag INode MTime Size"), knows_replaced=True),
-    Kind("lighttpd", ("lighttpd",), lighttpd(LIGHTTPD_TYPES, LIGHTTPD_AT_ONCE), knows_replaced=True),
+    Kind("apache, ETag of the inode", ("apache2",), apache("FileETag INode MTime Size")),
+    Kind("lighttpd", ("lighttpd",), lighttpd(LIGHTTPD_TYPES, LIGHTTPD_AT_ONCE)),
     Kind("lighttpd, cached", ("lighttpd",), lighttpd(LIGHTTPD_TYPES), is_late=True),
     Kind("lighttpd, no types", ("lighttpd",), lighttpd(LIGHTTPD_AT_ONCE), resumes=False, validators=False),
     of_pypi("tornado", "tornado"),

@@ -311,11 +311,14 @@ class Sources:
         asks_head = by_head and self._wants_head(source, finished)
         if asks_head:
             remote = await self._head(source)
+            match = compare(self.known, remote.known) if self.known is not None and remote is not None else Match.UNTOLD
             if remote is not None and remote.size is not None and not remote.coding:
-                told_all = remote.size > 0 and remote.ranges is not None
-                if told_all or (finished is not None and self._is(remote)):
+                told_all = remote.size > 0 and remote.ranges is not None and match is not Match.CONTRADICTION
+                if told_all or (finished is not None and match is Match.SAME):
                     return Measured(remote)
-            if remote is not None and not self._is(remote):
+            if match in (Match.OTHER, Match.CONTRADICTION):
+                finished = None  # 304 may be said to any older date, or to an ETag that stays (Tornado)
+            if remote is not None and match is not Match.SAME:
                 self.known = remote.known
         measured = await self._open(source, remote, finished)
         if asks_head and source is self._own:
@@ -341,13 +344,11 @@ class Sources:
             self._limits.head_told(self._own.host, False)
         self.hinted = 0
 
-    def _is(self, remote: Remote) -> bool:
-        return self.known is not None and compare(self.known, remote.known) is Match.SAME
-
     async def _head(self, source: Source) -> Remote | None:
         """Ask by HEAD. None when it is refused, hangs, fails, leads nowhere, or is not to be believed: a GET will tell.
 
-        It always begins at the source's own URL, and where it leads to is not kept (RFC 9110 §9.3.2).
+        It always begins at the source's own URL, and where it leads to is not kept (RFC 9110 §9.3.2). Against the
+        record of an earlier run it counts where it has validators and a size; the GET that follows has to agree.
         """
         patience = min(self._options.connect_timeout, self._options.stall_timeout) + 2 * self.queue()
         self._refused_head = 0
@@ -373,7 +374,7 @@ class Sources:
             return None
         remote = Remote.of(response)
         if self.known is not None and compare(self.known, remote.known) is Match.CONTRADICTION:
-            return None
+            return None if remote.validator.is_empty or not remote.size else remote
         self.hinted, self.hinted_type = remote.size or 0, remote.content_type
         return remote
 

@@ -9,6 +9,7 @@ from scrapy_chunkdl.download.http.known import By, Known, Match, compare
 
 OLD, NEW = "Mon, 01 Jan 2024 00:00:00 GMT", "Tue, 02 Jan 2024 00:00:00 GMT"
 ONE, TWO, NONE = Validator('"one"', OLD, True), Validator('"two"', NEW, True), Validator()
+DATED, BACKEND, WEAK = Validator(None, OLD, True), Validator('"two"', OLD, True), Validator('W/"one"', OLD, True)
 PDF, PAGE = "application/pdf", "text/html; charset=utf-8"
 SAME, OTHER, CONTRADICTION, UNTOLD = Match.SAME, Match.OTHER, Match.CONTRADICTION, Match.UNTOLD
 
@@ -28,6 +29,15 @@ def known(by: By, size: int | None, validator: Validator, content_type: str | No
         (known(By.PARTS, 9, ONE), known(By.GET, 5, ONE), CONTRADICTION),
         (known(By.FINISHED, 9, ONE), known(By.GET, 5, ONE), CONTRADICTION),
         (known(By.HEAD, 9, ONE), known(By.GET, 0, ONE), CONTRADICTION),
+        # A date may be set with the file (cp -p, rsync -t); ETags differ between backends, sizes do not.
+        *((known(by, 9, DATED), known(By.GET, 5, DATED), OTHER) for by in By),
+        *((known(by, 9, ONE), known(By.GET, 5, BACKEND), OTHER) for by in By),
+        (known(By.PARTS, 9, ONE), known(By.GET, 9, BACKEND), SAME),
+        (known(By.FINISHED, 9, ONE), known(By.GET, 0, BACKEND), OTHER),
+        (known(By.FINISHED, 9, ONE), known(By.GET, 5, DATED), OTHER),
+        (known(By.FINISHED, 9, WEAK), known(By.GET, 5, WEAK), OTHER),
+        (known(By.FINISHED, 9, DATED), known(By.GET, 0, DATED), CONTRADICTION),
+        (known(By.FINISHED, 9, DATED, PDF), known(By.GET, 5, DATED, PAGE), CONTRADICTION),
         # An answer without validators never overrules one that has them.
         (known(By.HEAD, 9, ONE), known(By.BARE_GET, 5, NONE), CONTRADICTION),
         (known(By.FINISHED, 9, ONE), known(By.HEAD, 5, NONE), CONTRADICTION),

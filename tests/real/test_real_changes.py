@@ -1,4 +1,12 @@
-"""Real servers: a file that is replaced between two runs or during one comes as one version, never as a mixed file."""
+"""Real servers: a file that is replaced between two runs or during one comes as one version, never as a mixed file.
+
+What is promised after a complete run: what is replaced comes again where its size or its date is another, or where the
+server tells neither date nor ETag. What cannot be: a file of the same size and the same date. Most ETags are made of
+these two (nginx, Apache, Flask) or stay for the life of a process (Tornado). Those made of the inode (lighttpd) differ
+between the backends of a balancer, too, where the file is the same, so beside an equal date they do not count. The file
+of the first run stays. For the seconds in which a server tells what it has cached nothing is promised.
+After a kill, and while the file comes, the bytes in place are compared as well: the new version comes everywhere.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +17,6 @@ from client import Client
 from fetch import CHUNK
 from origin_content import content
 from web_servers import A_YEAR_AGO
-
-pytestmark = pytest.mark.xfail(strict=False, reason="equal validators are trusted though the bytes are others")
 
 SIZE = 48 * CHUNK + 77
 
@@ -67,8 +73,9 @@ async def test_replaced_after_a_run_the_new_file_comes_where_the_server_shows_it
 
     await client.fetch()
 
-    is_shown = way.by_size_or_time or client.server.kind.knows_replaced
-    assert what_came(client, way) in (may_come(client) if is_shown else {"old", "new"})
+    kind = client.server.kind
+    is_shown = way.by_size_or_time or not kind.validators
+    assert what_came(client, way) in (may_come(client) if is_shown else {"old"})
 
 
 async def test_replaced_after_a_run_that_was_killed_one_version_comes_whole(client: Client, way: Replaced) -> None:

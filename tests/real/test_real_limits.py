@@ -12,9 +12,13 @@ from web_servers import Kind, nginx, running
 from scrapy_chunkdl.download import Downloader, FileRequest, Limits, Options
 
 FILES = 120
+FEWER = 30
+"""Where each refusal costs seconds."""
+
 SIZE = 5_000
 
 REQUESTS = "limit_req_zone $binary_remote_addr zone=requests:1m rate=40r/s;"
+FEW = "limit_req_zone $binary_remote_addr zone=few:1m rate=10r/s;"
 CONNECTIONS = "limit_conn_zone $binary_remote_addr zone=connections:1m;"
 LIMITED = [
     Kind("limit_req", ("nginx",), nginx(http=REQUESTS, server="limit_req zone=requests burst=5;")),
@@ -28,6 +32,7 @@ LIMITED = [
         ("nginx",),
         nginx(http=REQUESTS, server="limit_req zone=requests burst=5 nodelay; limit_req_status 429;"),
     ),
+    Kind("limit_req, slow", ("nginx",), nginx(http=FEW, server="limit_req zone=few burst=5;")),
     Kind("limit_conn", ("nginx",), nginx(http=CONNECTIONS, server="limit_conn connections 2;")),
 ]
 
@@ -35,7 +40,7 @@ LIMITED = [
 @pytest.mark.parametrize("kind", LIMITED, ids=lambda kind: kind.name)
 async def test_none_of_many_small_files_is_lost(kind: Kind, tmp_path: Path) -> None:
     with running(kind) as server:
-        names = [f"{number}.bin" for number in range(FILES)]
+        names = [f"{number}.bin" for number in range(FEWER if "429" in kind.name else FILES)]
         for name in names:
             server.write(name, content(name, SIZE))
         options = Options(files=FILES)

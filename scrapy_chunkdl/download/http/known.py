@@ -63,8 +63,8 @@ def compare(known: Known, answer: Known) -> Match:
     """Say what ``answer`` is to what is known of the file.
 
     Validators decide where both have them. An answer without any never overrules one that has them: if its size or kind
-    is another, it is something else than the file. Equal validators under another size are a HEAD that lied, or an
-    answer that is only a part.
+    is another, it is something else than the file. Another size under an equal ETag is a HEAD that lied, or an answer
+    that is only a part. Under an equal date alone it is a version that was put there with its time (``cp -p``).
     """
     same = known.validator.same_version(answer.validator)
     if same is False:
@@ -73,10 +73,15 @@ def compare(known: Known, answer: Known) -> Match:
     if same is True and not resized:
         return Match.SAME
     emptied = resized and answer.size == 0
+    turned = known.content_type is not None and answer.is_page and not known.is_page
     if same is True:
-        return Match.OTHER if known.by <= By.HEAD and not emptied else Match.CONTRADICTION
+        before, now = known.validator.strong_etag, answer.validator.strong_etag
+        if before is not None and now is not None and before != now:
+            return Match.OTHER
+        is_dated = before is None or now is None
+        may_be_other = known.by <= By.HEAD or (is_dated and not turned)
+        return Match.OTHER if may_be_other and not emptied else Match.CONTRADICTION
     if answer.validator.is_empty:
-        turned = known.content_type is not None and answer.is_page and not known.is_page
         if known.validator.is_empty:
             if known.by >= By.HEAD and (emptied or (resized and turned)):
                 return Match.CONTRADICTION
