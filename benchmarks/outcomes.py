@@ -20,6 +20,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
@@ -55,6 +56,11 @@ class Behaviour:
 
 def _redirect(**options: object) -> Callable[[Origin, str], str]:
     return lambda origin, url: origin.redirect("r", url, **options)  # type: ignore[arg-type]
+
+
+def _redirected_head(origin: Origin, _url: str) -> str:
+    login = origin.url("login", 2868, "header:Content-Type=text/html")
+    return origin.url("file", SIZE, f"lead:{quote(login, safe='')}@head")
 
 
 def _signed(*, uses: int) -> Callable[[Origin, str], str]:
@@ -123,6 +129,17 @@ BEHAVIOURS = [
     Behaviour("HEAD hangs, GET is late", "hang@head;delay:0.2@get"),
     Behaviour("no validators, a body is cut", "etag:none;date:none;cut:0.5@range@2"),
     Behaviour("connections reset now and then", "reset@get@2-2;reset@get@4-4"),
+    Behaviour("HEAD leads to a login page", lead=_redirected_head),
+    Behaviour("login page now and then", "page:2868@get@1"),
+    Behaviour("login page each time", "page:2868@get", wants_file=False),
+    Behaviour("nothing now and then, under 200", "void@get@1"),
+    Behaviour("ETag and date stay, the file changes", "etag:fixed;date:fixed;change@get@3-;cut:0.4@get@1-4"),
+    Behaviour("ETag stays, the file changes", "etag:fixed;change@get@3-;cut:0.4@get@1-4"),
+    Behaviour("a part under 200", "ranges:as200"),
+    Behaviour("206 with all of the file", "ranges:whole"),
+    Behaviour("connection reset in a body without length", "framing:close;ranges:none;rst:0.5@get@1"),
+    Behaviour("signed link good for one request", lead=_signed(uses=1)),
+    Behaviour("more than two requests at once refused", "crowd:2:429"),
     Behaviour("Repr-Digest of other bytes", "digest:repr:wrong", either=True),
     Behaviour("overwritten in place, Repr-Digest told", "splice:3000000@get@4;digest:repr"),
 ]

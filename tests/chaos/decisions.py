@@ -21,11 +21,18 @@ FEEDER = "feeder"
 LEASE = 1.5
 MAX_DELIVERIES = 8
 CHUNK = 64 * 1024
+LARGEST_REQUEST = "1mb"
+"""What Redis takes of a client at once (``client-query-buffer-limit``); services refuse such requests, too."""
+
+GROWN_BYTES = 3_000_000
 WAVE = 20
 """Items pushed at once."""
 
 KILL_POINTS = ("claimed", "downloaded", "emitted", "before the ack", "after the ack")
 """Where a process kills itself, by SIGKILL: between two steps of an item, which a shot from outside rarely hits."""
+
+KILLERS = 150
+"""One in so many items ends each process that works on it, from the first wave on."""
 
 KILLED_DELIVERIES = 0.05
 FAILED_DELIVERIES = 0.05
@@ -53,8 +60,8 @@ class File:
 
 @dataclass(frozen=True)
 class Item:
-    """An item of the list. ``kind`` is "plain", "dropped" (by a later pipeline), "poison" (which fails for ever) or
-    "unreadable"."""
+    """An item of the list. ``kind`` is "plain", "dropped" (by a later pipeline), "poison" (which fails for ever),
+    "killer" (which ends its process), "grown" (by a later pipeline, beyond what Redis takes) or "unreadable"."""
 
     number: int
     kind: str
@@ -104,7 +111,9 @@ def waves(seed: str) -> Iterator[list[Item]]:
 
 def _item(seed: str, number: int, recent: list[File]) -> Item:
     dice = draw(seed, "item", number)
-    kind = dice.choices(["plain", "dropped", "poison", "unreadable"], [90, 5, 2, 3])[0]
+    kind = dice.choices(["plain", "dropped", "poison", "grown", "unreadable"], [87, 5, 2, 3, 3])[0]
+    if number % KILLERS == WAVE // 2:
+        kind = "killer"
     if kind == "unreadable":
         return Item(number, kind)
     files: list[File] = []
@@ -214,6 +223,7 @@ class Odds:
             "shut down redis": 8,
             "drop connections": 6,
             "close the origin": 2,
+            "pipelines away": 4,
         }
     )
 

@@ -26,7 +26,10 @@ from scrapy_chunkdl.queue.item_queue import Claimed, ItemQueue, Suspects
 FOLDER = Path(os.environ["CHAOS_FOLDER"])
 SEED = os.environ["CHAOS_SEED"]
 CALM = FOLDER / "calm"
-"""Once this exists nothing is done to items any more, but to those that are poison."""
+"""Once this exists nothing is done to items any more, but what is done to every delivery of theirs."""
+
+AWAY = FOLDER / "away"
+"""While this exists a later pipeline fails for every item, as with a database that is away."""
 
 MORE = FOLDER / "more"
 """While this exists, the workers stay though the list is empty."""
@@ -94,17 +97,22 @@ _tap_ack()
 
 
 class Trouble:
-    """A pipeline behind ours that is slow, drops items, or fails."""
+    """A pipeline behind ours that is slow, drops items, makes them large, fails, or ends the process."""
 
     async def process_item(self, item: dict[str, Any], spider: object = None) -> dict[str, Any]:
         number, delivery = item["number"], item["deliveries"]
         die_if_chosen("downloaded", number, delivery)
+        if item["kind"] == "killer":
+            tell("kill", point="by its item", number=number, deliveries=delivery)
+            os.kill(os.getpid(), signal.SIGKILL)
+        if AWAY.exists():
+            raise ConnectionError("the database is away")
         await asyncio.sleep(decisions.slowness(SEED, number, delivery))
         if item["kind"] == "poison" or (decisions.fails(SEED, number, delivery) and not CALM.exists()):
             raise SeededFailure(f"item {number}, delivery {delivery}")
         if item["kind"] == "dropped":
             raise DropItem("as the dice said")
-        return item
+        return {**item, "text": "x" * decisions.GROWN_BYTES} if item["kind"] == "grown" else item
 
 
 class Emit:

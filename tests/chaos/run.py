@@ -5,7 +5,8 @@
 
 Items with files of all kinds are pushed in waves. Meanwhile workers kill themselves between any two steps of an item,
 are killed, stopped, interrupted once or twice, and frozen from outside; Redis is killed, shut down and started again
-with its append-only file; the origin drops connections and goes away; later pipelines fail. Then it becomes calm, the
+with its append-only file; the origin drops connections and goes away; later pipelines fail, for one item or for all,
+make items larger than Redis takes, and end the process, again and again for the same item. Then it becomes calm, the
 rest is worked off, and everything is held against what was pushed: see verdict.py. Prints the figures, and exits with 1
 if a promise was broken, naming the item or file. The decisions come from the seed: see decisions.py.
 
@@ -161,6 +162,7 @@ class Chaos:
         self._events = decisions.events(self.seed, arguments.workers, decisions.Odds())
         self._next_event = next(self._events)
         self._redis_back_at: float | None = None
+        self._pipelines_back_at = 0.0
         self._log_sizes: deque[tuple[float, int]] = deque()
         self.store = folder / "project" / "downloads"
         self._project = Project(folder / "project", {**SETTINGS, "REDIS_URL": server.url}, spider=SPIDER)
@@ -179,6 +181,7 @@ class Chaos:
             (self.folder / name).touch()
         try:
             self._reign()
+            (self.folder / "away").unlink(missing_ok=True)
             (self.folder / "calm").touch()
             self._drain()
         finally:
@@ -254,6 +257,8 @@ class Chaos:
         for slot, worker in enumerate(self._slots):
             if worker is None or worker.ended is not None:
                 self._slots[slot] = self._start_worker()
+        if now >= self._pipelines_back_at:
+            (self.folder / "away").unlink(missing_ok=True)
         if self._redis_back_at is not None and now >= self._redis_back_at:
             self.server.start()
             self._redis_back_at = None
@@ -310,6 +315,9 @@ class Chaos:
             self.origin.drop_connections()
         elif event.what == "close the origin":
             self.origin.reopen_after(min(event.seconds, 1.0))
+        elif event.what == "pipelines away":
+            (self.folder / "away").touch()
+            self._pipelines_back_at = time.monotonic() + 2 * event.seconds
         elif event.what == "freeze":
             worker.frozen.append((time.time(), float("inf")))
             worker.thaw_at = time.monotonic() + event.seconds
@@ -369,7 +377,8 @@ def main() -> int:
     with ExitStack() as stack:
         origin = stack.enter_context(Origin())
         log = ["--appendfsync", arguments.fsync, "--auto-aof-rewrite-percentage", "0"]
-        server = stack.enter_context(Server(any_binary(), *log))
+        limit = ["--client-query-buffer-limit", decisions.LARGEST_REQUEST]
+        server = stack.enter_context(Server(any_binary(), *log, *limit))
         chaos = Chaos(arguments, folder.resolve(), origin, server)
         began = time.monotonic()
         chaos.run()

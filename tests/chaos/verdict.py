@@ -59,6 +59,8 @@ class Judge:
         ]
         self._own_kills = {line["pid"]: line for line in evidence if line["what"] == "kill"}
         self._done = [json.loads(text) for text in client.lrange(DONE_KEY, 0, -1)]
+        kept = (chaos.folder / "project").rglob("chunkdl-refused/finished-*.json")
+        self._kept = {json.loads(path.read_bytes())["number"] for path in kept}
         self._dead = client.lrange(f"{{{KEY}}}:dead", 0, -1)
         self._records = client.lrange(f"{{{KEY}}}:failed", 0, -1)
         self._keys = {key.decode() for key in client.keys("*")}
@@ -96,7 +98,9 @@ class Judge:
         yield "seconds", f"{elapsed:.0f}"
         yield "items pushed", len(self._items)
         yield "  finished, in the done list once each", len(self._done)
-        yield "  dropped by a pipeline and acked", sum(self._history.acked.values()) - len(self._done)
+        yield "  too large for the done list, in files", len(self._kept)
+        dropped = sum(self._history.acked.values()) - len(self._done) - len(self._kept)
+        yield "  dropped by a pipeline and acked", dropped
         yield "  dead, byte for byte", len(self._dead)
         if self._lost:
             yield "  lost with Redis' last seconds", len(self._lost)
@@ -164,8 +168,10 @@ class Judge:
             if count != 1:
                 self._blame(f"item {number} is in the done list {count} times")
         for number in acked ^ set(times):
-            if number in times or self._items[number].kind != "dropped":
-                self._blame(f"item {number} is acked or in the done list, but not both")
+            kind = self._items[number].kind
+            is_kept = kind == "grown" and number in self._kept
+            if number in times or not (kind == "dropped" or is_kept):
+                self._blame(f"item {number}, {kind}, is acked or in the done list, but not both")
         for entry in self._done:
             item = self._items[entry["number"]]
             if item.kind != "plain":
@@ -231,7 +237,7 @@ class Judge:
             elif last.count != MAX_DELIVERIES or last.ended != "ran out":
                 self._blame(f"item {item.number} is dead after {last.count} deliveries, the last {last.ended}")
         for number, item in self._items.items():
-            if item.kind in ("poison", "unreadable") and self._history.acked[self._payloads[number]]:
+            if item.kind in ("poison", "killer", "unreadable") and self._history.acked[self._payloads[number]]:
                 self._blame(f"item {number} is {item.kind} and was acked")
 
     def _judge_emissions(self) -> None:
