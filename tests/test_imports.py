@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib.util
 import subprocess
 import sys
 from pathlib import Path
@@ -84,3 +85,39 @@ def test_the_downloader_is_imported_without_scrapy_twisted_or_redis() -> None:
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
 
     assert printed.strip() == ""
+
+
+WITHOUT_WINDOWS_LACKS = """
+import os, pkgutil, signal, socket, sys
+import aiohttp, obstore, portalocker, redis, scrapy, twisted.internet.asyncioreactor
+import {others}
+
+for name in ("fcntl", "grp", "pwd", "resource", "termios", "tty", "pty"):
+    sys.modules[name] = None
+for name in {calls}:
+    if hasattr(os, name):
+        delattr(os, name)
+for name in ("SIGHUP", "SIGKILL", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGCHLD", "SIGSTOP", "SIGCONT", "SIGTSTP"):
+    delattr(signal, name)
+del socket.AF_UNIX
+
+import scrapy_chunkdl
+for module in pkgutil.walk_packages(scrapy_chunkdl.__path__, "scrapy_chunkdl."):
+    __import__(module.name)
+"""
+WINDOWS_LACKS = ["chown", "fchown", "fchmod", "fdatasync", "fork", "getegid", "geteuid", "getgid", "getpgid", "getuid"]
+WINDOWS_LACKS += ["getxattr", "killpg", "mkfifo", "nice", "openpty", "pread", "pwrite", "posix_fallocate", "listxattr"]
+WINDOWS_LACKS += ["register_at_fork", "removexattr", "sched_getaffinity", "setgid", "setsid", "setuid", "setxattr"]
+WINDOWS_LACKS += ["statvfs", "sysconf", "uname", "wait4", "waitid", "WNOHANG"]
+WINDOWS_LACKS += ["O_CLOEXEC", "O_DIRECTORY", "O_NOFOLLOW", "O_NONBLOCK"]
+
+
+def test_every_module_is_imported_where_what_windows_lacks_is_missing() -> None:
+    """The libraries are imported before, as those of Windows do without."""
+    roots = {name.split(".")[0] for path in modules() for name in imports(path)}
+    others = {root for root in roots - {"scrapy_chunkdl"} if importlib.util.find_spec(root)} | {"scrapy.commands.crawl"}
+    code = WITHOUT_WINDOWS_LACKS.format(others=", ".join(sorted(others)), calls=WINDOWS_LACKS)
+
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+
+    assert ended.returncode == 0, ended.stderr

@@ -184,7 +184,7 @@ class PartFile:
 
     def _resumable(self, now: journal.Identity) -> Ranges:
         before, done = journal.read(self._journal_path)
-        if before.url != now.url:
+        if naming.kept_url(before.url) != now.url:  # older journals have the whole URL
             raise journal.JournalError("it is of another URL")
         known, answer = Known(By.FINISHED, before.size, before.validator), Known(By.GET, now.size, now.validator)
         if compare(known, answer) is not Match.SAME:

@@ -15,6 +15,9 @@ from pathlib import Path
 
 import pytest
 
+from scrapy_chunkdl import naming
+from scrapy_chunkdl.download import journal
+from scrapy_chunkdl.download.disk.file_identity import FileIdentity
 from scrapy_chunkdl.download.errors import Permanent
 from scrapy_chunkdl.download.headers import Validator
 from scrapy_chunkdl.download.partfile import Busy, PartFile, Published, read_published
@@ -336,3 +339,41 @@ def test_other_troubles_of_the_disk_keep_their_name(tmp_path: Path) -> None:
         open_part(tmp_path / "a.bin")
 
     assert refusal.value.reason == "disk_error"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://example.org/a.bin?X-Amz-Signature=s3cret",
+        "https://me:s3cret@example.org/a.bin",
+        "https://example.org/a.bin#s3cret",
+    ],
+)
+def test_of_a_url_that_may_hold_a_secret_journal_and_record_keep_a_digest(final: Path, url: str) -> None:
+    part = PartFile.open(final, url=url, size=4, validator=Validator('"e"'))
+    part.write(0, b"data")
+    part.checkpoint([(0, 2)])
+    assert b"s3cret" not in journal_of(final).read_bytes()
+    part.close()
+    part = PartFile.open(final, url=url, size=4, validator=Validator('"e"'))
+    assert list(part.done) == [(0, 2)]
+    part.prepare(Published(url, 4, '"e"'))
+    part.publish()
+    part.close()
+
+    assert read_published(final) == Published(naming.url_digest(url), 4, '"e"')
+
+
+def test_journals_and_records_with_the_whole_url_are_read(final: Path) -> None:
+    url = "https://example.org/a.bin?sig=1"
+    final.parent.mkdir(parents=True)
+    older = journal.JournalWriter(journal_of(final), journal.Identity(url, 4, Validator('"e"')), [(0, 2)])
+    older.close()
+    final.with_name("a.bin.part").write_bytes(b"data")
+
+    part = PartFile.open(final, url=url, size=4, validator=Validator('"e"'))
+
+    assert list(part.done) == [(0, 2)]
+    part.discard()
+    assert not FileIdentity(url).is_anothers(url)
+    assert FileIdentity(url).is_anothers("https://example.org/a.bin?sig=2")
