@@ -5,7 +5,7 @@ VENV = .venv
 BIN = $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test coverage test-real test-oldest test-all test-wheel lint docs settings picture bench outcomes chaos chaos-short clean
+.PHONY: help demo test coverage test-real test-lacking test-oldest test-all test-wheel lint docs settings picture bench outcomes chaos chaos-short clean
 
 help:
 	@echo "make demo      crawl a local site and download its files, with a bundled server instead of Redis"
@@ -23,6 +23,7 @@ help:
 	@echo "make picture   draw the picture of a run in README.md anew"
 	@echo "make outcomes  run the same troubles against aria2 and curl, side by side"
 	@echo "make chaos     hurt workers, server and Redis for some minutes, then see that nothing is lost or wrong"
+	@echo "make chaos-short  the same for less than a minute of harm"
 	@echo "make clean     remove what the others made"
 
 $(VENV)/installed: setup.cfg pyproject.toml
@@ -51,7 +52,7 @@ coverage: $(VENV)/installed
 PYTHONS = PYENV_VERSION=$$(pyenv versions --bare 2>/dev/null | paste -sd: -)
 
 test-real: $(VENV)/installed
-	$(BIN)/python -m pytest -n 2 --dist loadfile tests/real $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile -rs tests/real $(ARGS)
 
 # What tests/download/lacking.py can take away. "all" is what none of them has together.
 LACKS = fdatasync posix_fallocate getxattr setxattr flock folder-fsync all

@@ -81,6 +81,7 @@ class Judge:
         self._judge_workers()
         self._judge_places()
         self._judge_done()
+        self._judge_feeds()
         self._judge_dead()
         self._judge_emissions()
         self._judge_keys()
@@ -182,6 +183,20 @@ class Judge:
                 self._judge_attachment(
                     item, file, attachment, records.pop((entry["delivery"], attachment["ori_url"]), None)
                 )
+
+    def _judge_feeds(self) -> None:
+        """What is acked lies in a feed by then, if that is what acks wait for, and all lines there are items."""
+        fed: set[str] = set()
+        for feed in self._chaos.feeds.glob("*.jsonl"):
+            *lines, torn = feed.read_bytes().split(b"\n")
+            fed |= {json.loads(line)["delivery"] for line in lines}
+            worker = self._workers.get(int(feed.stem.rsplit("-", 2)[1]))
+            if torn and (worker is None or worker.process.returncode == 0):
+                self._blame(f"{feed} ends in the middle of an item")
+        for delivery in self._history.deliveries.values() if self._chaos.acks_by_feed else ():
+            item = self._chaos.items[delivery.payload]
+            if delivery.ended == "acked" and item.kind != "dropped" and delivery.id not in fed:
+                self._blame(f"item {item.number} was acked by {delivery.id}, and is in no feed")
 
     def _judge_attachment(
         self, item: Item, file: File, attachment: dict[str, Any], record: dict[str, Any] | None
