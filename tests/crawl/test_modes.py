@@ -257,11 +257,3 @@ def test_other_commands_work_and_take_nothing_from_the_list(
     assert client.keys("*") == [b"files:items"]
     assert client.llen("files:items") == 1
     assert origin.stats("waiting").requests == 0
-
-
-def test_parse_with_pipelines_queues_the_item_and_leaves_it_to_a_crawl(
-    with_backlog: Project, origin: Origin, client: redis.Redis
-) -> None:
-    run(with_backlog, "-m", "scrapy", "parse", "--pipelines", "--spider", "files", origin.url("page", 10))
-
-    assert client.llen("files:items") == 2

@@ -130,11 +130,11 @@ def test_an_entry_that_is_no_item_is_kept_byte_for_byte(project: Project, client
     ("broken", "message"),
     [
         ({"path": ""}, "it has no ori_url"),
-        ({"ori_url": "ftp://example.org/a"}, "is not http or https"),
+        ({"ori_url": "ftp://example.org/a"}, "is of the scheme ftp:, not http: or https:"),
         ({"ori_url": "/a.pdf"}, "is not a whole URL: use response.urljoin"),
-        ({"ori_url": "http://"}, "has no host"),
-        ({"ori_url": "http://[::1"}, "is not a URL"),
-        ({"ori_url": "file:///etc/passwd"}, "is not http or https"),
+        ({"ori_url": "http://"}, "has a host or port that cannot be"),
+        ({"ori_url": "http://[::1"}, "has a host or port that cannot be"),
+        ({"ori_url": "file:///etc/passwd"}, "is of the scheme file:, not http: or https:"),
     ],
 )
 def test_an_attachment_that_makes_no_sense_is_recorded_and_the_item_goes_on(

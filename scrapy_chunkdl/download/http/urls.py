@@ -51,7 +51,7 @@ def _wire_url(text: str, base: str | None) -> str:
     except ValueError:
         raise NoUrl(_why_not(raw, base)) from None
     if parsed.protocol not in ("http:", "https:"):
-        raise NoUrl(f"is of the scheme {parsed.protocol[:20]} not http: or https:")
+        raise NoUrl(f"is of the scheme {parsed.protocol[:20]}, not http: or https:")
     if not parsed.hostname:
         raise NoUrl("has no host")
     href, _, _ = parsed.href.partition("#")
