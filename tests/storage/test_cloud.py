@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from s3_server import BUCKET, KEYS, S3
 from scrapy_chunkdl import naming
 from scrapy_chunkdl.download import Permanent, Published, Store
 from scrapy_chunkdl.storage import StoreUnusable, open_store
+from scrapy_chunkdl.storage.record import from_metadata, to_metadata
 
 pytest.importorskip("obstore", reason="obstore needs Python 3.11 or later")
 
@@ -92,12 +94,44 @@ def test_an_empty_file_is_stored(s3: S3, store: Store, tmp_path: Path) -> None:
     assert store.find("empty.txt") == Published("https://example.org/", 0)
 
 
-def test_the_type_of_a_file_is_told_by_its_name(s3: S3, open_s3: Callable[..., Store], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("a.pdf", "application/pdf"),
+        ("a.csv", "text/csv"),
+        ("a.csv.gz", "application/gzip"),
+        ("a.tar.gz", "application/gzip"),
+        ("a.xml.bz2", "application/x-bzip2"),
+        ("a.txt.xz", "application/x-xz"),
+        ("a.txt.Z", "application/octet-stream"),
+        ("a", "application/octet-stream"),
+    ],
+)
+def test_the_type_of_a_file_is_told_by_its_name(
+    s3: S3, open_s3: Callable[..., Store], tmp_path: Path, name: str, kind: str
+) -> None:
     (tmp_path / "file").write_bytes(b"hello")
 
-    open_s3().put(tmp_path / "file", "a.pdf", Published("https://example.org/", 5), ignore)
+    open_s3().put(tmp_path / "file", name, Published("https://example.org/", 5), ignore)
 
-    assert s3.client().head_object(Bucket=BUCKET, Key="a.pdf")["ContentType"] == "application/pdf"
+    assert s3.client().head_object(Bucket=BUCKET, Key=name)["ContentType"] == kind
+
+
+@pytest.mark.parametrize(
+    ("record", "lost"),
+    [
+        (Published("https://example.org/" + "\u4e2d" * 230, 5, '"e"'), {"url"}),
+        (Published("https://example.org/a", 5, '"' + "\u4e2d" * 400 + '"', "a date", "md5:" + "0" * 32), {"url", "etag"}),
+        (Published("https://example.org/a", 5, '"e"', "\u4e2d" * 400, more_checksums="0" * 90), {"url", "last_modified"}),
+        (Published("https://example.org/a", 5, '"e"', "d", "x" * 500, more_checksums="0" * 1900), {"url", "more_checksums"}),
+    ],
+)
+def test_a_record_of_any_length_fits_into_what_s3_takes_of_metadata(record: Published, lost: set[str]) -> None:
+    metadata = to_metadata(record)
+
+    assert sum(len(name) + len(value) for name, value in metadata.items()) <= 2048
+    found = from_metadata(5, metadata)
+    assert {name for name, value in asdict(record).items() if getattr(found, name) != value} == lost
 
 
 def test_nothing_there_is_none(store: Store) -> None:
