@@ -230,16 +230,16 @@ def test_a_finished_item_that_is_no_json_for_the_done_list_is_kept_among_the_dea
     project.support = """
     class Read:
         def process_item(self, item, spider=None):
-            return {**item, "body": b"bytes"} if item["mark"] == "bytes" else item
+            return {**item, "body": object()} if item["mark"] == "object" else item
     """
-    project.items = [item(attachment(origin.url(mark, 10)), mark=mark) for mark in ("bytes", "text")]
+    project.items = [item(attachment(origin.url(mark, 10)), mark=mark) for mark in ("object", "text")]
 
     crawl = project.crawl()
 
     assert crawl.stats["finish_reason"] == "finished"
     assert [json.loads(done)["mark"] for done in client.lrange("done", 0, -1)] == ["text"]
-    assert [json.loads(dead)["mark"] for dead in client.lrange(DEAD, 0, -1)] == ["bytes"]
-    assert "not for done, which takes JSON: Object of type bytes" in crawl.log
+    assert [json.loads(dead)["mark"] for dead in client.lrange(DEAD, 0, -1)] == ["object"]
+    assert "not for done, which takes JSON: body is object" in crawl.log
     assert "Traceback" not in crawl.log
 
 
