@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from types import TracebackType
 from typing import TypeVar
+from weakref import WeakKeyDictionary
 
 import aiohttp
 
@@ -239,6 +240,7 @@ class Sources:
         self.disposition: str | None = None
         self.keeps_coded = False
         self._began_anew = False
+        self._asked_at: WeakKeyDictionary[aiohttp.ClientResponse, float] = WeakKeyDictionary()
 
     @property
     def requests(self) -> int:
@@ -507,6 +509,7 @@ class Sources:
             if error.reason == "connect_failed" or self._limits.is_serving(host):
                 self._limits.refused(host, asked_at)
             raise
+        self._asked_at[response], self._given_at = self._given_at or asked_at, 0.0
         self._progress.requests = self.requests
         if method == "GET" and 200 <= response.status < 300:
             self.disposition = response.headers.get("Content-Disposition") or self.disposition
@@ -572,7 +575,6 @@ class Sources:
             if self.known is not None:
                 match = compare(self.known, remote.known)
             is_doubtful = asked is Asked.FIRST and self._is_doubtful(response, remote, match)
-        asked_at, self._given_at = self._given_at or time.monotonic(), 0.0
         host = source.host
         came = self._came(
             response,
@@ -584,13 +586,13 @@ class Sources:
             is_served=is_served,
         )
         if came.status in SLOW_DOWN and came.pause is None and not is_served:
-            came = replace(came, is_suspect=self._limits.too_fast(host, asked_at))
+            came = replace(came, is_suspect=self._limits.too_fast(host, self._asked_at[response]))
         word = verdict(came, self._options.retry_codes)
         if word is Word.USE:
             return None
         text = f"{response.url} answered {came.status} {response.reason or ''}".rstrip()
         if word is Word.CROWD:
-            self._limits.refused(host, asked_at)
+            self._limits.refused(host, time.monotonic())
         if word is Word.AFRESH:
             return SourceChanged(f"{response.url} is another version now", status=came.status)
         if word is Word.LESS:
