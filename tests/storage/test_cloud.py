@@ -117,13 +117,16 @@ def test_the_type_of_a_file_is_told_by_its_name(
     assert s3.client().head_object(Bucket=BUCKET, Key=name)["ContentType"] == kind
 
 
+_A = "https://example.org/a"
+
+
 @pytest.mark.parametrize(
     ("record", "lost"),
     [
         (Published("https://example.org/" + "\u4e2d" * 230, 5, '"e"'), {"url"}),
-        (Published("https://example.org/a", 5, '"' + "\u4e2d" * 400 + '"', "a date", "md5:" + "0" * 32), {"url", "etag"}),
-        (Published("https://example.org/a", 5, '"e"', "\u4e2d" * 400, more_checksums="0" * 90), {"url", "last_modified"}),
-        (Published("https://example.org/a", 5, '"e"', "d", "x" * 500, more_checksums="0" * 1900), {"url", "more_checksums"}),
+        (Published(_A, 5, '"' + "\u4e2d" * 400 + '"', "a date", "md5:" + "0" * 32), {"url", "etag"}),
+        (Published(_A, 5, '"e"', "\u4e2d" * 400, more_checksums="0" * 90), {"url", "last_modified"}),
+        (Published(_A, 5, '"e"', "d", "x" * 500, more_checksums="0" * 1900), {"url", "more_checksums"}),
     ],
 )
 def test_a_record_of_any_length_fits_into_what_s3_takes_of_metadata(record: Published, lost: set[str]) -> None:
