@@ -13,7 +13,7 @@ from typing import ClassVar
 
 import fetch
 from patience import HANG
-from relay import Relay
+from cutting_relay import Relay
 from servers import wait_for
 from web_servers import WebServer
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from client import Client
-from relay import Relay
+from cutting_relay import Relay
 from web_servers import KINDS, WebServer, running
 
 
