@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import ClassVar
 
 import fetch
-from patience import HANG
 from cutting_relay import Relay
+from patience import HANG
 from servers import wait_for
 from web_servers import WebServer
 
