@@ -142,6 +142,9 @@ class _Receiver(asyncio.BufferedProtocol):
         self._left -= len(early)
         if early and not self._take(early):
             return End.COUNTED if self._left == 0 else End.STOPPED
+        if self._left == 0:  # an empty body, whose end aiohttp has not seen: there is nothing to read into
+            self._response.content.feed_eof()
+            return End.COUNTED
         self._handler.read_timeout = None  # aiohttp sees no bytes from now on, and would take that for a stall
         self._handler.start_timeout()
         self._before = self._transport.get_protocol()
