@@ -89,7 +89,7 @@ def test_the_downloader_is_imported_without_scrapy_twisted_or_redis() -> None:
 
 WITHOUT_WINDOWS_LACKS = """
 import os, pkgutil, signal, socket, sys
-import aiohttp, obstore, portalocker, redis, scrapy, twisted.internet.asyncioreactor
+import aiohttp, portalocker, redis, scrapy, twisted.internet.asyncioreactor
 import {others}
 
 for name in ("fcntl", "grp", "pwd", "resource", "termios", "tty", "pty"):
