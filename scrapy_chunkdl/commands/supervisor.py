@@ -20,8 +20,8 @@ from dataclasses import replace
 from typing import IO, Any
 
 from scrapy.settings import BaseSettings, Settings
-from scrapy.spiderloader import get_spider_loader
 from scrapy.utils.log import configure_logging
+from scrapy.utils.misc import load_object
 
 from scrapy_chunkdl.commands.chunkdl import CommandError, no_such_spider
 from scrapy_chunkdl.figures import Totals, amount, summary
@@ -51,7 +51,7 @@ def run(settings: BaseSettings, spider: str, count: int) -> int:
         raise CommandError(f"--processes {count}: it takes the number of processes, or 0 for one for each core.")
     if os.name != "posix":
         raise CommandError("--processes hands pipes on to its processes, which this system cannot: start them apart.")
-    spiders = get_spider_loader(settings).list()
+    spiders = load_object(settings["SPIDER_LOADER_CLASS"]).from_settings(settings.frozencopy()).list()
     if spider not in spiders:
         raise CommandError(no_such_spider(spider, spiders))
     assert isinstance(settings, Settings)
