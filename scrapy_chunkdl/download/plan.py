@@ -205,7 +205,7 @@ class Plan:
         number = max(1, min(most, self.chunks))
         width = -(-self.size // number) or 1
         cells = bytearray(b"m" * number)
-        for start, stop in self._in_place():
+        for start, stop in self.in_place():
             first, last = -(-start // width), number if stop >= self.size else stop // width
             cells[first:last] = b"d" * max(0, last - first)
         for letter, spans in self._being_fetched():
@@ -213,8 +213,8 @@ class Plan:
                 cells[min(number - 1, position // width)] = letter
         return cells.decode("ascii")
 
-    def _in_place(self) -> Iterable[Range]:
-        """What is done as a whole; pieces that adjoin are one."""
+    def in_place(self) -> Ranges:
+        """Return what is done as a whole; pieces that adjoin are one."""
         done = Ranges()
         for start, stop in [*self.done.seen(), *((span.start, span.position) for span in tuple(self.running))]:
             done.add(start, stop)

@@ -73,6 +73,7 @@ class RangedFetch:
         self._plan = Plan(remote.size, options.chunk_size, part.done)
         self._confirmed = False  # whether a 206 agreed with the size planned for
         self._left = Ranges(part.done)  # by an earlier run
+        self._has_failed = False  # whether a connection was lost in this run
         self._served = part.done.total > 0  # whether ranges of this version were ever served
         self._moved_at = float("-inf")  # when a body ended last
         self._asking = 0  # requests that wait for their answer, or whose body is read
@@ -178,6 +179,7 @@ class RangedFetch:
             try:
                 return await self._fetch(span, source, opening, retry.failures if retry is not None else 0)
             except Transient as error:
+                self._has_failed = True
                 if retry is None:
                     retry = self._sources.retry(lambda: source.brought, lambda: self._enough(span))
                 try:
@@ -256,7 +258,9 @@ class RangedFetch:
         """Return how many bytes before a span to compare: where an earlier run left off, and after a failure."""
         if span.position > span.start:
             return min(_LOOK_BACK, span.position - span.start) if failures else 0
-        return min(_LOOK_BACK, span.position - self._left.begin_before(span.position))
+        # Once a connection was lost the file may have been replaced: then what came in this run is compared, too.
+        there = self._plan.in_place() if self._has_failed else self._left
+        return min(_LOOK_BACK, span.position - there.begin_before(span.position))
 
     def _may_ignore_if_range(self, response: aiohttp.ClientResponse) -> bool:
         """Whether a 200 to If-Range can be of the same version: some CDNs honour it only with a date."""
