@@ -90,7 +90,7 @@ def test_connections_are_kept_from_batch_to_batch(
         inbox.wait_for(number + 1)
 
     connections = set().union(*(origin.stats(f"{number}").connections for number in range(20)))
-    assert len(connections) == 1
+    assert len(connections) <= 2  # the first file's, which may be any, and that of small ones
 
 
 def test_no_more_files_run_than_may(

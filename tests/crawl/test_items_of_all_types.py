@@ -202,7 +202,7 @@ def test_several_places_of_any_depth_and_a_bare_url_without_a_list(project: Proj
 
 
 @pytest.mark.parametrize("mode", ["queue", "inline"])
-def test_items_of_an_unknown_type_pass_untouched_with_one_warning(project: Project, mode: str) -> None:
+def test_items_of_an_unknown_type_pass_untouched_and_are_told_of_once(project: Project, mode: str) -> None:
     project.settings |= {"CHUNKDL_MODE": mode, "CHUNKDL_FILES_FIELD": "files", "FEEDS": {}}
     project.settings["ITEM_PIPELINES"] = {
         "scrapy_chunkdl.pipelines.ChunkDownloadPipeline": 1,
@@ -232,7 +232,8 @@ def test_items_of_an_unknown_type_pass_untouched_with_one_warning(project: Proje
     crawl = project.crawl()
 
     assert crawl.log.count("PASSED {'data': [{'attachments': [{'ori_url': 'http://127.0.0.1:1/', 'number': ") == 3
-    assert crawl.log.count("] WARNING: ") == 1
+    assert crawl.log.count("] WARNING: ") == 2
+    assert "Items: 3 scraped, none with attachments" in crawl.log  # the one at the end
     assert "Items of type Plain have no attachments that could be found: yield a dict, Item" in crawl.log
     assert crawl.stats["item_scraped_count"] == 3
 
