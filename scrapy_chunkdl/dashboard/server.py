@@ -129,7 +129,7 @@ async def _login(request: web.Request) -> web.StreamResponse:
     guard = request.app[_GUARD]
     try:
         given = (await request.post()).get("token")
-    except (LookupError, ValueError) as error:  # a charset, or a multipart body, that nobody can read
+    except (AssertionError, LookupError, ValueError) as error:  # a charset, or a multipart body, that nobody can read
         raise _BadRequest("the form cannot be read") from error
     if not isinstance(given, str) or not guard.is_token(request, given):
         return _form(request, refused=True)

@@ -137,6 +137,8 @@ def test_a_right_set_up_carries_items(request: pytest.FixtureRequest, name: str)
 
 @pytest.mark.parametrize("name", WRONG)
 def test_a_wrong_set_up_is_told_by_what_to_set(request: pytest.FixtureRequest, name: str) -> None:
+    if name == "another name" and redis.__version__.startswith("5."):
+        pytest.skip("redis-py 5 looks at no names unless it is asked to")
     fixture, url, params, words = WRONG[name]
 
     settings = request.getfixturevalue(fixture).settings(url, params)
