@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import scrapy
 from origin import Origin
 from project import Project, attachment, item, paths
 from scrapy import Spider
@@ -271,6 +272,7 @@ def test_what_cannot_be_used_ends_the_crawl_with_one_clear_message(
     assert message in crawl.log
 
 
+@pytest.mark.skipif(scrapy.version_info < (2, 14), reason="a crawler of Scrapy 2.13 is not made without a reactor")
 @pytest.mark.parametrize(
     ("settings", "first_byte_timeout", "max_redirects"),
     [
