@@ -10,7 +10,7 @@ Windows-1252, as browsers do.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable
 from functools import lru_cache
 
 _SIMPLIFIED = (
@@ -129,34 +129,30 @@ def _mark(char: str) -> float | None:
     return None
 
 
-def _chinese(char: str) -> float:
-    if char in _GB:
-        return _COMMON
-    mark = _mark(char)
-    return mark if mark is not None else _is_level_1(char, "gb2312", 0xB0, 0xD7)
+def _written_with(common: Collection[str], encoding: str, first: int, last: int) -> Callable[[str], float]:
+    """Return how common a character is in a language, by those it uses most and the first level of its own set."""
+
+    def rate(char: str) -> float:
+        if char in common:
+            return _COMMON
+        mark = _mark(char)
+        return mark if mark is not None else _is_level_1(char, encoding, first, last)
+
+    return rate
 
 
-def _traditional(char: str) -> float:
-    if char in _B5:
-        return _COMMON
-    mark = _mark(char)
-    return mark if mark is not None else _is_level_1(char, "big5", 0xA4, 0xC6)
+_chinese = _written_with(_GB, "gb2312", 0xB0, 0xD7)
+_traditional = _written_with(_B5, "big5", 0xA4, 0xC6)
+_korean = _written_with(_KR, "euc_kr", 0xB0, 0xC8)
+_with_kanji = _written_with(_JP, "euc_jp", 0xB0, 0xCF)
 
 
 def _japanese(char: str) -> float:
-    if char in _JP or "\u3041" <= char <= "\u3093" or "\u30a1" <= char <= "\u30f6" or char == "ー":
+    if "\u3041" <= char <= "\u3093" or "\u30a1" <= char <= "\u30f6" or char == "ー":
         return _COMMON
     if "\uff61" <= char <= "\uff9f":  # half as wide: what other encodings look like in Shift_JIS
         return _RARE
-    mark = _mark(char)
-    return mark if mark is not None else _is_level_1(char, "euc_jp", 0xB0, 0xCF)
-
-
-def _korean(char: str) -> float:
-    if char in _KR:
-        return _COMMON
-    mark = _mark(char)
-    return mark if mark is not None else _is_level_1(char, "euc_kr", 0xB0, 0xC8)
+    return _with_kanji(char)
 
 
 _KINDS = {
