@@ -182,7 +182,7 @@ def test_on_a_terminal_the_picture_is_drawn_over_the_last(project: Project) -> N
         (["nobody"], {}, "no spider 'nobody' in this project; it has: files."),
         (["files"], {"CHUNKDL_MODE": "inline"}, "nothing of it waits in Redis"),
         ([], {"REDIS_URL": "unix:///nowhere/s"}, "Redis cannot be reached"),
-        ([], {"REDIS_URL": "http://host"}, "Redis cannot be reached: Redis URL must specify"),
+        ([], {"REDIS_URL": "http://host"}, "Redis cannot be reached: REDIS_URL = 'http://host' does not begin with"),
     ],
     ids=["no-spider", "inline", "no-redis", "wrong-url"],
 )

@@ -204,7 +204,7 @@ class FilesSpider(scrapy.Spider):
 """
     wanted = {"ori_url": origin.url("a.bin", 1000), "called": "b.bin"}
     client.rpush("files:elsewhere", json.dumps({"found": [wanted]}))
-    words = ["-a", "chunkdl_attachments=found", "-s", "CHUNKDL_STORE=downloads", "-O", "again.jl"]
+    words = ["-a", "chunkdl_attachments=found", "-s", "CHUNKDL_STORE=downloads", "-o", "again.jl"]
 
     done = project.finish(project.begin("chunkdl", "worker", "files", "--until-empty", *words))
 

@@ -16,6 +16,7 @@ from s3_server import BUCKET, S3
 from scrapy import Spider
 from scrapy.crawler import Crawler
 from scrapy.exceptions import NotConfigured
+from scrapy.logformatter import LogFormatter
 from scrapy.statscollectors import StatsCollector
 
 from scrapy_chunkdl import naming, storage
@@ -145,6 +146,7 @@ def test_a_bucket_that_does_not_exist_closes_the_crawl_before_the_first_item(
 def extension(**settings: object) -> ChunkDownloader:
     crawler = Crawler(Spider, {"CHUNKDL_MODE": "inline", **settings})
     crawler.spider, crawler.stats = Spider("files"), StatsCollector(crawler)
+    crawler.logformatter = LogFormatter()
     return ChunkDownloader.from_crawler(crawler)
 
 
