@@ -1,4 +1,4 @@
-"""Writes the table of settings into README.md, from ``scrapy_chunkdl/config.py``. Run by ``make settings``."""
+"""Writes the table of settings into README.md, from ``scrapy_chunkdl/settings/config.py``. Run by ``make settings``."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from dataclasses import MISSING, fields
 from pathlib import Path
 
-from scrapy_chunkdl.config import Config, setting_name
+from scrapy_chunkdl.settings.config import Config, setting_name
 
 README = Path(__file__).parent.parent / "README.md"
 _PLACE = re.compile(r"(<!-- settings: [^>]*-->\n).*?(<!-- /settings -->)", re.DOTALL)

@@ -62,10 +62,9 @@ class Addon:
             _reach_redis(settings)
 
     def _watch_server(self) -> None:
-        from scrapy_chunkdl import engine
-        from scrapy_chunkdl.crawl import refusal
+        from scrapy_chunkdl.crawl import refusal, scrapy_engine
 
-        call = engine.thread_caller()
+        call = scrapy_engine.thread_caller()
 
         def close(reason: str) -> None:
             logger.error("%s", reason)
@@ -102,8 +101,8 @@ def _reach_redis(settings: BaseSettings) -> None:
 
 
 def embedded_folder(settings: BaseSettings) -> Path | None:
-    from scrapy_chunkdl.config import Config
     from scrapy_chunkdl.crawl.folders import work_folder
+    from scrapy_chunkdl.settings.config import Config
 
     config = Config.read(settings)
     wanted = config.embedded_redis

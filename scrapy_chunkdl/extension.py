@@ -24,41 +24,42 @@ from scrapy.utils.misc import build_from_crawler, load_object
 from scrapy_redis.pipelines import RedisPipeline
 from twisted.internet.defer import Deferred
 
-from scrapy_chunkdl import attachments, engine, naming
-from scrapy_chunkdl.attachments import Attachment
-from scrapy_chunkdl.bridge import Bridge
-from scrapy_chunkdl.config import Config, ConfigError, attributes_of
-from scrapy_chunkdl.consumer import Consumer
-from scrapy_chunkdl.crawl import refusal
+from scrapy_chunkdl.bridge.bridge import Bridge
+from scrapy_chunkdl.crawl import refusal, scrapy_engine
+from scrapy_chunkdl.crawl.consumer import Consumer
 from scrapy_chunkdl.crawl.feeds import FeedAcks, FeedFiles, exporter_of, name_process
 from scrapy_chunkdl.crawl.folders import answer_of, require_writable, work_folder
 from scrapy_chunkdl.crawl.guard import Guard, Steps
 from scrapy_chunkdl.crawl.hooks import Hooks
+from scrapy_chunkdl.crawl.item_files import ItemDownload, Results
 from scrapy_chunkdl.crawl.item_log import mask_items
 from scrapy_chunkdl.crawl.passage import Admit, Admitted, Delivery
 from scrapy_chunkdl.crawl.politeness import politeness
 from scrapy_chunkdl.crawl.refusal import STORE_UNUSABLE, Unusable, refusing
 from scrapy_chunkdl.crawl.requests import as_request, sent_headers
-from scrapy_chunkdl.crawl.stats import Stats
-from scrapy_chunkdl.download import FileRequest, FileResult, Limits, Options, Renewed, Store
-from scrapy_chunkdl.download.disk import tidy
-from scrapy_chunkdl.download.disk.file_identity import FileIdentity
-from scrapy_chunkdl.item_download import ItemDownload, Results
-from scrapy_chunkdl.item_types import ItemTypes, item_classes_of
-from scrapy_chunkdl.masking import printable
-from scrapy_chunkdl.progress import ProgressReport
-from scrapy_chunkdl.queue.client import make_client
-from scrapy_chunkdl.queue.hosts import HostShares
-from scrapy_chunkdl.queue.share_keeper import ShareKeeper
-from scrapy_chunkdl.spider_requests import (
+from scrapy_chunkdl.crawl.spider_identity import (
     as_the_spider,
     has_cookies,
     session_cookies,
     session_name,
     told_of_middlewares,
 )
+from scrapy_chunkdl.crawl.stats import Stats
+from scrapy_chunkdl.download import FileRequest, FileResult, Limits, Options, Renewed, Store
+from scrapy_chunkdl.download.disk import tidy
+from scrapy_chunkdl.download.disk.file_identity import FileIdentity
+from scrapy_chunkdl.items import attachments
+from scrapy_chunkdl.items.attachments import Attachment
+from scrapy_chunkdl.items.types import ItemTypes, item_classes_of
+from scrapy_chunkdl.progress.lines import ProgressReport
+from scrapy_chunkdl.queue.client import make_client
+from scrapy_chunkdl.queue.hosts import HostShares
+from scrapy_chunkdl.queue.share_keeper import ShareKeeper
+from scrapy_chunkdl.settings.config import Config, ConfigError, attributes_of
 from scrapy_chunkdl.storage import MissingExtra, StoreUnusable, open_store, without_password
 from scrapy_chunkdl.storage.content import ContentStore
+from scrapy_chunkdl.text import naming
+from scrapy_chunkdl.text.masking import printable
 
 logger = logging.getLogger(__name__)
 
@@ -93,7 +94,7 @@ class ChunkDownloader:
         self._options = options
         self._stats = Stats(crawler.stats)
         self._item_types = _item_types(crawler, config)
-        self._announce = engine.Announcer(crawler)
+        self._announce = scrapy_engine.Announcer(crawler)
         mask_items(crawler)
         self._inline: set[ItemDownload] = set()
         self._may_be_idle = False
@@ -103,7 +104,7 @@ class ChunkDownloader:
         self._progress: ProgressReport | None = None
         self._guard = Guard("A look at the downloads")
         self._progress_guard = Guard("Showing how far the downloads are")
-        self._hold: engine.ClosingHold | None = None
+        self._hold: scrapy_engine.ClosingHold | None = None
         self._feeds_closed: Deferred[None] | None = None
         self._last_acks: Deferred[None] = Deferred()
         self._closing_since: float | None = None
@@ -162,7 +163,7 @@ class ChunkDownloader:
     @property
     def is_trial(self) -> bool:
         """Whether ``scrapy parse`` or its like tries the spider out: nothing is queued, claimed or downloaded then."""
-        return engine.is_trial(self._crawler)
+        return scrapy_engine.is_trial(self._crawler)
 
     def note_scraped(self, item: object, wants_files: bool) -> None:
         """Count an item that the spider yielded."""
@@ -261,7 +262,7 @@ class ChunkDownloader:
             self._stats.inc_value(f"chunkdl/links/{'renewed' if url else 'not_renewed'}")
             return Renewed(url.url, _new_headers(url, attachment)) if isinstance(url, Request) else url
 
-        return engine.from_other_threads(self._deliver, renew)
+        return scrapy_engine.from_other_threads(self._deliver, renew)
 
     def _relative(self, result: FileResult) -> str:
         if isinstance(self._store, ContentStore):
@@ -325,7 +326,7 @@ class ChunkDownloader:
             feeds = self._open_feeds()
         except ConfigError as error:
             raise Unusable(str(error), "chunkdl_feed_taken") from error
-        self._deliver = deliver = engine.thread_caller()
+        self._deliver = deliver = scrapy_engine.thread_caller()
         options = replace(self._options, store=self._store, store_root=self._root)
         self._started.add("sweep", tidy.sweep_in_background(self._root).set)
         keeper = _share_keeper(self._crawler, self.config)
@@ -336,7 +337,7 @@ class ChunkDownloader:
             self._started.add("shares of hosts", keeper.stop)
         self._started.add("downloads", self._bridge.stop)
         self._bridge.start()
-        hold = self._hold = engine.ClosingHold(self._crawler)
+        hold = self._hold = scrapy_engine.ClosingHold(self._crawler)
         self._started.add("closing hold", hold.release)
         if self.config.mode == "queue" and not self.is_trial:
             self._open_dashboard()
@@ -344,12 +345,12 @@ class ChunkDownloader:
         ask_queued = self._consumer.ask_queued if self._consumer is not None else None
         self._progress = ProgressReport(self._crawler, self.config, self._bridge, ask_queued)
         self._started.add("progress", self._progress.finish)
-        ticker = engine.every(TICK, lambda: self._guard(self._tick))
+        ticker = scrapy_engine.every(TICK, lambda: self._guard(self._tick))
         self._started.add("ticker", ticker.stop)
         logger.debug("Downloads go to %s", without_password(self.config.store))
 
     def _open_consumer(
-        self, hold: engine.ClosingHold, bridge: Bridge, limits: Limits, feeds: FeedAcks | None
+        self, hold: scrapy_engine.ClosingHold, bridge: Bridge, limits: Limits, feeds: FeedAcks | None
     ) -> Consumer:
         try:
             consumer = Consumer(

@@ -21,15 +21,16 @@ from scrapy.utils.conf import build_component_list
 from scrapy.utils.defer import maybe_deferred_to_future
 from scrapy.utils.misc import load_object
 
-from scrapy_chunkdl import attachments, naming
-from scrapy_chunkdl.config import Config, ConfigError
 from scrapy_chunkdl.crawl.hooks import Hooks, warn_of_unused
+from scrapy_chunkdl.crawl.item_files import Results
 from scrapy_chunkdl.crawl.passage import Delivery
 from scrapy_chunkdl.crawl.refusal import refusing
 from scrapy_chunkdl.crawl.requests import as_request
 from scrapy_chunkdl.extension import ChunkDownloader
-from scrapy_chunkdl.item_download import Results
+from scrapy_chunkdl.items import attachments
 from scrapy_chunkdl.items.shape import fields_like_urls, leads_nowhere
+from scrapy_chunkdl.settings.config import Config, ConfigError
+from scrapy_chunkdl.text import naming
 
 logger = logging.getLogger(__name__)
 

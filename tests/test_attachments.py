@@ -12,8 +12,8 @@ import scrapy
 import yarl
 from scrapy.settings import Settings
 
-from scrapy_chunkdl import attachments
-from scrapy_chunkdl.config import Config
+from scrapy_chunkdl.items import attachments
+from scrapy_chunkdl.settings.config import Config
 
 URL = "https://example.org/a.pdf"
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scrapy_chunkdl.charsets import hints_of, text_of
+from scrapy_chunkdl.text.charsets import hints_of, text_of
 
 NAMES = {
     "utf-8": ["年报.pdf", "café.pdf", "отчет.pdf"],

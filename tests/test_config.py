@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from scrapy.settings import Settings
 
-from scrapy_chunkdl.config import Config, ConfigError
+from scrapy_chunkdl.settings.config import Config, ConfigError
 
 
 def read(settings: dict[str, object], **attributes: object) -> Config:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from scrapy_chunkdl.config import Config
+from scrapy_chunkdl.settings.config import Config
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("README*.md"), *(ROOT / "docs").glob("*.md")])

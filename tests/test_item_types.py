@@ -14,7 +14,7 @@ import pydantic
 import pytest
 import scrapy
 
-from scrapy_chunkdl.item_types import CLASS_FIELD, ItemTypes, item_classes_in, plain_json
+from scrapy_chunkdl.items.types import CLASS_FIELD, ItemTypes, item_classes_in, plain_json
 
 
 @dataclass

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from scrapy_chunkdl.masking import LONGEST, masked, printable, sentence, shown_url
+from scrapy_chunkdl.text.masking import LONGEST, masked, printable, sentence, shown_url
 
 
 @pytest.mark.parametrize(

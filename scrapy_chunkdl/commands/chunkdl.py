@@ -15,7 +15,7 @@ from scrapy.commands import BaseRunSpiderCommand, ScrapyCommand, ScrapyHelpForma
 from scrapy.exceptions import UsageError
 from scrapy.utils.project import inside_project
 
-from scrapy_chunkdl.supervised import supervised
+from scrapy_chunkdl.progress.supervised import supervised
 
 _WORKER = """Download what waits in the list of a spider, with its settings, pipelines and feeds, and request nothing
 else: neither the spider's start requests nor start URLs waiting in Redis. Any number of workers and crawls share one

@@ -9,11 +9,11 @@ from scrapy.settings import BaseSettings
 
 from scrapy_chunkdl.commands.chunkdl import CommandError
 from scrapy_chunkdl.commands.queues import opened
-from scrapy_chunkdl.config import Config, ConfigError
 from scrapy_chunkdl.dashboard.board import Board
 from scrapy_chunkdl.dashboard.guard import Unusable
 from scrapy_chunkdl.dashboard.server import new_app
 from scrapy_chunkdl.dashboard.serving import serve
+from scrapy_chunkdl.settings.config import Config, ConfigError
 
 
 def run(settings: BaseSettings, spider: str | None, host: str, port: int) -> int:

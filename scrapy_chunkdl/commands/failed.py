@@ -1,6 +1,6 @@
 """``scrapy chunkdl failed``: lists items that were set aside, puts them back, or drops them.
 
-Knows how a record is shown; what is done with it is :mod:`scrapy_chunkdl.queue.set_aside`. Reads page by page: there
+Knows how a record is shown; what is done with it is :mod:`scrapy_chunkdl.queue.dead_letters`. Reads page by page: there
 may be a hundred thousand.
 """
 
@@ -15,9 +15,9 @@ from typing import Any
 from scrapy.settings import BaseSettings
 
 from scrapy_chunkdl.commands.queues import SpiderQueue, opened
-from scrapy_chunkdl.masking import printable, shown_url
-from scrapy_chunkdl.queue.set_aside import SetAside, SetAsideItem, everything
-from scrapy_chunkdl.told import as_dict
+from scrapy_chunkdl.items.shown import as_dict
+from scrapy_chunkdl.queue.dead_letters import SetAside, SetAsideItem, everything
+from scrapy_chunkdl.text.masking import printable, shown_url
 
 
 def run(settings: BaseSettings, opts: argparse.Namespace) -> int:

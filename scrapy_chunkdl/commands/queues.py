@@ -19,11 +19,11 @@ from scrapy.utils.misc import load_object
 
 from scrapy_chunkdl.addon import Addon, embedded_folder
 from scrapy_chunkdl.commands.chunkdl import CommandError, no_such_spider
-from scrapy_chunkdl.config import Config, ConfigError, attributes_of
 from scrapy_chunkdl.queue import embedded
 from scrapy_chunkdl.queue.client import describe, make_client
 from scrapy_chunkdl.queue.errors import REDIS_ERRORS, Way, explain
 from scrapy_chunkdl.queue.item_queue import ItemQueue, key_prefix
+from scrapy_chunkdl.settings.config import Config, ConfigError, attributes_of
 
 
 @dataclass(frozen=True, slots=True)

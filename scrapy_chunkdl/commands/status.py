@@ -15,10 +15,10 @@ from scrapy.settings import BaseSettings
 
 from scrapy_chunkdl.commands.queues import SpiderQueue, opened
 from scrapy_chunkdl.dashboard.board import told_of
-from scrapy_chunkdl.figures import amount
-from scrapy_chunkdl.masking import printable
 from scrapy_chunkdl.queue.errors import REDIS_ERRORS, explain
 from scrapy_chunkdl.queue.status import Status, Worker, look
+from scrapy_chunkdl.text.figures import amount
+from scrapy_chunkdl.text.masking import printable
 
 WATCH_EVERY = 2.0
 """Seconds between looks with ``--watch``."""

@@ -1,7 +1,7 @@
 """``scrapy chunkdl worker --processes N``: starts worker processes and looks after them.
 
 One that dies is started again, after a pause that doubles; one that cannot start ends them all. Signals are handed on.
-Shows one set of bars, and one summary at the end, made of what the processes tell (``supervised.py``). Knows
+Shows one set of bars, and one summary at the end, made of what the processes tell (``progress/supervised.py``). Knows
 processes, pipes and signals; nothing of Redis, items or downloads.
 """
 
@@ -24,11 +24,11 @@ from scrapy.utils.log import configure_logging
 from scrapy.utils.misc import load_object
 
 from scrapy_chunkdl.commands.chunkdl import CommandError, no_such_spider
-from scrapy_chunkdl.figures import Totals, amount, summary
-from scrapy_chunkdl.supervised import VARIABLE, Told, decode
+from scrapy_chunkdl.progress.supervised import VARIABLE, Told, decode
+from scrapy_chunkdl.text.figures import Totals, amount, summary
 
 try:
-    from scrapy_chunkdl import bars
+    from scrapy_chunkdl.progress import bars
 except ModuleNotFoundError:  # without the extra "progress"
     bars = None  # type: ignore[assignment]
 

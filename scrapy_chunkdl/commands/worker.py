@@ -14,10 +14,10 @@ from scrapy.crawler import Crawler
 from scrapy.exceptions import DontCloseSpider
 from scrapy.utils.misc import load_object
 
-from scrapy_chunkdl import engine
 from scrapy_chunkdl.commands.chunkdl import CommandError, no_such_spider
-from scrapy_chunkdl.config import Config, ConfigError, attributes_of
+from scrapy_chunkdl.crawl import scrapy_engine
 from scrapy_chunkdl.extension import ChunkDownloader
+from scrapy_chunkdl.settings.config import Config, ConfigError, attributes_of
 
 logger = logging.getLogger(__name__)
 
@@ -78,10 +78,10 @@ def run(process: Any, spider: str, arguments: dict[str, Any], *, until_empty: bo
     def spider_opened() -> None:
         if crawler.get_extension(extension) is None:  # NotConfigured, or an add-on replaced EXTENSIONS as a whole
             logger.error("%s could not be loaded, see above: without it this process is no worker.", extension)
-            engine.close_spider(crawler, "chunkdl_no_worker")
+            scrapy_engine.close_spider(crawler, "chunkdl_no_worker")
 
     def engine_started() -> None:
-        engine.make_no_requests(crawler)
+        scrapy_engine.make_no_requests(crawler)
 
     def spider_closed(reason: str) -> None:
         reasons.append(reason)

@@ -32,7 +32,7 @@ from scrapy.extensions.feedexport import (
 )
 from twisted.internet.defer import Deferred
 
-from scrapy_chunkdl.config import ConfigError
+from scrapy_chunkdl.settings.config import ConfigError
 
 logger = logging.getLogger(__name__)
 

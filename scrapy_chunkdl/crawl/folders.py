@@ -17,7 +17,7 @@ from typing import TypeVar
 from scrapy.exceptions import NotConfigured
 from scrapy.utils.project import data_path
 
-from scrapy_chunkdl.config import ConfigError
+from scrapy_chunkdl.settings.config import ConfigError
 
 T = TypeVar("T")
 

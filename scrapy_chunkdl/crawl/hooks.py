@@ -15,10 +15,10 @@ from typing import Any
 from scrapy import Request
 from scrapy.utils.misc import arg_to_iter
 
-from scrapy_chunkdl.attachments import Attachment
-from scrapy_chunkdl.config import ConfigError
 from scrapy_chunkdl.crawl.requests import as_attachment
+from scrapy_chunkdl.items.attachments import Attachment
 from scrapy_chunkdl.items.values import short_repr
+from scrapy_chunkdl.settings.config import ConfigError
 
 logger = logging.getLogger(__name__)
 

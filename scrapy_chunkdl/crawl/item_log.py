@@ -11,7 +11,7 @@ from typing import Any
 
 from scrapy.crawler import Crawler
 
-from scrapy_chunkdl.masking import MASK, masked
+from scrapy_chunkdl.text.masking import MASK, masked
 
 _SAID = ("scraped", "dropped", "item_error")
 _QUOTED = r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\""""

@@ -26,7 +26,7 @@ from scrapy.utils.defer import deferred_from_coro, maybe_deferred_to_future
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from scrapy_chunkdl.engine import PLACEHOLDER_URL
+from scrapy_chunkdl.crawl.scrapy_engine import PLACEHOLDER_URL
 
 MayEmit = Callable[[], "Deferred[bool]"]
 

@@ -13,7 +13,7 @@ from typing import Any
 from scrapy import Spider
 from scrapy.settings import SETTINGS_PRIORITIES, BaseSettings
 
-from scrapy_chunkdl.config import Config
+from scrapy_chunkdl.settings.config import Config
 
 
 @dataclass(frozen=True, slots=True)

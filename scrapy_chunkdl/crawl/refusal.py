@@ -15,9 +15,9 @@ from scrapy import signals
 from scrapy.crawler import Crawler
 from scrapy.exceptions import NotConfigured
 
-from scrapy_chunkdl import engine
-from scrapy_chunkdl.config import ConfigError
-from scrapy_chunkdl.masking import printable
+from scrapy_chunkdl.crawl import scrapy_engine
+from scrapy_chunkdl.settings.config import ConfigError
+from scrapy_chunkdl.text.masking import printable
 
 logger = logging.getLogger(__name__)
 
@@ -97,11 +97,11 @@ def sentence_of(error: Exception) -> str:
 def close(crawler: Crawler, reason: str) -> None:
     """Have the spider closed, from any time after it was opened, and its process end with exit code 1."""
     crawler.signals.connect(lambda: _count_as_failed(crawler), signals.engine_stopped, weak=False)
-    engine.close_spider(crawler, reason)
+    scrapy_engine.close_spider(crawler, reason)
 
 
 def _close_at_once(crawler: Crawler) -> None:
-    engine.begin_nothing(crawler)
+    scrapy_engine.begin_nothing(crawler)
     close(crawler, _refused[crawler])
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from scrapy import Request
 from scrapy.utils.python import to_unicode
 
-from scrapy_chunkdl.attachments import Attachment, accepted
+from scrapy_chunkdl.items.attachments import Attachment, accepted
 from scrapy_chunkdl.items.values import short_repr
 
 _ATTACHMENT = "chunkdl_attachment"

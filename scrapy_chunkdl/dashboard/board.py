@@ -12,13 +12,13 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from typing import Any
 
-from scrapy_chunkdl.config import Config
 from scrapy_chunkdl.dashboard.merged import Details
+from scrapy_chunkdl.items.shown import as_dict
 from scrapy_chunkdl.queue.control import Control
+from scrapy_chunkdl.queue.dead_letters import SetAside, SetAsideItem
 from scrapy_chunkdl.queue.item_queue import ItemQueue
-from scrapy_chunkdl.queue.set_aside import SetAside, SetAsideItem
 from scrapy_chunkdl.queue.status import Status, look
-from scrapy_chunkdl.told import as_dict
+from scrapy_chunkdl.settings.config import Config
 
 KINDS = ("failed", "dead")
 

@@ -1,5 +1,7 @@
 """The downloader: asyncio and aiohttp only. Knows nothing of Scrapy, Twisted or Redis, and can be used alone."""
 
+from scrapy_chunkdl.download.disk.partfile import Published
+from scrapy_chunkdl.download.disk.store import Store
 from scrapy_chunkdl.download.downloader import Downloader
 from scrapy_chunkdl.download.errors import (
     DownloadError,
@@ -10,15 +12,13 @@ from scrapy_chunkdl.download.errors import (
     Throttled,
     Transient,
 )
+from scrapy_chunkdl.download.http.identity import host_of
+from scrapy_chunkdl.download.http.proxies import of_environment as proxies_of_environment
+from scrapy_chunkdl.download.http.robots import Robots
+from scrapy_chunkdl.download.http.tls import tls_context
 from scrapy_chunkdl.download.http.urls import without_userinfo
-from scrapy_chunkdl.download.identity import host_of
-from scrapy_chunkdl.download.limits import Limits
+from scrapy_chunkdl.download.limits.hosts import Limits
 from scrapy_chunkdl.download.model import FileRequest, FileResult, Options, Progress, Renewed
-from scrapy_chunkdl.download.partfile import Published
-from scrapy_chunkdl.download.proxies import of_environment as proxies_of_environment
-from scrapy_chunkdl.download.robots import Robots
-from scrapy_chunkdl.download.store import Store
-from scrapy_chunkdl.download.tls import tls_context
 
 __all__ = [
     "DownloadError",

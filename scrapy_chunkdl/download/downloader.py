@@ -6,15 +6,15 @@ from types import TracebackType
 
 import aiohttp
 
-from scrapy_chunkdl.download.client import new_session
 from scrapy_chunkdl.download.concurrency import QuickCalls
 from scrapy_chunkdl.download.errors import DownloadError
+from scrapy_chunkdl.download.http.client import new_session
 from scrapy_chunkdl.download.http.handed_on import Tried
-from scrapy_chunkdl.download.identity import host_of, with_logins_apart
-from scrapy_chunkdl.download.limits import Limits
+from scrapy_chunkdl.download.http.identity import host_of, with_logins_apart
+from scrapy_chunkdl.download.http.tls import tls_context
+from scrapy_chunkdl.download.limits.hosts import Limits
 from scrapy_chunkdl.download.model import FileRequest, FileResult, Options, Progress
-from scrapy_chunkdl.download.small import SmallFiles
-from scrapy_chunkdl.download.tls import tls_context
+from scrapy_chunkdl.download.plan.small import SmallFiles
 from scrapy_chunkdl.download.transfer import Transfer
 
 

@@ -6,7 +6,7 @@ This module knows nothing of HTTP clients, files or queues.
 
 from __future__ import annotations
 
-from scrapy_chunkdl.masking import sentence
+from scrapy_chunkdl.text.masking import sentence
 
 LONGEST_MESSAGE = 300
 """Characters: messages go into log lines, items, feeds and records."""

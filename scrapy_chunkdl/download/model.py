@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from http.cookiejar import CookieJar
 from pathlib import Path
 
+from scrapy_chunkdl.download.disk.store import Store
 from scrapy_chunkdl.download.errors import Permanent
+from scrapy_chunkdl.download.http.proxies import Proxy
+from scrapy_chunkdl.download.http.robots import Robots
 from scrapy_chunkdl.download.progress import Progress
-from scrapy_chunkdl.download.proxies import Proxy
-from scrapy_chunkdl.download.robots import Robots
-from scrapy_chunkdl.download.store import Store
 
 __all__ = ["DEFAULT_RETRY_CODES", "FileRequest", "FileResult", "Options", "Progress"]
 

@@ -13,7 +13,7 @@ from enum import Enum
 from types import TracebackType
 from typing import NamedTuple
 
-from scrapy_chunkdl.download.plan import Plan
+from scrapy_chunkdl.download.plan.plan import Plan
 
 
 class Doing(Enum):

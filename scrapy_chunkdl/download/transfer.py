@@ -29,13 +29,20 @@ from typing import TypeVar
 
 import aiohttp
 
-from scrapy_chunkdl import naming
-from scrapy_chunkdl.download import journal
-from scrapy_chunkdl.download.checksum import hashing, parse_expected
 from scrapy_chunkdl.download.concurrency import QuickCalls, in_thread
-from scrapy_chunkdl.download.delivery import Delivery
-from scrapy_chunkdl.download.disk import platform, tidy
+from scrapy_chunkdl.download.disk import journal, platform, tidy
+from scrapy_chunkdl.download.disk.checksum import hashing, parse_expected
+from scrapy_chunkdl.download.disk.delivery import Delivery
 from scrapy_chunkdl.download.disk.file_identity import FileIdentity
+from scrapy_chunkdl.download.disk.partfile import (
+    JOURNAL,
+    PART,
+    Busy,
+    PartFile,
+    Published,
+    read_published,
+    remove_leftovers,
+)
 from scrapy_chunkdl.download.disk.platform import DiskFault
 from scrapy_chunkdl.download.errors import (
     DownloadError,
@@ -46,22 +53,22 @@ from scrapy_chunkdl.download.errors import (
     SourceChanged,
     Transient,
 )
-from scrapy_chunkdl.download.headers import Validator, parse_date
 from scrapy_chunkdl.download.http import plausible
 from scrapy_chunkdl.download.http.handed_on import Tried
+from scrapy_chunkdl.download.http.headers import Validator, parse_date
 from scrapy_chunkdl.download.http.known import By, Known, Match, compare
 from scrapy_chunkdl.download.http.media_types import Kind, kind_of_name
 from scrapy_chunkdl.download.http.names import name_of
-from scrapy_chunkdl.download.limits import Limits
+from scrapy_chunkdl.download.http.remote import Remote
+from scrapy_chunkdl.download.http.sources import Measured, Opening, Sources
+from scrapy_chunkdl.download.limits.hosts import Limits
 from scrapy_chunkdl.download.model import FileRequest, FileResult, Options, Progress
-from scrapy_chunkdl.download.partfile import JOURNAL, PART, Busy, PartFile, Published, read_published, remove_leftovers
-from scrapy_chunkdl.download.probe import Remote
+from scrapy_chunkdl.download.plan.ranged import RangedFetch
+from scrapy_chunkdl.download.plan.retry import Backoff
+from scrapy_chunkdl.download.plan.streamed import StreamedFetch
 from scrapy_chunkdl.download.progress import Doing
-from scrapy_chunkdl.download.ranged import RangedFetch
-from scrapy_chunkdl.download.retry import Backoff
-from scrapy_chunkdl.download.sources import Measured, Opening, Sources
-from scrapy_chunkdl.download.streamed import StreamedFetch
-from scrapy_chunkdl.masking import shown_url
+from scrapy_chunkdl.text import naming
+from scrapy_chunkdl.text.masking import shown_url
 
 logger = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-from scrapy_chunkdl.download.store import Store
+from scrapy_chunkdl.download.disk.store import Store
 from scrapy_chunkdl.storage.errors import MissingExtra, StoreUnusable
 from scrapy_chunkdl.storage.record import without_password
 

@@ -24,8 +24,8 @@ import obstore
 from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError
 from obstore.store import AzureStore, GCSStore, S3Store
 
+from scrapy_chunkdl.download.disk.partfile import Published
 from scrapy_chunkdl.download.errors import Permanent
-from scrapy_chunkdl.download.partfile import Published
 from scrapy_chunkdl.storage.errors import StoreUnusable
 from scrapy_chunkdl.storage.record import from_metadata, to_metadata
 from scrapy_chunkdl.storage.s3_uploads import Keys, PendingUploads

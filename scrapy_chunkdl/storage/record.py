@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
-from scrapy_chunkdl.download.partfile import Published
-from scrapy_chunkdl.naming import kept_url, url_digest
+from scrapy_chunkdl.download.disk.partfile import Published
+from scrapy_chunkdl.text.naming import kept_url, url_digest
 
 KEY = "chunkdl"
 _LONGEST_URL = 1000

@@ -20,7 +20,7 @@ import redis
 from decisions import DONE_KEY, FEEDER, KEY, LEASE, MAX_DELIVERIES, File, Item
 from history import Delivery, History, transactions
 
-from scrapy_chunkdl import naming
+from scrapy_chunkdl.text import naming
 
 if TYPE_CHECKING:
     from run import Chaos, Worker

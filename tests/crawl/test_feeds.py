@@ -18,8 +18,8 @@ from origin import Origin
 from project import Project, attachment, item
 from scrapy.extensions.feedexport import FileFeedStorage, S3FeedStorage, StdoutFeedStorage
 
-from scrapy_chunkdl.config import ConfigError
 from scrapy_chunkdl.crawl.feeds import FeedAcks, FeedFiles, name_process
+from scrapy_chunkdl.settings.config import ConfigError
 
 WAITING = """
 class Slow:

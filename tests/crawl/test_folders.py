@@ -10,8 +10,8 @@ from origin import Origin
 from project import Project, attachment, item, paths
 from scrapy.exceptions import NotConfigured
 
-from scrapy_chunkdl.config import ConfigError
 from scrapy_chunkdl.crawl import folders
+from scrapy_chunkdl.settings.config import ConfigError
 
 STORE = """
 import shutil

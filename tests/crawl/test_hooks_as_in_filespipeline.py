@@ -18,11 +18,11 @@ from project import Project, attachment, item, paths
 from scrapy.pipelines.files import FilesPipeline
 from scrapy.pipelines.images import ImagesPipeline
 
-from scrapy_chunkdl.attachments import Attachment
-from scrapy_chunkdl.config import ConfigError
 from scrapy_chunkdl.crawl.hooks import UNUSED, Hooks, warn_of_unused
 from scrapy_chunkdl.crawl.requests import as_attachment, as_request
+from scrapy_chunkdl.items.attachments import Attachment
 from scrapy_chunkdl.pipelines import ChunkDownloadPipeline
+from scrapy_chunkdl.settings.config import ConfigError
 
 SAME_REQUEST = """
 import scrapy

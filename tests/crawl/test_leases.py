@@ -31,7 +31,7 @@ import threading
 from scrapy.utils.defer import maybe_deferred_to_future
 from twisted.internet.defer import Deferred
 
-from scrapy_chunkdl.engine import thread_caller
+from scrapy_chunkdl.crawl.scrapy_engine import thread_caller
 
 class Gated:
     @classmethod
@@ -322,7 +322,7 @@ def test_a_download_that_hangs_loses_its_lease_and_comes_to_nothing(
     import os
     import time
 
-    from scrapy_chunkdl.download import partfile
+    from scrapy_chunkdl.download.disk import partfile
 
     write = partfile.PartFile.write
 

@@ -22,7 +22,7 @@ BAD, REDIS, STORE, START = (
 )
 
 SUPPORT = """
-import scrapy_chunkdl.bridge
+import scrapy_chunkdl.bridge.bridge
 
 class Broken:
     def __init__(self, *args):
@@ -34,7 +34,7 @@ class NoThreads:
     def from_crawler(cls, crawler):
         def start(self):
             raise RuntimeError("can't start new thread")
-        scrapy_chunkdl.bridge.Bridge.start = start
+        scrapy_chunkdl.bridge.bridge.Bridge.start = start
         return cls()
 """
 

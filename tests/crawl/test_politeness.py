@@ -10,8 +10,8 @@ from origin import Origin
 from project import Project, attachment, item
 from scrapy.settings import Settings
 
-from scrapy_chunkdl.config import Config
 from scrapy_chunkdl.crawl.politeness import Politeness, politeness
+from scrapy_chunkdl.settings.config import Config
 
 
 def polite(project: dict[str, Any], spider: dict[str, Any] | None = None, **defaults: Any) -> Politeness:

@@ -98,7 +98,7 @@ def test_closing_in_the_middle_of_a_slow_pipeline_ends_and_the_item_is_acknowled
     from twisted.internet.defer import Deferred
     import threading
 
-    from scrapy_chunkdl.engine import thread_caller
+    from scrapy_chunkdl.crawl.scrapy_engine import thread_caller
 
     class Slow:
         @classmethod

@@ -14,9 +14,9 @@ from origin import Origin
 from project import Project, attachment, item
 from scrapy.settings import Settings
 
-from scrapy_chunkdl import attachments
-from scrapy_chunkdl.config import Config
 from scrapy_chunkdl.crawl.item_log import shown
+from scrapy_chunkdl.items import attachments
+from scrapy_chunkdl.settings.config import Config
 
 SECRETS: dict[str, Any] = {"headers": {"Authorization": "Bearer s3cr3t"}, "proxy": "direct", "cookiejar": "s3cr3t"}
 

@@ -12,9 +12,9 @@ from project import Project, attachment, item, paths
 from scrapy import Spider
 from scrapy.utils.test import get_crawler
 
-from scrapy_chunkdl.config import Config
+from scrapy_chunkdl.crawl.spider_identity import as_the_spider
 from scrapy_chunkdl.download import Options
-from scrapy_chunkdl.spider_requests import as_the_spider
+from scrapy_chunkdl.settings.config import Config
 
 SPIDER = """
 import scrapy

@@ -19,9 +19,10 @@ from scrapy.exceptions import NotConfigured
 from scrapy.logformatter import LogFormatter
 from scrapy.statscollectors import StatsCollector
 
-from scrapy_chunkdl import naming, storage
-from scrapy_chunkdl.config import ConfigError
+from scrapy_chunkdl import storage
 from scrapy_chunkdl.extension import ChunkDownloader
+from scrapy_chunkdl.settings.config import ConfigError
+from scrapy_chunkdl.text import naming
 
 MB = 1_000_000
 BIG = 20 * MB

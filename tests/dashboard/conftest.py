@@ -12,12 +12,12 @@ import pytest
 from patience import HANG
 from served import WAITING, Dashboard, NewDashboard
 
-from scrapy_chunkdl.config import Config
 from scrapy_chunkdl.dashboard.board import Board
 from scrapy_chunkdl.dashboard.server import new_app
 from scrapy_chunkdl.dashboard.serving import serve
 from scrapy_chunkdl.queue.client import make_client
 from scrapy_chunkdl.queue.item_queue import ItemQueue
+from scrapy_chunkdl.settings.config import Config
 
 if TYPE_CHECKING:
     from pages import OpenPage

@@ -13,12 +13,12 @@ from patience import HANG
 from served import CONTROL, DEAD, FAILED, WAITING, Dashboard, NewDashboard, push_failed, report
 from servers import Server, any_binary
 
-from scrapy_chunkdl.config import Config
 from scrapy_chunkdl.dashboard.board import Board
 from scrapy_chunkdl.dashboard.server import new_app
 from scrapy_chunkdl.dashboard.serving import DashboardThread
 from scrapy_chunkdl.queue.client import make_client
 from scrapy_chunkdl.queue.item_queue import ItemQueue
+from scrapy_chunkdl.settings.config import Config
 
 # --- what it tells
 

@@ -7,8 +7,8 @@ from fetching import Client
 from origin import Origin
 
 from scrapy_chunkdl.download.errors import Permanent
-from scrapy_chunkdl.download.guard import refuse_private
-from scrapy_chunkdl.download.proxies import Proxy
+from scrapy_chunkdl.download.http.addresses import refuse_private
+from scrapy_chunkdl.download.http.proxies import Proxy
 
 
 @pytest.fixture

@@ -14,8 +14,8 @@ from fetching import QUICK, Client
 from origin import Origin
 from servers import free_port, wait_for, wait_for_port
 
-from scrapy_chunkdl.download import proxies
-from scrapy_chunkdl.download.proxies import Proxy
+from scrapy_chunkdl.download.http import proxies
+from scrapy_chunkdl.download.http.proxies import Proxy
 
 SQUID = """
 http_port 127.0.0.1:{port}

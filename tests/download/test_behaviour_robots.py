@@ -13,7 +13,7 @@ from origin import Origin
 from protego import Protego
 
 from scrapy_chunkdl.download import Downloader, FileRequest, Limits, Permanent, Robots
-from scrapy_chunkdl.download import robots as robots_module
+from scrapy_chunkdl.download.http import robots as robots_module
 
 
 class Rules:

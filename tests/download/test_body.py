@@ -10,8 +10,8 @@ import pytest
 from origin import Origin
 from origin_content import content
 
-from scrapy_chunkdl.download import body
 from scrapy_chunkdl.download.errors import Transient
+from scrapy_chunkdl.download.http import body
 
 SIZE = 3_000_000
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from scrapy_chunkdl.download.checksum import ALGORITHMS, hash_file, parse_expected
+from scrapy_chunkdl.download.disk.checksum import ALGORITHMS, hash_file, parse_expected
 from scrapy_chunkdl.download.errors import Permanent
 
 

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict
 
-from scrapy_chunkdl.download.decoding import Decoder
-from scrapy_chunkdl.download.headers import parse_digests
 from scrapy_chunkdl.download.http.coding import KEEP, Coding, meaning_of_coding
+from scrapy_chunkdl.download.http.decoding import Decoder
+from scrapy_chunkdl.download.http.headers import parse_digests
 
 CSV = ("report.csv", "text/csv")
 

@@ -7,9 +7,9 @@ import zlib
 
 import pytest
 
-from scrapy_chunkdl.download.decoding import Decoder
 from scrapy_chunkdl.download.errors import Permanent, Transient
 from scrapy_chunkdl.download.http.coding import Coding, meaning_of_coding
+from scrapy_chunkdl.download.http.decoding import Decoder
 
 PLAIN = b"a line of text\n" * 1000
 

@@ -15,16 +15,8 @@ from fetching import QUICK, SIZE, Client, payload
 from origin import Origin
 from patience import HANG
 
-from scrapy_chunkdl.download import (
-    Downloader,
-    DownloadError,
-    FileRequest,
-    FileResult,
-    Progress,
-    Published,
-    Store,
-    delivery,
-)
+from scrapy_chunkdl.download import Downloader, DownloadError, FileRequest, FileResult, Progress, Published, Store
+from scrapy_chunkdl.download.disk import delivery
 from scrapy_chunkdl.download.progress import Doing
 
 KEY = "ab/out.bin"

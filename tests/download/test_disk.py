@@ -13,12 +13,11 @@ from pathlib import Path
 import pytest
 from failing_disk import FailingDisk, PowerLoss
 
-from scrapy_chunkdl.download import journal
-from scrapy_chunkdl.download.disk import platform
+from scrapy_chunkdl.download.disk import journal, platform
+from scrapy_chunkdl.download.disk.partfile import PartFile, Published, read_published, remove_leftovers
 from scrapy_chunkdl.download.errors import Permanent
-from scrapy_chunkdl.download.headers import Validator
-from scrapy_chunkdl.download.partfile import PartFile, Published, read_published, remove_leftovers
-from scrapy_chunkdl.download.ranges import Range
+from scrapy_chunkdl.download.http.headers import Validator
+from scrapy_chunkdl.download.plan.ranges import Range
 
 URL = "http://example.org/a.bin"
 PIECE = 3000
@@ -341,7 +340,7 @@ def test_a_folder_under_the_final_name_is_told_before_the_first_byte(tmp_path: P
 
 
 def test_a_name_as_long_as_names_may_be_fits_with_all_its_companions(tmp_path: Path) -> None:
-    from scrapy_chunkdl.naming import MOST_BYTES
+    from scrapy_chunkdl.text.naming import MOST_BYTES
 
     download(tmp_path / ("x" * MOST_BYTES), [])
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from fetching import Client, payload
 from origin import Origin
 
-from scrapy_chunkdl.download.checksum import Hashing
 from scrapy_chunkdl.download.disk import tidy
+from scrapy_chunkdl.download.disk.checksum import Hashing
 
 BLOCK = 1 << 20
 
@@ -74,7 +74,7 @@ async def test_a_small_file_does_not_wait_for_the_end_of_large_ones() -> None:
 
 async def test_stopped_while_it_is_hashed_nothing_comes_again(client: Client, origin: Origin) -> None:
     client = client.with_options(checksum="sha256")
-    from scrapy_chunkdl.download import checksum
+    from scrapy_chunkdl.download.disk import checksum
 
     begun, stop = asyncio.Event(), asyncio.get_running_loop()
     digests = checksum.hashing.digests

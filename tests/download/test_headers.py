@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict
 
-from scrapy_chunkdl.download.headers import (
+from scrapy_chunkdl.download.http.headers import (
     ContentRange,
     Validator,
     parse_content_length,

@@ -1,4 +1,4 @@
-"""The rules of download/identity.py that take no server to see."""
+"""The rules of download/http/identity.py that take no server to see."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from scrapy_chunkdl.download import FileRequest, Options
-from scrapy_chunkdl.download.identity import Identity, without_userinfo
+from scrapy_chunkdl.download.http.identity import Identity, without_userinfo
 
 
 @pytest.mark.parametrize(

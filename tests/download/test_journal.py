@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scrapy_chunkdl.download import journal
-from scrapy_chunkdl.download.headers import Validator
-from scrapy_chunkdl.download.journal import Identity, JournalError, JournalWriter, read
-from scrapy_chunkdl.download.ranges import Ranges
+from scrapy_chunkdl.download.disk import journal
+from scrapy_chunkdl.download.disk.journal import Identity, JournalError, JournalWriter, read
+from scrapy_chunkdl.download.http.headers import Validator
+from scrapy_chunkdl.download.plan.ranges import Ranges
 
 IDENTITY = Identity(
     "http://example.org/年.bin", 1_000_000, Validator('"\udce9"', "Mon, 01 Jan 2024 00:00:00 GMT", True)

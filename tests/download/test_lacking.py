@@ -18,7 +18,7 @@ from origin import Origin
 
 from scrapy_chunkdl.download import Downloader, FileRequest
 from scrapy_chunkdl.download.disk import platform
-from scrapy_chunkdl.download.partfile import PartFile
+from scrapy_chunkdl.download.disk.partfile import PartFile
 
 
 @pytest.fixture(params=[*LACKS, "all"])
@@ -92,7 +92,7 @@ def test_without_locks_two_processes_do_not_write_into_one_part(
         import pytest
         from lacking import take_away
         from scrapy_chunkdl.download import Downloader, FileRequest, Options
-        from scrapy_chunkdl.download.partfile import PartFile
+        from scrapy_chunkdl.download.disk.partfile import PartFile
 
         take_away(pytest.MonkeyPatch(), sys.argv[3])
         publish = PartFile.publish

@@ -13,8 +13,8 @@ import pytest
 from fetching import SIZE, Client, payload
 
 from scrapy_chunkdl.download import Downloader, FileRequest, Limits, Options
-from scrapy_chunkdl.download import limits as limits_module
-from scrapy_chunkdl.download.limits import Use
+from scrapy_chunkdl.download.limits import hosts as limits_module
+from scrapy_chunkdl.download.limits.hosts import Use
 
 HOST = "files.example:443"
 

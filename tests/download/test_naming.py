@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scrapy_chunkdl import naming
+from scrapy_chunkdl.text import naming
 
 URL = "https://example.org/files/a.pdf"
 

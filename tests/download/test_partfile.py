@@ -15,12 +15,12 @@ from pathlib import Path
 
 import pytest
 
-from scrapy_chunkdl import naming
-from scrapy_chunkdl.download import journal
+from scrapy_chunkdl.download.disk import journal
 from scrapy_chunkdl.download.disk.file_identity import FileIdentity
+from scrapy_chunkdl.download.disk.partfile import Busy, PartFile, Published, read_published
 from scrapy_chunkdl.download.errors import Permanent
-from scrapy_chunkdl.download.headers import Validator
-from scrapy_chunkdl.download.partfile import Busy, PartFile, Published, read_published
+from scrapy_chunkdl.download.http.headers import Validator
+from scrapy_chunkdl.text import naming
 
 URL = "http://example.org/a.bin"
 SIZE = 100_000

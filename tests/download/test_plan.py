@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scrapy_chunkdl.download.plan import Plan, Span
-from scrapy_chunkdl.download.ranges import Ranges
+from scrapy_chunkdl.download.plan.plan import Plan, Span
+from scrapy_chunkdl.download.plan.ranges import Ranges
 
 MIB = 1 << 20
 

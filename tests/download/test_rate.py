@@ -18,9 +18,9 @@ from origin import Origin
 from patience import HANG
 
 from scrapy_chunkdl.download import Downloader, FileRequest, Limits
+from scrapy_chunkdl.download.limits.rate import Pace, Rate, Rates
 from scrapy_chunkdl.download.model import Progress
-from scrapy_chunkdl.download.plan import Plan
-from scrapy_chunkdl.download.rate import Pace, Rate, Rates
+from scrapy_chunkdl.download.plan.plan import Plan
 
 SIP = 16
 

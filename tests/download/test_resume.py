@@ -17,8 +17,9 @@ from origin_content import content
 from patience import HANG
 from servers import wait_for
 
-from scrapy_chunkdl.download import Downloader, FileRequest, Options, Permanent, Progress, journal
-from scrapy_chunkdl.download.partfile import JOURNAL
+from scrapy_chunkdl.download import Downloader, FileRequest, Options, Permanent, Progress
+from scrapy_chunkdl.download.disk import journal
+from scrapy_chunkdl.download.disk.partfile import JOURNAL
 
 CHUNK = 65_536
 CONNECTIONS = 4

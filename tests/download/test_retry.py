@@ -7,7 +7,7 @@ import random
 import pytest
 
 from scrapy_chunkdl.download.errors import Permanent, Throttled, Transient
-from scrapy_chunkdl.download.retry import Backoff, retrying
+from scrapy_chunkdl.download.plan.retry import Backoff, retrying
 
 NO_PAUSE = Backoff(0.0, 0.0)
 

@@ -17,10 +17,10 @@ from origin import Origin
 from origin_content import expected_sha256
 
 from scrapy_chunkdl.download import Downloader, DownloadError, FileRequest, Limits, Options, Progress
-from scrapy_chunkdl.download import small as small_module
 from scrapy_chunkdl.download.disk import platform
 from scrapy_chunkdl.download.http.plain_get import Odd, read_head
 from scrapy_chunkdl.download.http.urls import wire_url
+from scrapy_chunkdl.download.plan import small as small_module
 
 SIZE = CHUNK // 2
 HASTY = replace(QUICK, probe="auto")

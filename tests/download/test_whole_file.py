@@ -14,8 +14,8 @@ import pytest
 from failing_disk import FailingDisk, PowerLoss
 
 from scrapy_chunkdl.download.disk import whole_file
+from scrapy_chunkdl.download.disk.partfile import Published, read_published
 from scrapy_chunkdl.download.disk.whole_file import FolderSyncs, Publishing, WholeFile
-from scrapy_chunkdl.download.partfile import Published, read_published
 
 BODIES = {f"{name}.bin": bytes([n]) * 3000 for n, name in enumerate("abc")}
 

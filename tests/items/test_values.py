@@ -25,7 +25,7 @@ import pydantic
 import pytest
 import scrapy
 
-from scrapy_chunkdl.item_types import ItemTypes, item_classes_in, plain_json
+from scrapy_chunkdl.items.types import ItemTypes, item_classes_in, plain_json
 from scrapy_chunkdl.items.values import LONGEST_INT_BITS, TYPE_FIELD, Unwritable
 
 
@@ -372,7 +372,7 @@ def test_names_from_redis_are_told_in_one_line_and_not_without_end(caplog: pytes
 
 
 def test_classes_that_only_a_loader_of_the_project_knows_are_found(tmp_path: Any, monkeypatch: Any) -> None:
-    from scrapy_chunkdl.item_types import item_classes_of
+    from scrapy_chunkdl.items.types import item_classes_of
 
     package = tmp_path / "shop"
     package.mkdir()

@@ -11,10 +11,10 @@ from redis.cluster import RedisCluster
 from servers import Cluster, Watched, wait_for
 
 from scrapy_chunkdl.queue.client import make_client
+from scrapy_chunkdl.queue.dead_letters import SetAside
 from scrapy_chunkdl.queue.errors import REDIS_ERRORS, explain, judge
 from scrapy_chunkdl.queue.hosts import Demand, HostShares
 from scrapy_chunkdl.queue.item_queue import ItemQueue
-from scrapy_chunkdl.queue.set_aside import SetAside
 
 CLUSTER_CLS = "redis.cluster.RedisCluster"
 

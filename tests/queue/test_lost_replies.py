@@ -12,8 +12,8 @@ from lossy_proxy import LossyProxy
 from servers import Server
 
 from scrapy_chunkdl.queue.client import make_client
+from scrapy_chunkdl.queue.dead_letters import SetAside
 from scrapy_chunkdl.queue.item_queue import ItemQueue
-from scrapy_chunkdl.queue.set_aside import SetAside
 
 LIST, DONE = "s:items", "{s:items}:done"
 LEASES, PAYLOAD, FAILED, DEAD, DELAYED, TRIES, PAST = (

@@ -27,8 +27,8 @@ from hypothesis.stateful import (
 from servers import Server
 
 from scrapy_chunkdl.queue.client import make_client
+from scrapy_chunkdl.queue.dead_letters import SetAside
 from scrapy_chunkdl.queue.item_queue import ItemQueue, Suspects
-from scrapy_chunkdl.queue.set_aside import SetAside
 
 LIST, DONE, PREFIX = "s:items", "{s:items}:done", "{s:items}"
 MOST_DELIVERIES = 2

@@ -8,8 +8,8 @@ from collections.abc import Callable
 import pytest
 import redis
 
+from scrapy_chunkdl.queue.dead_letters import PAGE, SetAside, SetAsideItem
 from scrapy_chunkdl.queue.item_queue import MOST_BYTES, ItemQueue
-from scrapy_chunkdl.queue.set_aside import PAGE, SetAside, SetAsideItem
 
 LIST, FAILED, DEAD = "s:items", "{s:items}:failed", "{s:items}:dead"
 

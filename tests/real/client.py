@@ -17,7 +17,8 @@ from patience import HANG
 from servers import wait_for
 from web_servers import WebServer
 
-from scrapy_chunkdl.download import FileResult, journal
+from scrapy_chunkdl.download import FileResult
+from scrapy_chunkdl.download.disk import journal
 
 
 @dataclass

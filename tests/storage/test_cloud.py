@@ -16,10 +16,10 @@ from botocore.credentials import Credentials
 from origin_content import content
 from s3_server import BUCKET, KEYS, S3
 
-from scrapy_chunkdl import naming
 from scrapy_chunkdl.download import Permanent, Published, Store
 from scrapy_chunkdl.storage import StoreUnusable, open_store
 from scrapy_chunkdl.storage.record import from_metadata, to_metadata
+from scrapy_chunkdl.text import naming
 
 pytest.importorskip("obstore", reason="obstore needs Python 3.11 or later")
 

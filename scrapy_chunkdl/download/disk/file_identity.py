@@ -12,10 +12,10 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from scrapy_chunkdl.download.identity import OURS
+from scrapy_chunkdl.download.http.identity import OURS
+from scrapy_chunkdl.download.http.proxies import DIRECT, Proxy, proxy_for
 from scrapy_chunkdl.download.model import FileRequest, Options
-from scrapy_chunkdl.download.proxies import DIRECT, Proxy, proxy_for
-from scrapy_chunkdl.naming import url_digest
+from scrapy_chunkdl.text.naming import url_digest
 
 _DIGITS = 32
 

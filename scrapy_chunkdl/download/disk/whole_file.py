@@ -1,7 +1,7 @@
 """Files that are whole in memory before they touch the disk: locked, written, recorded, synced, named, many together.
 
-The protocol is that of :mod:`scrapy_chunkdl.download.partfile` (``<name>.part``, locked; fsync; rename; fsync of the
-folder), so that both ways may meet at one name. What is left out is what only a file that grows needs: plan, journal,
+The protocol is that of :mod:`scrapy_chunkdl.download.disk.partfile` (``<name>.part``, locked; fsync; rename; fsync of
+the folder), so that both ways may meet at one name. What is left out is what only a file that grows needs: plan, journal,
 reservation. Raises plain OSError: whoever cannot go on here takes the ordinary way, which tells what is wrong. Knows
 the disk; nothing of HTTP.
 
@@ -24,7 +24,7 @@ from pathlib import Path
 
 from scrapy_chunkdl.download.concurrency import outlast
 from scrapy_chunkdl.download.disk import platform
-from scrapy_chunkdl.download.partfile import JOURNAL, PART, Published, make_folder, remember
+from scrapy_chunkdl.download.disk.partfile import JOURNAL, PART, Published, make_folder, remember
 
 _QUICK_S = 0.0003
 _CALLS_REMEMBERED = 16

@@ -17,7 +17,7 @@ from aiohttp.client_proto import ResponseHandler
 from aiohttp.http_exceptions import BadHttpMessage
 
 from scrapy_chunkdl.download.http.heads import LONGEST_HEAD, BadHead, Head, body_length, end_of_head, read_head
-from scrapy_chunkdl.download.tls import forget_session
+from scrapy_chunkdl.download.http.tls import forget_session
 
 _BLANK = b"\r\n"
 _is_patient: ContextVar[bool] = ContextVar("is_patient", default=False)

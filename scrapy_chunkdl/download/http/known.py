@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import Enum, IntEnum
 
-from scrapy_chunkdl.download.headers import Validator
+from scrapy_chunkdl.download.http.headers import Validator
 
 _PAGES = frozenset({"text/html", "application/xhtml+xml"})
 """What error, login and challenge pages are, whatever was asked for."""

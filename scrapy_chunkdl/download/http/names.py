@@ -5,10 +5,10 @@ Asked once, with the head of a GET: a HEAD may leave fields out (RFC 9110 §9.3.
 
 from __future__ import annotations
 
-from scrapy_chunkdl import naming
-from scrapy_chunkdl.charsets import hints_of
 from scrapy_chunkdl.download.http.media_types import Kind, essence, extension_of, kind_of_name, type_of_name
 from scrapy_chunkdl.download.http.urls import host_name
+from scrapy_chunkdl.text import naming
+from scrapy_chunkdl.text.charsets import hints_of
 
 _SAYS_LITTLE = frozenset({"text/plain"})
 """What servers call whatever they have no type for: LICENSE gets no extension by it."""

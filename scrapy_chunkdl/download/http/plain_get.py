@@ -23,8 +23,8 @@ import aiohappyeyeballs
 from aiohttp.abc import AbstractResolver
 from multidict import CIMultiDict
 
-from scrapy_chunkdl.download.headers import parse_content_range
 from scrapy_chunkdl.download.http.handed_on import HandedOn
+from scrapy_chunkdl.download.http.headers import parse_content_range
 
 _BUFFER = 1 << 18
 """Bytes read from a socket before the length of a body is known."""

@@ -33,7 +33,7 @@ from scrapy_chunkdl.download.http.media_types import (
     says_nothing,
     type_of_name,
 )
-from scrapy_chunkdl.masking import masked
+from scrapy_chunkdl.text.masking import masked
 
 FIRST_BYTES = 2048
 """Bytes that are looked at. A PDF may have 1,024 before its header (ISO 32000-1, annex H.3.4.1)."""

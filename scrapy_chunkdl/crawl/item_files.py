@@ -1,0 +1,249 @@
+"""The files of one item on their way: its attachments become jobs for the bridge, their outcomes go back into it.
+
+Both modes use it. Knows attachments, the bridge and the stats; nothing of Redis, leases or the engine. Everything here
+happens on Scrapy's thread, but for ``may_publish``, which the download threads ask.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Any
+
+from itemadapter import ItemAdapter
+from twisted.python.failure import Failure
+
+from scrapy_chunkdl import signals
+from scrapy_chunkdl.bridge.bridge import Job
+from scrapy_chunkdl.crawl.stats import Stats
+from scrapy_chunkdl.download import DownloadError, FileRequest, FileResult, Permanent, Transient, without_userinfo
+from scrapy_chunkdl.items.attachments import Attachment, strip
+from scrapy_chunkdl.settings.config import Config
+from scrapy_chunkdl.text.masking import masked, printable, shown_url
+
+logger = logging.getLogger(__name__)
+
+_LONGEST_HINT = 100
+
+Results = list[tuple[bool, Any]]
+"""What FilesPipeline's ``item_completed`` gets: (True, a dict of url, path, checksum, status) or (False, a Failure)."""
+
+
+@dataclass(frozen=True, slots=True)
+class GivenUp:
+    """A file that could not be had, and why."""
+
+    attachment: Attachment
+    error: DownloadError
+
+    def record(self, spider: str) -> dict[str, Any]:
+        """Return what a person needs to know of it, as JSON types. ``bytes_done`` stay on disk when ``resumable``."""
+        return {
+            "url": without_userinfo(self.attachment.url),
+            "filename": self.attachment.filename,
+            "reason": self.error.reason,
+            "error": type(self.error).__name__,
+            "message": str(self.error),
+            "status": self.error.status,
+            "attempts": self.error.attempts,
+            "bytes_done": self.error.bytes_done,
+            "resumable": self.error.resumable,
+            "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            "spider": spider,
+        }
+
+
+class ItemDownload:
+    """All files of one item. ``on_done`` is called once, when the last of them is finished, given up or cancelled.
+
+    ``given_up`` then tells of each file that could not be had, ``cancelled`` whether one was cancelled, and
+    ``unwritable`` why the item could not take its results, if so, and ``failed`` what else was raised. ``new_request``
+    says how a file is fetched, or raises
+    ValueError; ``relative`` where in the store it is; ``announce`` sends a signal.
+    """
+
+    def __init__(
+        self,
+        attachments: Sequence[Attachment],
+        config: Config,
+        stats: Stats,
+        *,
+        item: object,
+        new_request: Callable[[Attachment], FileRequest],
+        relative: Callable[[FileResult], str],
+        announce: Callable[..., None],
+        on_done: Callable[[ItemDownload], None],
+    ) -> None:
+        self.given_up: list[GivenUp] = []
+        self.unwritable: ValueError | None = None
+        self.failed: Exception | None = None
+        self.cancelled = False
+        self.jobs: list[Job] = []
+        self._config = config
+        self._stats = stats
+        self._item = item
+        self._new_request = new_request
+        self._relative = relative
+        self._announce = announce
+        self._on_done = on_done
+        self._attachments = attachments
+        self._outcomes: dict[int, tuple[bool, Any]] = {}
+        self._same_file: dict[Job, Sequence[Attachment]] = {}
+        self._left = 0
+        files: dict[object, list[Attachment]] = {}
+        for attachment in attachments:
+            files.setdefault(_wanted(attachment), []).append(attachment)
+        for same_file in files.values():
+            self._plan(same_file)
+
+    @property
+    def is_done(self) -> bool:
+        """Whether every file has its outcome; an item without any file to fetch is done at once."""
+        return self._left == 0
+
+    def strip(self) -> None:
+        """Take from the item what only requests needed, where CHUNKDL_STRIP_REQUESTS says so."""
+        if self._config.strip_requests:
+            try:
+                strip(self._item, self._config)
+            except ValueError as error:
+                self.unwritable = error
+
+    def results(self) -> Results:
+        """Return what became of each attachment, in their order, but for those that were cancelled."""
+        outcomes = (self._outcomes.get(id(attachment)) for attachment in self._attachments)
+        return [outcome for outcome in outcomes if outcome is not None]
+
+    def give_up_cancelled(self) -> None:
+        """Count the files that were cancelled as given up: for an item that goes on without them."""
+        for job in self.jobs:
+            if job.cancelled:
+                self._give_up(
+                    self._same_file[job], Transient("The crawl was stopped before it was finished.", reason="shutdown")
+                )
+
+    def _plan(self, same_file: Sequence[Attachment]) -> None:
+        attachment = same_file[0]
+        if attachment.problem is not None:
+            self._give_up(
+                same_file, Permanent(f"Attachment cannot be fetched: {attachment.problem}.", reason="bad_attachment")
+            )
+            return
+        try:
+            request = self._new_request(attachment)
+        except ValueError as error:
+            text = f"{masked(attachment.url)} has no place: {error}"
+            self._give_up(same_file, Permanent(text, reason="bad_path"))
+            return
+        self._left += 1
+        job = Job(request, on_done=self._job_done)
+        self._same_file[job] = same_file
+        self.jobs.append(job)
+
+    def _job_done(self, job: Job) -> None:
+        try:
+            self._settle(job, self._same_file[job])
+        except Exception as error:  # noqa: BLE001 -- of this item: it must not wait for ever for a file that is done
+            self.failed = error
+        self._left -= 1
+        if self.is_done:
+            self._on_done(self)
+
+    def _settle(self, job: Job, same_file: Sequence[Attachment]) -> None:
+        for reason, count in job.progress.retries.items():
+            self._stats.inc_value(f"chunkdl/retries/{reason}", count)
+        self._stats.inc_value("chunkdl/requests", job.progress.requests)
+        if job.progress.uploaded:
+            self._stats.inc_value("chunkdl/bytes/uploaded", job.progress.uploaded)
+        self._stats.inc_value("chunkdl/bytes/fetched", job.progress.fetched)
+        self._stats.inc_value("chunkdl/chunks", -(-job.progress.fetched // self._config.chunk_size))
+        if job.result is not None:
+            self._finish(job.result, same_file)
+        elif job.error is not None and job.error.reason == "lease_lost":
+            self.cancelled = True  # there is nothing wrong with the file: it only may not be finished now
+        elif job.error is not None:
+            self._give_up(same_file, job.error)
+        else:
+            self.cancelled = True
+
+    def _finish(self, result: FileResult, same_file: Sequence[Attachment]) -> None:
+        self._stats.inc_value(f"chunkdl/files/{result.status}")
+        self._stats.inc_value("chunkdl/bytes/resumed", result.resumed)
+        if result.status == "downloaded":
+            self._stats.inc_value("chunkdl/bytes/downloaded", result.size)
+            self._stats.inc_value("chunkdl/bytes/refetched", max(0, result.fetched + result.resumed - result.size))
+            self._stats.inc_value("chunkdl/download_seconds", result.elapsed)
+            self._stats.max_value("chunkdl/download_seconds_max", result.elapsed)
+        outcome = {
+            "status": result.status,
+            "size": result.size,
+            "checksum": result.checksum,
+            "etag": result.etag,
+            "content_type": result.content_type,
+            "elapsed": round(result.elapsed, 3),
+            "retries": sum(result.retries.values()),
+            "error": None,
+        }
+        path = result.uri or str(result.path)
+        self._write_back(same_file, path, outcome)
+        file = {
+            "url": same_file[0].url,
+            "path": self._relative(result),
+            "checksum": result.checksum and result.checksum.partition(":")[2],
+            "status": result.status,
+        }
+        self._outcomes.update((id(attachment), (True, dict(file))) for attachment in same_file)
+        url = without_userinfo(same_file[0].url)
+        self._announce(signals.attachment_downloaded, item=self._item, url=url, path=path, result=outcome)
+
+    def _give_up(self, same_file: Sequence[Attachment], error: DownloadError) -> None:
+        self._stats.inc_value("chunkdl/files/failed")
+        self._stats.inc_value(f"chunkdl/failures/{error.reason}")
+        url = shown_url(same_file[0].url)
+        of, text = url or f"an attachment of an item{_hint_of(self._item)}", str(error)
+        logger.warning("Gave up %s: %s", of, text.replace(url, "it", 1) if url else text)
+        outcome = {
+            "status": "failed",
+            "size": None,
+            "checksum": None,
+            "etag": None,
+            "content_type": None,
+            "elapsed": None,
+            "retries": None,
+            "error": str(error),
+        }
+        self._write_back(same_file, "", outcome)
+        self.given_up.append(GivenUp(same_file[0], error))
+        failure = Failure(error)  # type: ignore[no-untyped-call]
+        self._outcomes.update((id(attachment), (False, failure)) for attachment in same_file)
+        url = without_userinfo(same_file[0].url)
+        self._announce(signals.attachment_failed, item=self._item, url=url, error=error)
+
+    def _write_back(self, same_file: Sequence[Attachment], path: str, outcome: dict[str, Any]) -> None:
+        try:
+            for attachment in same_file:
+                attachment.write_back(self._config, path, outcome)
+        except ValueError as error:
+            self.unwritable = error
+
+
+def _wanted(attachment: Attachment) -> object:
+    """Return what attachments must have in common to be one file: all that is said of it. Header names have no case."""
+    if attachment.problem is not None:
+        return id(attachment)
+    headers = frozenset((name.lower(), value) for name, value in attachment.headers.items())
+    asked = (headers, attachment.proxy, attachment.cookiejar)
+    checked = (attachment.checksum, attachment.accept)
+    return attachment.url, attachment.filename, attachment.mirrors, checked, asked
+
+
+def _hint_of(item: object) -> str:
+    """Return which item it is to a person: the first URL in it, which often is the page it comes from."""
+    try:
+        fields = item if isinstance(item, dict) else dict(ItemAdapter(item))
+    except Exception:  # noqa: BLE001 -- of the item's class
+        return ""
+    urls = (f" ({name}: {value})" for name, value in fields.items() if isinstance(value, str) and "://" in value)
+    return printable(next(urls, ""))[:_LONGEST_HINT]

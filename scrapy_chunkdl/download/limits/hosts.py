@@ -1,0 +1,457 @@
+"""How many connections a host gets, over all threads of the process, and hosts that asked for a pause.
+
+One :class:`Limits` is shared by every downloader of the process; each has an event loop of its own. Waiters are served
+first come, first served. Knows hosts and loops; nothing of HTTP, nor of where the :class:`Shares` of a host come from
+that other processes use, too.
+
+A host starts with few connections. Each answer lets two more, so that they triple with each round trip, up to the limit
+(docs/performance.md has what doubling cost). A refusal (429, 503, no connection) halves them, and from there on they
+grow by one in a round trip: the slow start and congestion avoidance of TCP (RFC 5681 §3.1). A host that refuses what
+they grew to is left at what it bore for a while, twice as long each time: a server that bears only so many connections
+is soon asked for no more than that.
+
+Some hosts bear so many requests a second instead, and say so by errors that name no pause. Where several in a row come
+from a host that has just served others, the starts of requests are spaced, twice as far each time, and move together
+again while it serves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import threading
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
+
+from scrapy_chunkdl.download.http.habits import Habits
+from scrapy_chunkdl.download.limits.rate import Pace, Rates
+from scrapy_chunkdl.download.model import Options
+from scrapy_chunkdl.download.progress import Progress
+
+_Waiter = tuple[asyncio.AbstractEventLoop, "asyncio.Future[None]"]
+
+_FIRST = 4.0
+_MORE = 2.0
+_HOSTS_REMEMBERED = 4096
+
+_PATIENCE = 1.0
+_MOST_PATIENCE = 64.0
+"""Seconds for which a ceiling is left where it is after a refusal: from the first to the longest."""
+
+_IN_A_ROW = 2
+_SERVED_LATELY = 60.0
+_BELIEVED = 300.0
+_FASTER = 0.8
+_SERVED_IN_A_ROW = 10
+_LONGEST_SPACE = 2.0
+"""Seconds between two requests at the slowest pace that a host is given unasked."""
+
+_HEADS_IN_VAIN = 2
+_NO_HEADS = 3600.0
+"""Seconds for which a host is asked no HEAD, once they were of no use there."""
+
+
+class Shares(Protocol):
+    """What this process may do at a host that other processes use, too. All methods are called from any thread."""
+
+    def slots(self, host: str) -> int:
+        """Return below how many running requests one may be begun now."""
+
+    def cooling(self, host: str) -> float:
+        """Return the seconds for which the host is to be left alone."""
+
+    def cool_down(self, host: str, seconds: float) -> None:
+        """Have all processes leave the host alone for so many seconds."""
+
+    def ask(self) -> None:
+        """Have the shares settled soon: more is wanted, or less is used, than was told."""
+
+
+class Use(NamedTuple):
+    """Requests of this process at a host: those that run, and how many there would be if none had to wait."""
+
+    running: int
+    wanted: int
+
+
+class HostState(NamedTuple):
+    """A host at one moment: connections in use, and how many it seems to bear."""
+
+    connections: int
+    bears: int
+
+
+@dataclass(slots=True)
+class _Host:
+    in_use: int = 0
+    waiters: deque[_Waiter] = field(default_factory=deque)
+    cool_until: float = 0.0
+    yielding: int = 0
+    holders: list[Progress] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class _Ceiling:
+    """How many connections a host seems to bear. ``threshold`` is where they begin to grow slowly."""
+
+    now: float
+    threshold: float = float("inf")
+    lowered_at: float = 0.0
+    patience: float = _PATIENCE
+
+
+@dataclass(slots=True)
+class _Manner:
+    """How a host wants to be asked. ``space`` is in seconds between two requests, ``no_heads_until`` monotonic."""
+
+    space: float = 0.0
+    spaced_at: float = 0.0
+    served_at: float = float("-inf")
+    believed_until: float = 0.0
+    refused: int = 0
+    served: int = 0
+    heads_in_vain: int = 0
+    no_heads_until: float = 0.0
+
+
+class Limits:
+    """Thread-safe. A host's connections are remembered while it is in use, waited for or cooling down.
+
+    ``rates`` are the limits in bytes per second, ``habits`` what the files of hosts were like.
+    """
+
+    def __init__(self, options: Options, shares: Shares | None = None) -> None:
+        self._per_host = options.chunks_per_host
+        self._delay = options.delay
+        self._first_space = min(options.backoff_base / 10, _LONGEST_SPACE)
+        self._longest_space = min(options.backoff_max / 4, _LONGEST_SPACE)
+        self._last_start: OrderedDict[str, float] = OrderedDict()
+        self._shares = shares
+        self.habits = Habits()
+        self.rates = Rates(options.max_rate, options.max_rate_per_host)
+        self._hosts: dict[str, _Host] = {}
+        self._cooling: list[tuple[float, str]] = []
+        self._ceilings: OrderedDict[str, _Ceiling] = OrderedDict()
+        self._manners: OrderedDict[str, _Manner] = OrderedDict()
+        self._peaks: dict[str, int] = {}
+        self._told: dict[str, int] = {}
+        self._crowded: Mapping[str, int] = {}
+        self._lock = threading.Lock()
+
+    def slot(self, host: str) -> Slot:
+        """Hold one of the host's connections, once one is free and the host is not cooling down."""
+        return Slot(self, host)
+
+    async def _pace(self, host: str) -> None:
+        """Wait until the host's last request was begun long enough ago."""
+        manner = self._manners.get(host)
+        delay = max(self._delay, manner.space if manner is not None else 0.0)
+        if not delay:
+            return
+        with self._lock:
+            now = time.monotonic()
+            at = self._last_start[host] = max(now, self._last_start.get(host, -delay) + delay)
+            self._last_start.move_to_end(host)
+            if len(self._last_start) > _HOSTS_REMEMBERED:
+                self._last_start.popitem(last=False)
+        await asyncio.sleep(at - now)
+
+    def pace(self, host: str) -> Pace:
+        """Return how fast a body from ``host`` may come."""
+        return self.rates.pace(host)
+
+    def cool_down(self, host: str, seconds: float) -> None:
+        """Let no new request go to ``host`` for ``seconds``. A longer pause already set stands."""
+        with self._lock:
+            now = time.monotonic()
+            state = self._hosts.setdefault(host, _Host())
+            state.cool_until = max(state.cool_until, now + seconds)
+            heapq.heappush(self._cooling, (state.cool_until, host))
+            while self._cooling and self._cooling[0][0] <= now:
+                self._forget_unused(heapq.heappop(self._cooling)[1])
+        if self._shares is not None:
+            self._shares.cool_down(host, seconds)
+
+    def cooling(self, host: str) -> float:
+        """Return the seconds until ``host`` may be asked again."""
+        with self._lock:
+            state = self._hosts.get(host)
+            pause = max(0.0, state.cool_until - time.monotonic()) if state else 0.0
+        return pause if self._shares is None else max(pause, self._shares.cooling(host))
+
+    def answered(self, host: str) -> None:
+        """Note that ``host`` served a request: it bears some connections more."""
+        with self._lock:
+            ceiling = self._ceiling(host)
+            manner = self._manner(host)
+            manner.served_at, manner.refused = time.monotonic(), 0
+            if manner.space:
+                self._move_together(manner)
+            if ceiling.now < self._per_host and manner.served_at >= ceiling.lowered_at + ceiling.patience:
+                ceiling.now += _MORE if ceiling.now < ceiling.threshold else 1.0 / ceiling.now
+                self._grant_waiters(host)
+
+    def _move_together(self, manner: _Manner) -> None:
+        manner.served += 1
+        if manner.served >= _SERVED_IN_A_ROW:
+            manner.served, manner.space = 0, manner.space * _FASTER
+            if manner.space < self._first_space:
+                manner.space = 0.0
+
+    def refused(self, host: str, asked_at: float) -> None:
+        """Note that ``host`` refused a request made at ``asked_at``, of the monotonic clock: it bears fewer.
+
+        Refusals of requests that went out before the last one was noted tell nothing new.
+        """
+        with self._lock:
+            ceiling = self._ceiling(host)
+            if asked_at < ceiling.lowered_at:
+                return
+            state, now = self._hosts.get(host), time.monotonic()
+            if ceiling.lowered_at and now < ceiling.lowered_at + 4 * ceiling.patience:
+                ceiling.patience = min(2 * ceiling.patience, _MOST_PATIENCE)
+            else:
+                ceiling.patience = _PATIENCE
+            ceiling.now = ceiling.threshold = max(1.0, min(ceiling.now, state.in_use if state else 1.0) / 2)
+            ceiling.lowered_at = now
+
+    def is_serving(self, host: str) -> bool:
+        """Whether another request than the one that asks this runs at ``host``."""
+        with self._lock:
+            state = self._hosts.get(host)
+            return state is not None and state.in_use > 1
+
+    def too_fast(self, host: str, asked_at: float) -> bool:
+        """Note an error without a name for its cause; tell whether ``host`` refuses the pace of the requests.
+
+        It does if it has served others lately, if this is not the first error in a row, and unless the same came back
+        at the slowest pace: then it means what it says, for a while.
+        """
+        with self._lock:
+            manner, now = self._manner(host), time.monotonic()
+            manner.refused += 1
+            manner.served = 0
+            if now - manner.served_at > _SERVED_LATELY or now < manner.believed_until:
+                return False
+            if manner.refused >= _IN_A_ROW and asked_at >= manner.spaced_at:
+                if manner.space >= self._longest_space:
+                    manner.space, manner.believed_until = 0.0, now + _BELIEVED
+                    return False
+                manner.space = min(max(2 * manner.space, self._first_space), self._longest_space)
+                manner.spaced_at = now
+            return True
+
+    def wants_heads(self, host: str) -> bool:
+        """Whether a HEAD is worth its time at ``host``."""
+        manner = self._manners.get(host)
+        return manner is None or time.monotonic() >= manner.no_heads_until
+
+    def head_told(self, host: str, something: bool) -> None:
+        """Note whether a HEAD to ``host`` told something, where a GET did after it."""
+        with self._lock:
+            manner = self._manner(host)
+            manner.heads_in_vain = 0 if something else manner.heads_in_vain + 1
+            if manner.heads_in_vain >= _HEADS_IN_VAIN:
+                manner.heads_in_vain, manner.no_heads_until = 0, time.monotonic() + _NO_HEADS
+
+    def bears(self, host: str) -> int:
+        """Return how many connections ``host`` seems to bear, at most as many as it may get."""
+        with self._lock:
+            return self._borne(host)
+
+    def hosts(self) -> dict[str, HostState]:
+        """Return the hosts that are in use, waited for or cooling down."""
+        with self._lock:
+            return {host: HostState(state.in_use, self._borne(host)) for host, state in self._hosts.items()}
+
+    def connections(self) -> int:
+        """Return how many connections are in use, over all hosts."""
+        with self._lock:
+            return sum(state.in_use for state in self._hosts.values())
+
+    # --- who waits for a host, and whether that goes on
+
+    def hold(self, host: str, progress: Progress) -> None:
+        """Note whose the slot is that was got."""
+        with self._lock:
+            self._hosts[host].holders.append(progress)
+            progress.connections += 1
+
+    def let_go(self, host: str, progress: Progress) -> None:
+        """Note that the slot is about to be released."""
+        with self._lock:
+            self._hosts[host].holders.remove(progress)
+            progress.connections -= 1
+
+    def moved_at(self, host: str) -> float:
+        """Return when one of those who hold the host's connections last gave a sign, by the monotonic clock.
+
+        Now, while nobody here holds one: then it is a pause on purpose, or another process that is waited for.
+        """
+        with self._lock:
+            state = self._hosts.get(host)
+            holders = tuple(state.holders) if state is not None else ()
+        return max((max(held.moved_at, held.paused_until) for held in holders), default=time.monotonic())
+
+    # --- hosts that other processes use, too
+
+    def uses(self, tell: Callable[[Mapping[str, Use]], None] = lambda uses: None) -> dict[str, Use]:
+        """Return what was done at hosts since the last call, or is. One that is used no more is named once.
+
+        ``tell`` is called with the same, and no request begins until it returns: what it does with it stays true.
+        """
+        with self._lock:
+            peaks, self._peaks = self._peaks, {}
+            uses = {}
+            for host in {*peaks, *self._hosts, *self._told}:
+                state = self._hosts.get(host, _Host())
+                wanted = max(peaks.get(host, 0), min(state.in_use + len(state.waiters), self._per_host))
+                uses[host] = Use(state.in_use, wanted)
+            self._told = {host: use.wanted for host, use in uses.items() if use.wanted}
+            tell(uses)
+            return uses
+
+    def settled(self, crowded: Mapping[str, int]) -> None:
+        """Begin what the shares let begin now. ``crowded`` are hosts others wait for, with what may go on there."""
+        with self._lock:
+            for host in self._hosts:
+                self._grant_waiters(host)
+            self._crowded = crowded
+
+    def give_way(self, host: str) -> bool:
+        """Tell a request to ``host`` whether it is to end early, for others that wait. Counts on its doing so."""
+        if (may_go_on := self._crowded.get(host)) is None:
+            return False
+        with self._lock:
+            state = self._hosts.get(host)
+            if state is None or state.in_use - state.yielding <= may_go_on:
+                return False
+            state.yielding += 1
+            return True
+
+    # --- slots
+
+    async def _acquire(self, host: str) -> None:
+        while True:
+            await self._take_slot(host)
+            pause = self.cooling(host)
+            if not pause:
+                return
+            self._release(host)
+            await asyncio.sleep(pause)
+
+    async def _take_slot(self, host: str) -> None:
+        with self._lock:
+            state = self._hosts.setdefault(host, _Host())
+            is_free = not state.waiters and state.in_use < self._most(host)
+            if is_free:
+                state.in_use += 1
+            else:
+                loop = asyncio.get_running_loop()
+                granted: asyncio.Future[None] = loop.create_future()
+                waiter = (loop, granted)
+                state.waiters.append(waiter)
+            more_than_told = self._shares is not None and self._note_peak(host, state)
+        if more_than_told and self._shares is not None:
+            self._shares.ask()
+        if is_free:
+            return
+        try:
+            await granted
+        except asyncio.CancelledError:
+            with self._lock:
+                still_waiting = waiter in state.waiters
+                if still_waiting:
+                    state.waiters.remove(waiter)
+                    self._forget_unused(host)
+            if not still_waiting:  # the slot was on its way here: pass it on
+                self._release(host)
+            raise
+
+    def _note_peak(self, host: str, state: _Host) -> bool:
+        wanted = min(state.in_use + len(state.waiters), self._per_host)
+        self._peaks[host] = max(self._peaks.get(host, 0), wanted)
+        return wanted > self._told.get(host, 0)
+
+    def _release(self, host: str) -> None:
+        with self._lock:
+            state = self._hosts[host]
+            state.in_use -= 1
+            gave_way = state.yielding > 0
+            state.yielding -= gave_way
+            self._grant_waiters(host)
+            self._forget_unused(host)
+        if gave_way and self._shares is not None:
+            self._shares.ask()
+
+    def _grant_waiters(self, host: str) -> None:
+        state = self._hosts.get(host)
+        while state is not None and state.waiters and state.in_use < self._most(host):
+            state.in_use += 1
+            loop, granted = state.waiters.popleft()
+            if loop is _running_loop():  # waking it by its pipe takes 10 µs more
+                _grant(granted)
+            else:
+                loop.call_soon_threadsafe(_grant, granted)
+
+    def _most(self, host: str) -> int:
+        most = self._borne(host)
+        return most if self._shares is None else min(most, self._shares.slots(host))
+
+    def _borne(self, host: str) -> int:
+        return int(min(self._ceiling(host).now, self._per_host))
+
+    def _ceiling(self, host: str) -> _Ceiling:
+        if (ceiling := self._ceilings.get(host)) is None:
+            ceiling = self._ceilings[host] = _Ceiling(_FIRST)
+            if len(self._ceilings) > _HOSTS_REMEMBERED:
+                self._ceilings.popitem(last=False)
+        return ceiling
+
+    def _manner(self, host: str) -> _Manner:
+        if (manner := self._manners.get(host)) is None:
+            manner = self._manners[host] = _Manner()
+            if len(self._manners) > _HOSTS_REMEMBERED:
+                self._manners.popitem(last=False)
+        return manner
+
+    def _forget_unused(self, host: str) -> None:
+        state = self._hosts.get(host)
+        if state is not None and not state.in_use and not state.waiters and state.cool_until <= time.monotonic():
+            del self._hosts[host]
+
+
+class Slot:
+    """One of a host's connections, held in ``async with``. Written out: a generator takes three times as long."""
+
+    __slots__ = ("_host", "_limits")
+
+    def __init__(self, limits: Limits, host: str) -> None:
+        self._limits = limits
+        self._host = host
+
+    async def __aenter__(self) -> None:
+        await self._limits._acquire(self._host)
+        try:
+            await self._limits._pace(self._host)
+        except BaseException:
+            self._limits._release(self._host)
+            raise
+
+    async def __aexit__(self, *error: object) -> None:
+        self._limits._release(self._host)
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
+
+
+def _grant(granted: asyncio.Future[None]) -> None:
+    if not granted.done():
+        granted.set_result(None)

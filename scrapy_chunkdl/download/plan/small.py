@@ -1,0 +1,307 @@
+"""The way of a small file: one GET, the whole body in memory, and a name, together with others that are ready.
+
+Most attachments are small, and most servers answer plainly. For them a probe, a plan, a part file that grows and a
+thread cost more than the bytes (docs/performance.md). Whatever is not plain, about the file, its server or its disk, is
+left to the ordinary transfer, which goes on with the answer that has begun to come, or asks as if nothing had been
+tried. Nothing is decided here that it would decide otherwise: :meth:`SmallFiles.fetch` brings a right file, or says
+what was tried. Knows what a file needs to be such a one; nothing of plans, retries or ranges.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import ssl
+import time
+from itertools import islice
+from pathlib import Path
+
+import aiohttp
+from multidict import CIMultiDict
+
+from scrapy_chunkdl.download.disk import platform
+from scrapy_chunkdl.download.disk.checksum import parse_expected
+from scrapy_chunkdl.download.disk.file_identity import FileIdentity
+from scrapy_chunkdl.download.disk.partfile import Published, read_published
+from scrapy_chunkdl.download.disk.whole_file import NoLocks, Publishing, WholeFile
+from scrapy_chunkdl.download.errors import Permanent
+from scrapy_chunkdl.download.http import plausible, proxies
+from scrapy_chunkdl.download.http.handed_on import Tried
+from scrapy_chunkdl.download.http.headers import Validator, parse_digests
+from scrapy_chunkdl.download.http.identity import Identity
+from scrapy_chunkdl.download.http.media_types import Kind, kind_of_name, kind_of_type
+from scrapy_chunkdl.download.http.names import name_of
+from scrapy_chunkdl.download.http.plain_get import Answer, Odd, Origin, PlainConnections
+from scrapy_chunkdl.download.limits.hosts import Limits
+from scrapy_chunkdl.download.model import FileRequest, FileResult, Options, Progress
+from scrapy_chunkdl.download.progress import Doing
+from scrapy_chunkdl.text import naming
+
+_BYTE = r"(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
+_HOST = rf"(?:(?:[a-z0-9-]+\.)*[a-z][a-z0-9-]*|{_BYTE}(?:\.{_BYTE}){{3}})"
+_ENCODED = r"%(?!2[Ee])[0-9A-Fa-f]{2}"
+_SEGMENT = rf"/(?!\.{{1,2}}(?:[/?]|$))(?:[A-Za-z0-9._~!$&'()*+,;=:@-]|{_ENCODED})+"
+_QUERY = rf"\?(?:[A-Za-z0-9._~!$()*+,;:@/?&=-]|{_ENCODED})+"
+_PLAIN_URL = re.compile(rf"(https?)://({_HOST})(?::([1-9][0-9]{{1,4}}))?((?:{_SEGMENT})+(?:{_QUERY})?)")
+"""A URL that goes over the wire as it is (:mod:`scrapy_chunkdl.download.http.urls`), as most do: seen in 1 µs."""
+
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+_UNUSUAL_HEADERS = frozenset(
+    {"connection", "content-length", "expect", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"}
+)
+_HEADS_REMEMBERED = 256
+_ENTRIES_READ = 8
+_NOT_OF_THE_HOST = frozenset({"status", "large", "there", "disk", "checksum"})
+"""Why a file may be odd without its host being so."""
+
+
+class SmallFiles:
+    """Fetches what is small and plain, for one loop."""
+
+    def __init__(self, options: Options, limits: Limits, context: ssl.SSLContext) -> None:
+        self._options = options
+        self._limits = limits
+        self._habits = limits.habits
+        self._connections = PlainConnections(
+            aiohttp.ThreadedResolver(),
+            context,
+            bind_address=options.bind_address,
+            dns_timeout=options.dns_timeout,
+            connect_timeout=options.connect_timeout,
+            stall_timeout=options.stall_timeout,
+        )
+        self._publishing = Publishing()
+        self._heads: dict[str, bytes] = {}
+        self._most = min(options.chunk_size, options.max_file_size or options.chunk_size)
+        self._is_off = (
+            options.probe in ("head", "get")
+            or options.robots is not None
+            or options.store is not None
+            or options.block_private_addresses
+            or not platform.can_rename_open_files()
+        )
+
+    async def close(self) -> None:
+        """Close the connections; files that are being published get their names first."""
+        self._publishing.close()
+        await self._connections.close()
+
+    async def fetch(self, request: FileRequest, progress: Progress) -> FileResult | Tried:
+        """Fetch a file if it is small and plain; if not, say what was tried, which is the caller's to close.
+
+        Raises what the ordinary way would: Permanent for a lost lease, a checksum that is none, or a header that cannot
+        be sent.
+        """
+        match = _PLAIN_URL.fullmatch(request.url)
+        if match is None or self._is_off or self._limits.rates.is_limited:
+            return Tried()
+        scheme, name, port, _ = match.groups()
+        host = f"{name}:{port or _DEFAULT_PORTS[scheme]}"
+        if not self._habits.are_small(host):
+            self._habits.left_out(host)
+            return Tried()
+        identity = FileIdentity.of(request, self._options)
+        wanted = naming.safe_name(request.name) if request.name else None
+        if not self._may_be_asked(request, name, port) or _may_be_there(request, wanted, identity):
+            return Tried()
+        expected = parse_expected(request.checksum) if request.checksum else None
+        began, requests = time.monotonic(), progress.requests
+        ranged = self._habits.asks_for_ranges(host)
+        try:
+            answer = await self._ask(request, match, host, ranged, progress)
+            result = await self._keep(request, wanted, identity, answer, expected, progress, began)
+        except Odd as odd:
+            if odd.why == "stalled":
+                progress.retries["stalled"] = progress.retries.get("stalled", 0) + 1
+            if odd.why not in _NOT_OF_THE_HOST:
+                self._habits.was_odd(host)
+            progress.size, progress.done = None, 0
+            tried = Tried(progress.requests - requests, odd.given, ranged=ranged, asked_at=progress.asked_at)
+            if odd.why == "large" and not ranged and self._has_ranges(odd):
+                tried.close()
+            return tried
+        self._habits.was_plain(host)
+        return result
+
+    def _may_be_asked(self, request: FileRequest, host: str, port: str | None) -> bool:
+        """Whether the host is allowed, and reached without a proxy, by a request as most are."""
+        options = self._options
+        if port in ("80", "443") or (port and int(port) > 0xFFFF) or "xn--" in host:
+            return False
+        if request.headers and not _UNUSUAL_HEADERS.isdisjoint(map(str.lower, request.headers)):
+            return False
+        if options.allowed_hosts and not any(
+            host == name or host.endswith("." + name) for name in options.allowed_hosts
+        ):
+            return False
+        if not (request.proxy or options.proxies):
+            return True
+        return proxies.proxy_for(request.url, request.proxy, options.proxies) is None
+
+    # --- asking
+
+    def _has_ranges(self, odd: Odd) -> bool:
+        """Whether a large file, asked for as a whole, is better asked for anew: in parts that can be resumed.
+
+        What is under way by then is lost, at a host whose last files were all small: the next ones are asked for the
+        first chunk only.
+        """
+        accepts = odd.headers.get("Accept-Ranges", "").strip().lower()
+        return Validator.of(odd.headers).is_usable and accepts == "bytes"
+
+    async def _ask(
+        self, request: FileRequest, match: re.Match[str], host: str, ranged: bool, progress: Progress
+    ) -> Answer:
+        scheme, name, port, target = match.groups()
+        origin = Origin(name, int(port or _DEFAULT_PORTS[scheme]), scheme == "https")
+        asked = b"GET " + target.encode("ascii") + self._head(request, match, ranged)
+        limits = self._limits
+        slot = limits.slot(host)
+        with progress.during(Doing.WAITING_FOR_A_HOST, lambda: limits.moved_at(host)):
+            await slot.__aenter__()
+        limits.hold(host, progress)
+        try:
+            progress.asked()
+            progress.requests += 1
+            answer = await self._connections.get(origin, asked, self._most)
+        finally:
+            limits.let_go(host, progress)
+            await slot.__aexit__()
+        limits.answered(host)
+        progress.moved()
+        progress.size = progress.done = len(answer.body)
+        progress.fetched += len(answer.body)
+        return answer
+
+    def _head(self, request: FileRequest, match: re.Match[str], ranged: bool) -> bytes:
+        """Return a request's head behind its target: the same for all that ask a host for no more than a file."""
+        is_common = not (request.headers or request.cookies or request.logins or ranged)
+        place = request.url[: match.start(4)]
+        if is_common and (known := self._heads.get(place)) is not None:
+            return known
+        sent: CIMultiDict[str] = CIMultiDict({"Host": place.partition("://")[2]})
+        sent.update(Identity(request, self._options).headers_for(request.url))
+        sent.setdefault("Accept", "*/*")
+        if ranged:
+            sent["Range"] = f"bytes=0-{self._options.chunk_size - 1}"
+        sent["Accept-Encoding"] = "identity"
+        head = (" HTTP/1.1\r\n" + "".join(f"{name}: {value}\r\n" for name, value in sent.items()) + "\r\n").encode()
+        if is_common:
+            if len(self._heads) >= _HEADS_REMEMBERED:
+                self._heads.clear()
+            self._heads[place] = head
+        return head
+
+    # --- the file
+
+    async def _keep(
+        self,
+        request: FileRequest,
+        wanted: str | None,
+        identity: FileIdentity,
+        answer: Answer,
+        expected: tuple[str, str] | None,
+        progress: Progress,
+        began: float,
+    ) -> FileResult:
+        headers, body = answer.headers, answer.body
+        validator = Validator.of(headers)
+        content_type = headers.get("Content-Type") or None
+        disposition = headers.get("Content-Disposition")
+        if expected is None and (self._options.check_type or request.accept):
+            self._refuse_implausible(request, disposition, content_type, body)
+        checksum = self._checked(headers, body, expected, whole=answer.status == 200)
+        name = wanted or name_of(disposition, request.url, request.url, content_type)
+        record = Published(
+            identity.recorded,
+            len(body),
+            validator.etag,
+            validator.last_modified,
+            checksum,
+            date_is_strong=validator.date_is_strong,
+        )
+        file = WholeFile(os.fspath(request.folder), name)
+        try:
+            file.lock()
+            if os.path.lexists(file.final):
+                raise Odd("there")
+            file.write(body, record)
+        except BaseException as problem:
+            file.discard()
+            if isinstance(problem, NoLocks):
+                self._is_off = True
+            if isinstance(problem, OSError):
+                raise Odd("disk") from problem
+            raise
+        if request.may_publish is not None and not request.may_publish():
+            file.discard()
+            raise Permanent("the lease was lost: another process finishes the file", reason="lease_lost")
+        with progress.during(Doing.PUBLISHING):
+            try:
+                await self._publishing.publish(file)
+            except OSError as error:
+                raise Odd("disk") from error
+        return FileResult(
+            url=request.url,
+            final_url=request.url,
+            path=file.path,
+            size=len(body),
+            checksum=checksum,
+            etag=validator.etag,
+            last_modified=validator.last_modified,
+            elapsed=time.monotonic() - began,
+            requests=progress.requests,
+            retries=progress.retries,
+            fetched=progress.fetched,
+            content_type=content_type,
+            date_is_strong=validator.date_is_strong,
+        )
+
+    def _refuse_implausible(
+        self, request: FileRequest, disposition: str | None, content_type: str | None, body: bytearray
+    ) -> None:
+        """Raise Odd for what may be a page in place of the file: a HEAD, and a second try, tell more."""
+        first = bytes(body[: plausible.FIRST_BYTES])
+        if not request.accept and plausible.is_no_text(first, content_type):
+            return
+        given, by_url = naming.name_from_content_disposition(disposition), naming.name_from_url(request.url)
+        called = [name for name in (request.name, given, by_url) if name]
+        name = next((name for name in called if kind_of_name(name) is not Kind.UNKNOWN), called[0] if called else "")
+        if plausible.why_not(name, content_type, len(body), first, accept=request.accept) is not None:
+            raise Odd("page")
+        if kind_of_type(content_type) is Kind.PAGE and kind_of_name(name) is Kind.UNKNOWN:
+            raise Odd("page")
+
+    def _checked(
+        self, headers: CIMultiDict[str], body: bytearray, expected: tuple[str, str] | None, *, whole: bool
+    ) -> str | None:
+        """Return the checksum that is told. Raises Odd for a wrong one: the ordinary way asks again, and tells."""
+        wanted = parse_digests(headers, whole=whole)
+        if expected is not None:
+            wanted[expected[0]] = expected[1]
+        reported = self._options.checksum
+        if not wanted and not reported:
+            return None
+        found = {
+            name: hashlib.new(name, body, usedforsecurity=False).hexdigest()
+            for name in {*wanted, *([reported] if reported else [])}
+        }
+        if any(found[name] != wanted[name] for name in wanted):
+            raise Odd("checksum")
+        reported = reported or (expected[0] if expected is not None else min(found))
+        return f"{reported}:{found[reported]}"
+
+
+def _may_be_there(request: FileRequest, wanted: str | None, identity: FileIdentity) -> bool:
+    """Whether an earlier run may have left the file: then its server is asked whether it has changed."""
+    folder = os.fspath(request.folder)
+    if wanted:
+        return os.path.lexists(f"{folder}/{wanted}")
+    try:
+        with os.scandir(folder) as entries:
+            paths = [entry.path for entry in islice(entries, _ENTRIES_READ)]
+    except OSError:
+        return False
+    there = (read_published(Path(path)) for path in paths)
+    return any(one is not None and one.url is not None and not identity.is_anothers(one.url) for one in there)

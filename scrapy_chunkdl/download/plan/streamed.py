@@ -1,0 +1,195 @@
+"""A file fetched whole by one request, from its first byte: where ranges cannot be had, or not safely.
+
+One answer is of one version. Where ranges of that version came before, its body fills the gaps that it passes, and what
+is there is compared with it. Knows that answer and the part file; nothing of names, checksums or plans.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+from contextlib import AsyncExitStack
+from dataclasses import replace
+
+import aiohttp
+
+from scrapy_chunkdl.download.concurrency import in_thread
+from scrapy_chunkdl.download.disk.partfile import PartFile
+from scrapy_chunkdl.download.errors import Contradiction, DownloadError, Permanent, SourceChanged, Transient
+from scrapy_chunkdl.download.http import body
+from scrapy_chunkdl.download.http.body import End
+from scrapy_chunkdl.download.http.client import explain
+from scrapy_chunkdl.download.http.coding import KEEP
+from scrapy_chunkdl.download.http.decoding import Decoder
+from scrapy_chunkdl.download.http.headers import parse_content_length
+from scrapy_chunkdl.download.http.known import By, Match, compare
+from scrapy_chunkdl.download.http.remote import Remote
+from scrapy_chunkdl.download.http.sources import Opening, Source, Sources
+from scrapy_chunkdl.download.http.verdict import Asked
+from scrapy_chunkdl.download.model import Options, Progress
+from scrapy_chunkdl.download.plan.ranges import Ranges
+from scrapy_chunkdl.text.masking import printable
+
+logger = logging.getLogger(__name__)
+
+
+class StreamedFetch:
+    """One go at fetching in one stream. ``kept`` are bytes of this very version that are in place.
+
+    Raises SourceChanged where an answer is not of the version that the bytes in place are of.
+    """
+
+    def __init__(self, sources: Sources, options: Options, progress: Progress, part: PartFile, kept: Ranges) -> None:
+        self._sources = sources
+        self._options = options
+        self._progress = progress
+        self._part = part
+        self._kept = kept
+        self._ended_short_at: int | None = None
+
+    async def run(self, opening: Opening | None = None) -> tuple[Remote, int]:
+        """Fetch the whole file by one request, from its first byte; return what that answer said it is.
+
+        ``opening`` is an answer that has all of it; it is used, or closed.
+        """
+        while True:
+            source = self._sources.first
+            stream = self._sources.retrying()(self._stream)
+            given: list[Opening] = [opening] if opening is not None else []
+            opening = None
+            try:
+                return await stream(source, given)
+            except DownloadError as error:
+                if isinstance(error, SourceChanged) or not self._sources.drop(source, error):
+                    raise
+            finally:
+                for left in given:
+                    await left.close()
+
+    async def _stream(self, source: Source, given: list[Opening]) -> tuple[Remote, int]:
+        async with AsyncExitStack() as stack:
+            if given:
+                opening = await stack.enter_async_context(given.pop())
+                response = opening.response
+            else:
+                await stack.enter_async_context(self._sources.slot(source))
+                response = await self._sources.ask("GET", source, {}, Asked.PLAIN)
+                stack.callback(response.close)
+            remote = self._checked(response, source)
+            if remote.coding and self._sources.keeps_coded:
+                remote = replace(remote, size=remote.coding.coded_size, coding=KEEP)
+            self._options.refuse_too_large(remote.size)
+            source.used = True
+            self._progress.size, self._progress.done = remote.size, self._kept.total
+            try:
+                size = await self._read_whole(response, remote, source)
+            except (aiohttp.ClientError, asyncio.TimeoutError, OSError) as error:
+                raise explain(error, str(response.url)) from error
+            if response.content.at_eof():
+                response.release()
+        if self._part.size != size:
+            await in_thread(self._part.truncate, size)
+        return remote, size
+
+    def _checked(self, response: aiohttp.ClientResponse, source: Source) -> Remote:
+        """Return what the answer says the file is, once it may be the file."""
+        if response.status in (204, 416):  # said to be empty by more than this
+            known = self._sources.known
+            return Remote(0, False, known.validator if known is not None else Remote.of(response).validator)
+        remote = Remote.of(response)
+        if (error := self._sources.refused(response, source, Asked.PLAIN, remote=remote)) is not None:
+            raise error
+        known = self._sources.known
+        match = compare(known, remote.known) if known is not None else Match.UNTOLD
+        if source is not self._sources.main:
+            self._refuse_other_file(remote, source, match)
+        elif self._kept.total and match is not Match.SAME:
+            raise SourceChanged(f"{response.url} is another version now", status=response.status)
+        elif match is not Match.SAME or remote.known.by > (known.by if known is not None else 0):
+            self._sources.known = remote.known
+        return remote
+
+    def _refuse_other_file(self, remote: Remote, source: Source, match: Match) -> None:
+        """Raise unless a mirror has what the main source told of, as for ranges; a checksum decides at the end."""
+        known = self._sources.known
+        if known is None or self._sources.is_checked:
+            return
+        if known.size is not None and remote.size is not None and known.size != remote.size:
+            text = f"{source.url} has {remote.size} bytes, not {known.size}"
+            raise Permanent(text, reason="other_size", status=200)
+        if match is not Match.SAME:
+            text = f"{source.url} cannot be told to be the same file: no checksum, other validators"
+            raise Permanent(text, reason="other_version", status=200)
+
+    async def _read_whole(self, response: aiohttp.ClientResponse, remote: Remote, source: Source) -> int:
+        decoder = Decoder(remote.coding) if remote.coding else None
+        progress, position = self._progress, 0
+        expected = self._sources.expected
+        as_sent = hashlib.new(expected[0]) if decoder is not None and expected is not None else None
+
+        def take(data: bytes | memoryview) -> bool:
+            nonlocal position
+            progress.fetched += len(data)
+            if as_sent is not None:
+                as_sent.update(data)
+            if decoder is None and remote.size is not None:
+                data = data[: remote.size - position]
+            for piece in decoder.decode(data) if decoder is not None else (data,):
+                self._place(position, piece, response)
+                position += len(piece)
+                self._options.refuse_too_large(position)
+            progress.done = max(position, self._kept.total)
+            progress.moved()
+            return remote.size is None or position < remote.size
+
+        length = parse_content_length(response.headers.get("Content-Length"))
+        pace = self._sources.pace(source)
+        end = await body.receive(response, length, take, stall_timeout=self._options.stall_timeout, pace=pace)
+        if decoder is not None and not decoder.is_complete:
+            raise Transient(f"{response.url} ended in the middle of its {remote.coding} form", reason="short_body")
+        if as_sent is not None and expected is not None and as_sent.hexdigest() == expected[1]:
+            self._sources.keeps_coded = True
+            text = f"the checksum is of the {remote.coding} form of {response.url}: it is fetched as it is sent"
+            raise Transient(text, reason="checksum")
+        if end is not End.STOPPED:
+            self._refuse_short(response, remote, position, end, is_counted=length is not None)
+        return position
+
+    def _place(self, position: int, piece: bytes | memoryview, response: aiohttp.ClientResponse) -> None:
+        """Write a piece where nothing is yet, and compare the rest."""
+        if not self._kept.total:
+            self._part.write(position, piece)
+            return
+        stop, at = position + len(piece), position
+        view = memoryview(piece)
+        for start, end in [*self._kept.missing(position, stop), (stop, stop)]:
+            there = view[at - position : start - position]
+            if there and self._part.read(at, len(there)) != there:
+                raise SourceChanged(f"{response.url} sends other bytes under the same validators", status=200)
+            if start < end:
+                self._part.write(start, view[start - position : end - position])
+            at = end
+
+    def _refuse_short(
+        self, response: aiohttp.ClientResponse, remote: Remote, position: int, end: End, *, is_counted: bool
+    ) -> None:
+        """Raise unless a body that has ended is all of the file, by its own count and by what is known.
+
+        A body that ends with its connection cannot be told from one cut short (RFC 9112 §8), but by HEAD's size.
+        """
+        missing = remote.size - position if remote.size is not None else 0
+        if missing > 0 or (is_counted and end is End.CLOSED):
+            if not self._options.fail_on_dataloss and position == self._ended_short_at:
+                logger.warning("%s", printable(f"{response.url} ends {missing} bytes early each time: taken as it is"))
+                return
+            self._ended_short_at = position
+            raise Transient(f"{response.url} ended {missing or 'some'} bytes early", reason="short_body")
+        if end is End.CLOSED and not is_counted and not remote.coding and position < self._sources.hinted:
+            text = f"{response.url} ended at {position} bytes of {self._sources.hinted}"
+            raise Transient(text, reason="short_body", status=200)
+        known = self._sources.known
+        if known is None or remote.size is not None or remote.coding or known.by is By.BARE_GET:
+            return
+        if compare(known, replace(remote.known, size=position)) is Match.CONTRADICTION:
+            raise Contradiction(f"{response.url} has {position} bytes, not {known.size}")
