@@ -2,11 +2,9 @@
 
 The protocol is that of :mod:`scrapy_chunkdl.download.disk.partfile` (``<name>.part``, locked; fsync; rename; fsync of
 the folder), so that both ways may meet at one name. What is left out is what only a file that grows needs: plan,
-journal, reservation. Raises plain OSError: whoever cannot go on here takes the ordinary way, which tells what is wrong. Knows
-the disk; nothing of HTTP.
-
-Killed at any point, this is what the next process finds: the file as it was before, with at most a part file beside it
-that no journal speaks for; or after the rename the new one, whole.
+journal, reservation. Raises plain OSError: whoever cannot go on here takes the ordinary way, which tells what is
+wrong. Knows the disk; nothing of HTTP. Killed at any point, this is what the next process finds: the file as it was
+before, with at most a part file beside it that no journal speaks for; or after the rename the new one, whole.
 """
 
 from __future__ import annotations
