@@ -183,6 +183,9 @@ class Guard:
         return hmac.new(_bytes(self._token or ""), b"chunkdl dashboard until %d" % end, hashlib.sha256).hexdigest()
 
 
+GUARD = web.AppKey("guard", Guard)
+
+
 def _bytes(text: str) -> bytes:
     return text.encode(errors="surrogateescape")  # as headers of any bytes are decoded
 

@@ -1,0 +1,48 @@
+"""What a request asks for, read and checked: numbers, ids, texts, JSON. Knows HTTP's side of it alone."""
+
+from __future__ import annotations
+
+import reprlib
+from collections.abc import Mapping
+from typing import Any
+
+from aiohttp import web
+
+from scrapy_chunkdl.dashboard.board import KINDS
+
+
+class BadRequest(ValueError):
+    """The request makes no sense; the message says why."""
+
+
+async def json_body(request: web.Request) -> dict[str, Any]:
+    """Return the JSON object a request brings. Raises :class:`BadRequest` for anything else."""
+    try:
+        asked = await request.json()
+    except (LookupError, RecursionError, ValueError) as error:  # no such charset, too deep, no JSON
+        raise BadRequest(f"the body is no JSON: {error}") from error
+    if not isinstance(asked, dict):
+        raise BadRequest("the body should be a JSON object")
+    return asked
+
+
+def shown(value: object) -> str:
+    """Return what was sent, short enough for a sentence."""
+    return reprlib.repr(value)
+
+
+def kind(name: object) -> str:
+    """Return the kind of items set aside that is meant. Raises :class:`BadRequest`."""
+    if name not in KINDS:
+        raise BadRequest(f"kind = {shown(name)}: should be one of {', '.join(KINDS)}")
+    return str(name)
+
+
+def number(query: Mapping[str, str], name: str, default: int, most: int) -> int:
+    """Return a whole number of the query, 0 to ``most``. Raises :class:`BadRequest`."""
+    text = query.get(name, "")
+    if not text:
+        return default
+    if not (text.isascii() and text.isdigit() and len(text) < 20 and int(text) <= most):
+        raise BadRequest(f"{name} = {shown(text)}: should be a whole number up to {most}")
+    return int(text)

@@ -1,0 +1,126 @@
+"""What is asked for at which address, as JSON, and what each may say. What a queue is, the board knows."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from aiohttp import hdrs, web
+
+from scrapy_chunkdl.dashboard import login, static_files
+from scrapy_chunkdl.dashboard.answers import error_answer, in_thread
+from scrapy_chunkdl.dashboard.board import Filter
+from scrapy_chunkdl.dashboard.events import BOARD, LIVE, events, of_spider
+from scrapy_chunkdl.dashboard.parameters import BadRequest, json_body, kind, number, shown
+
+MOST_ITEMS = 500
+"""Items set aside that one answer tells of, at most."""
+
+MOST_FILES = 1000
+"""Running files that one answer tells of, at most."""
+
+MOST_BYTES_PER_SECOND = 10**15
+"""No line is faster."""
+
+MOST_ENTRIES = 10**15
+"""No list is longer."""
+
+
+async def _status(request: web.Request) -> web.StreamResponse:
+    return web.json_response(await request.app[LIVE].status())
+
+
+async def _details(request: web.Request) -> web.StreamResponse:
+    return web.json_response(await in_thread(of_spider, request.app[BOARD], request.match_info["spider"]))
+
+
+async def _history(request: web.Request) -> web.StreamResponse:
+    return web.json_response(await in_thread(request.app[BOARD].history, request.match_info["spider"]))
+
+
+async def _files(request: web.Request) -> web.StreamResponse:
+    start, limit = number(request.query, "offset", 0, MOST_ENTRIES), number(request.query, "limit", 50, MOST_FILES)
+    details = await in_thread(request.app[BOARD].details, request.match_info["spider"])
+    return web.json_response(details.files(start, limit))
+
+
+async def _hosts(request: web.Request) -> web.StreamResponse:
+    details = await in_thread(request.app[BOARD].details, request.match_info["spider"])
+    return web.json_response(details.hosts())
+
+
+async def _metrics(request: web.Request) -> web.StreamResponse:
+    try:
+        from scrapy_chunkdl.dashboard import metrics
+    except ModuleNotFoundError:
+        return error_answer(501, "metrics need: pip install 'scrapy-chunkdl[dashboard]'")
+    body = metrics.text(await request.app[LIVE].status())
+    return web.Response(body=body, headers={hdrs.CONTENT_TYPE: "text/plain; version=0.0.4; charset=utf-8"})
+
+
+async def _set_aside(request: web.Request) -> web.StreamResponse:
+    query = request.query
+    wanted_kind = kind(query.get("kind", "failed"))
+    wanted = Filter(text=query.get("text", ""), reason=query.get("reason", ""))
+    start, limit = number(query, "cursor", 0, MOST_ENTRIES), number(query, "limit", 100, MOST_ITEMS)
+    board = request.app[BOARD]
+    return web.json_response(
+        await in_thread(board.set_aside, request.match_info["spider"], wanted_kind, wanted, start, limit)
+    )
+
+
+async def _act(request: web.Request) -> web.StreamResponse:
+    asked = await json_body(request)
+    ids = asked.get("ids")
+    if ids is not None and not (isinstance(ids, list) and ids and all(isinstance(one, str) for one in ids)):
+        raise BadRequest(f"ids = {shown(ids)}: should be a list of ids of items")
+    text, reason = (asked.get(name) or "" for name in ("text", "reason"))
+    if not (isinstance(text, str) and isinstance(reason, str)):
+        raise BadRequest("text and reason: should be texts")
+    if ids is None and not text and not reason and asked.get("all") is not True:
+        raise BadRequest('which items are meant: give ids, text, reason or "all": true')
+    board, spider = request.app[BOARD], request.match_info["spider"]
+    wanted = Filter(frozenset(ids) if ids is not None else None, text, reason)
+    act = board.put_back if request.match_info["action"] == "retry" else board.drop
+    done = await in_thread(act, spider, kind(asked.get("kind", "failed")), wanted)
+    request.app[LIVE].forget()
+    return web.json_response({"items": done})
+
+
+async def _pause(request: web.Request) -> web.StreamResponse:
+    worker = (await json_body(request)).get("worker")
+    if worker is not None and not (isinstance(worker, str) and worker.isprintable() and worker.split() == [worker]):
+        raise BadRequest(f"worker = {shown(worker)}: should be the id of a worker")
+    board, paused = request.app[BOARD], request.match_info["action"] == "pause"
+    await in_thread(board.pause if paused else board.resume, request.match_info["spider"], worker)
+    request.app[LIVE].forget()
+    return web.json_response({"paused": paused})
+
+
+async def _rate(request: web.Request) -> web.StreamResponse:
+    asked = await json_body(request)
+    rate = asked.get("bytes_per_second", "missing")
+    fits = isinstance(rate, (int, float)) and not isinstance(rate, bool) and 0 <= rate <= MOST_BYTES_PER_SECOND
+    if rate is not None and not fits:
+        raise BadRequest(f"bytes_per_second = {shown(rate)}: should be a number, 0 for no limit, or null")
+    await in_thread(request.app[BOARD].limit_rate, request.match_info["spider"], rate)
+    request.app[LIVE].forget()
+    return web.json_response({"max_rate": rate})
+
+
+ROUTES: tuple[tuple[str, str, Callable[[web.Request], Awaitable[web.StreamResponse]]], ...] = (
+    ("GET", "", static_files.page),
+    ("GET", "login", login.ask),
+    ("POST", "login", login.sign_in),
+    ("GET", "static/{name:.+}", static_files.static),
+    ("GET", "metrics", _metrics),
+    ("GET", "api/status", _status),
+    ("GET", "api/events", events),
+    ("GET", "api/spiders/{spider}/details", _details),
+    ("GET", "api/spiders/{spider}/history", _history),
+    ("GET", "api/spiders/{spider}/files", _files),
+    ("GET", "api/spiders/{spider}/hosts", _hosts),
+    ("GET", "api/spiders/{spider}/failed", _set_aside),
+    ("POST", "api/spiders/{spider}/failed/{action:retry|drop}", _act),
+    ("POST", "api/spiders/{spider}/{action:pause|resume}", _pause),
+    ("POST", "api/spiders/{spider}/rate", _rate),
+)
