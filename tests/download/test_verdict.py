@@ -23,6 +23,7 @@ EXAMPLES = [
     ({"status": 200}, "HINT USE RETRY USE"),
     ({"status": 201}, "HINT USE RETRY USE"),
     ({"status": 203}, "HINT USE RETRY USE"),
+    ({"status": 226}, "HINT USE RETRY USE"),
     ({"status": 218}, "HINT USE RETRY USE"),
     ({"status": 206}, "NO_HINT USE USE USE"),
     ({"status": 206, "is_part": True}, "NO_HINT USE USE END"),

@@ -69,7 +69,7 @@ PASSING = frozenset({420, 425, 509, *range(520, 528), 529, 530, 598, 599})
 509 of hosters), or a proxy whose origin is away (520 to 527 and 530 of Cloudflare, 598 and 599 of proxies). RFC 9110
 §15 has a client take them for a 400 or 500; whoever retries anything retries them."""
 
-_NO_REPRESENTATION = frozenset({202, 204, 205, 206, 207, 208, 226})
+_NO_REPRESENTATION = frozenset({202, 204, 205, 206, 207, 208})
 _BEFORE_HEAD = frozenset({"connection_lost", "stalled", "connect_timeout", "first_byte"})
 
 
@@ -121,7 +121,10 @@ class Row:
 
 
 def is_whole(status: int) -> bool:
-    """Whether a status promises the representation: 200, 201, 203, and those nobody has registered (RFC 9110 §15)."""
+    """Whether a status promises the representation: 200, 201, 203, and those nobody has registered (RFC 9110 §15).
+
+    226 is among these: nobody has asked for instance manipulations (RFC 3229 §10.4.1), so it can be no more than a 200.
+    """
     return 200 <= status < 300 and status not in _NO_REPRESENTATION
 
 
