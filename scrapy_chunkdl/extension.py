@@ -51,7 +51,7 @@ from scrapy_chunkdl.download.disk.file_identity import FileIdentity
 from scrapy_chunkdl.items import attachments
 from scrapy_chunkdl.items.attachments import Attachment
 from scrapy_chunkdl.items.types import ItemTypes, item_classes_of
-from scrapy_chunkdl.progress.lines import ProgressReport
+from scrapy_chunkdl.progress.printed import ProgressReport
 from scrapy_chunkdl.queue.client import make_client
 from scrapy_chunkdl.queue.hosts import HostShares
 from scrapy_chunkdl.queue.share_keeper import ShareKeeper

@@ -9,12 +9,12 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Iterable
 
 from scrapy.commands import BaseRunSpiderCommand, ScrapyCommand, ScrapyHelpFormatter
 from scrapy.exceptions import UsageError
 from scrapy.utils.project import inside_project
 
+from scrapy_chunkdl.commands.console import CommandError
 from scrapy_chunkdl.progress.supervised import supervised
 
 _WORKER = """Download what waits in the list of a spider, with its settings, pipelines and feeds, and request nothing
@@ -30,15 +30,6 @@ An item is put back as it was: all of its files are looked at again, those that 
 
 _DASHBOARD = """Serve a page that shows live what waits, runs and failed, and can pause, slow down and retry. It is for
 all spiders of the project, or one, and reads Redis alone: no crawl need be running."""
-
-
-class CommandError(Exception):
-    """Why a command could not do what it was told: a sentence for the person at the terminal."""
-
-
-def no_such_spider(name: str, spiders: Iterable[str]) -> str:
-    """Return the sentence for a spider that the project does not have."""
-    return f"there is no spider {name!r} in this project; it has: {', '.join(sorted(spiders)) or 'none'}."
 
 
 class Command(BaseRunSpiderCommand):

@@ -7,7 +7,7 @@ import signal
 
 from scrapy.settings import BaseSettings
 
-from scrapy_chunkdl.commands.chunkdl import CommandError
+from scrapy_chunkdl.commands.console import CommandError
 from scrapy_chunkdl.commands.queues import opened
 from scrapy_chunkdl.dashboard.board import Board
 from scrapy_chunkdl.dashboard.guard import Unusable

@@ -16,14 +16,14 @@ from scrapy.settings import BaseSettings
 
 from scrapy_chunkdl.commands.queues import SpiderQueue, opened
 from scrapy_chunkdl.items.shown import as_dict
-from scrapy_chunkdl.queue.dead_letters import SetAside, SetAsideItem, everything
+from scrapy_chunkdl.queue.dead_letters import DeadLetter, DeadLetters, everything
 from scrapy_chunkdl.text.masking import printable, shown_url
 
 
 def run(settings: BaseSettings, opts: argparse.Namespace) -> int:
     """Do what the options say, and return the exit code."""
     with opened(settings, opts.spider) as [queue]:
-        items = (SetAside.dead if opts.dead else SetAside.failed)(queue.client, queue.key)
+        items = (DeadLetters.dead if opts.dead else DeadLetters.failed)(queue.client, queue.key)
         wanted = _wanted(opts)
         if opts.action == "retry":
             _say(items.put_back(wanted), f"put back into {queue.key}", as_json=opts.json)
@@ -34,8 +34,8 @@ def run(settings: BaseSettings, opts: argparse.Namespace) -> int:
     return 0
 
 
-def _wanted(opts: argparse.Namespace) -> Callable[[SetAsideItem], bool]:
-    checks: list[Callable[[SetAsideItem], bool]] = []
+def _wanted(opts: argparse.Namespace) -> Callable[[DeadLetter], bool]:
+    checks: list[Callable[[DeadLetter], bool]] = []
     if opts.match:
         checks.append(lambda item: item.mentions(opts.match))
     if opts.reason:
@@ -50,7 +50,7 @@ def _say(count: int, done: str, *, as_json: bool) -> None:
     print(json.dumps({"items": count}) if as_json else f"{_counted(count, 'item')} {done}.")
 
 
-def _list(items: Iterator[SetAsideItem], queue: SpiderQueue, *, as_json: bool) -> None:
+def _list(items: Iterator[DeadLetter], queue: SpiderQueue, *, as_json: bool) -> None:
     shown = files = 0
     reasons: Counter[str] = Counter()
     for item in items:

@@ -14,11 +14,11 @@ from datetime import datetime, timezone
 from scrapy.settings import BaseSettings
 
 from scrapy_chunkdl.commands.queues import SpiderQueue, opened
-from scrapy_chunkdl.dashboard.board import told_of
+from scrapy_chunkdl.dashboard.board import statuses_as_dict
 from scrapy_chunkdl.queue.errors import REDIS_ERRORS, explain
 from scrapy_chunkdl.queue.status import Status, Worker, look
-from scrapy_chunkdl.text.figures import amount
 from scrapy_chunkdl.text.masking import printable
+from scrapy_chunkdl.text.units import size_text
 
 WATCH_EVERY = 2.0
 """Seconds between looks with ``--watch``."""
@@ -64,7 +64,7 @@ def _show_again(queues: Sequence[SpiderQueue], *, as_json: bool) -> None:
 
 
 def _json(looked: Looked) -> str:
-    return json.dumps(told_of((queue.spider, status) for queue, status in looked))
+    return json.dumps(statuses_as_dict((queue.spider, status) for queue, status in looked))
 
 
 def _lines(looked: Looked) -> Iterator[str]:
@@ -91,7 +91,7 @@ def _blocks(looked: Looked) -> Iterator[str]:
             yield f"  {asked}"
         if status.workers:
             rates = (
-                f"{minutes} min {rate.items_per_second:.3g} items/s {amount(rate.bytes_per_second)}/s"
+                f"{minutes} min {rate.items_per_second:.3g} items/s {size_text(rate.bytes_per_second)}/s"
                 for minutes, rate in status.throughput.items()
             )
             yield "  " + ", ".join(rates)
@@ -102,7 +102,9 @@ def _asked(status: Status) -> str:
     """Tell what people asked of all processes: nothing, as a rule."""
     parts = ["claiming is paused"] if status.paused else []
     if status.max_rate is not None:
-        parts.append(f"at most {amount(status.max_rate)}/s each" if status.max_rate else "no limit in bytes per second")
+        parts.append(
+            f"at most {size_text(status.max_rate)}/s each" if status.max_rate else "no limit in bytes per second"
+        )
     return ", ".join(parts)
 
 

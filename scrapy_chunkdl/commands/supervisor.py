@@ -23,9 +23,10 @@ from scrapy.settings import BaseSettings, Settings
 from scrapy.utils.log import configure_logging
 from scrapy.utils.misc import load_object
 
-from scrapy_chunkdl.commands.chunkdl import CommandError, no_such_spider
-from scrapy_chunkdl.progress.supervised import VARIABLE, Told, decode
-from scrapy_chunkdl.text.figures import Totals, amount, summary
+from scrapy_chunkdl.commands.console import CommandError, no_such_spider
+from scrapy_chunkdl.progress.supervised import VARIABLE, Snapshot, decode
+from scrapy_chunkdl.progress.totals import Totals, sum_of, summary
+from scrapy_chunkdl.text.units import size_text
 
 try:
     from scrapy_chunkdl.progress import bars
@@ -76,18 +77,18 @@ class _Worker:
         self.began_at = 0.0
         self.begins_at: float | None = 0.0
         self.pause_s = FIRST_PAUSE_S
-        self.told = Told(Totals(), ())
+        self.snapshot = Snapshot(Totals(), ())
         self.before = Totals()
         self.buffer = b""
 
     @property
     def totals(self) -> Totals:
         """What all lives did together."""
-        return _sum([self.before, self.told.totals])
+        return sum_of([self.before, self.snapshot.totals])
 
-    def buried(self) -> None:
-        """Keep the figures of the life that has ended."""
-        self.before, self.told = replace(self.totals, left=0, queued=None), Told(Totals(), ())
+    def keep_totals(self) -> None:
+        """Keep what the life that has ended did."""
+        self.before, self.snapshot = replace(self.totals, left=0, queued=None), Snapshot(Totals(), ())
 
 
 class Supervisor:
@@ -168,9 +169,9 @@ class Supervisor:
         *lines, worker.buffer = (worker.buffer + data).split(b"\n")
         for line in lines:
             with suppress(ValueError):  # cut, because the pipe was full
-                told = decode(line)
+                snapshot = decode(line)
                 worker.has_opened = True
-                worker.told = told or worker.told
+                worker.snapshot = snapshot or worker.snapshot
 
     def _passes_on(self, stream: IO[bytes]) -> Callable[[], None]:
         """Have what a process logs go above the bars, a line at a time."""
@@ -202,7 +203,7 @@ class Supervisor:
 
     def _ended(self, worker: _Worker, code: int) -> None:
         worker.process = None
-        worker.buried()
+        worker.keep_totals()
         if code == 0 or self._stops:
             worker.is_done = True
             self._failed = self._failed or code > 0
@@ -222,12 +223,12 @@ class Supervisor:
 
     def _draw(self, shown: Any) -> None:
         rows = [
-            replace(row, key=hash((worker.number, row.key))) for worker in self._workers for row in worker.told.rows
+            replace(row, key=hash((worker.number, row.key))) for worker in self._workers for row in worker.snapshot.rows
         ]
         shown.show(self._totals(), rows)
 
     def _totals(self) -> Totals:
-        return _sum([worker.totals for worker in self._workers])
+        return sum_of([worker.totals for worker in self._workers])
 
     def _summarize(self) -> None:
         totals = self._totals()
@@ -237,19 +238,5 @@ class Supervisor:
                 "Downloads of %d processes: %s, %s/s over the whole time",
                 len(self._workers),
                 summary(totals),
-                amount(rate),
+                size_text(rate),
             )
-
-
-def _sum(parts: Sequence[Totals]) -> Totals:
-    """Return what several did together; of what waits in Redis they all tell the same."""
-    queued = [part.queued for part in parts if part.queued is not None]
-    return Totals(
-        done=sum(part.done for part in parts),
-        failed=sum(part.failed for part in parts),
-        left=sum(part.left for part in parts),
-        fetched=sum(part.fetched for part in parts),
-        retries=sum(part.retries for part in parts),
-        queued=max(queued, default=None),
-        files_per_item=max((part.files_per_item for part in parts), default=1.0),
-    )

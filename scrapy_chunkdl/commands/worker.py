@@ -14,7 +14,7 @@ from scrapy.crawler import Crawler
 from scrapy.exceptions import DontCloseSpider
 from scrapy.utils.misc import load_object
 
-from scrapy_chunkdl.commands.chunkdl import CommandError, no_such_spider
+from scrapy_chunkdl.commands.console import CommandError, no_such_spider
 from scrapy_chunkdl.crawl import scrapy_engine
 from scrapy_chunkdl.extension import ChunkDownloader
 from scrapy_chunkdl.settings.config import Config, ConfigError, attributes_of

@@ -48,8 +48,8 @@ from scrapy_chunkdl.queue.item_queue import FAILED_MOST_BYTES, Claimed, Counts, 
 from scrapy_chunkdl.queue.refused import Refused
 from scrapy_chunkdl.queue.status import PaceMeter, Report
 from scrapy_chunkdl.settings.config import Config
-from scrapy_chunkdl.text.figures import amount
 from scrapy_chunkdl.text.masking import printable
+from scrapy_chunkdl.text.units import size_text
 
 logger = logging.getLogger(__name__)
 
@@ -780,7 +780,7 @@ class Consumer:
         if orders.max_rate != before.max_rate:
             limit = self._config.max_rate if orders.max_rate is None else orders.max_rate
             self._limits.rates.change(limit)
-            told = f"at most {amount(limit)}/s" if limit else "as fast as they come"
+            told = f"at most {size_text(limit)}/s" if limit else "as fast as they come"
             logger.info("Files are fetched %s now, as was asked for.", told)
         if orders.paused != before.paused:
             if orders.paused:

@@ -14,7 +14,7 @@ from typing import Any
 
 from scrapy_chunkdl.bridge.bridge import Bridge, Job
 from scrapy_chunkdl.download import Limits
-from scrapy_chunkdl.text.figures import Rate
+from scrapy_chunkdl.progress.totals import Rate
 from scrapy_chunkdl.text.masking import masked
 from scrapy_chunkdl.text.naming import name_from_url
 

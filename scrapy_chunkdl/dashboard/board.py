@@ -15,7 +15,7 @@ from typing import Any
 from scrapy_chunkdl.dashboard.merged import Details
 from scrapy_chunkdl.items.shown import as_dict
 from scrapy_chunkdl.queue.control import Control
-from scrapy_chunkdl.queue.dead_letters import SetAside, SetAsideItem
+from scrapy_chunkdl.queue.dead_letters import DeadLetter, DeadLetters
 from scrapy_chunkdl.queue.item_queue import ItemQueue
 from scrapy_chunkdl.queue.status import Status, look
 from scrapy_chunkdl.settings.config import Config
@@ -38,7 +38,7 @@ class Filter:
     text: str = ""
     reason: str = ""
 
-    def wants(self, item: SetAsideItem) -> bool:
+    def wants(self, item: DeadLetter) -> bool:
         """Whether it is one of them."""
         if self.reason and self.reason not in item.reasons:
             return False
@@ -55,9 +55,9 @@ class _Place:
         self.config = config
         self.queue = ItemQueue(client, key, token="dashboard")
         self.control = Control(client, key)
-        self._set_aside = {"failed": SetAside.failed(client, key), "dead": SetAside.dead(client, key)}
+        self._set_aside = {"failed": DeadLetters.failed(client, key), "dead": DeadLetters.dead(client, key)}
 
-    def items(self, kind: str) -> SetAside:
+    def items(self, kind: str) -> DeadLetters:
         return self._set_aside[kind]
 
 
@@ -77,7 +77,7 @@ class Board:
 
     def status(self) -> dict[str, Any]:
         """Tell of all spiders; what ``scrapy chunkdl status --json`` tells."""
-        return told_of((place.spider, look(place.queue)) for place in self._places.values())
+        return statuses_as_dict((place.spider, look(place.queue)) for place in self._places.values())
 
     def history(self, spider: str) -> dict[str, Any]:
         """Tell of a spider's last hour, minute by minute."""
@@ -149,7 +149,7 @@ class Board:
             raise NoSuchSpider(f"there is no spider {spider!r} here") from None
 
 
-def told_of(looked: Iterable[tuple[str, Status]]) -> dict[str, Any]:
+def statuses_as_dict(looked: Iterable[tuple[str, Status]]) -> dict[str, Any]:
     """Return what is told of spiders, and when, as JSON types."""
     now = datetime.now(timezone.utc).isoformat(timespec="seconds")
     return {"time": now, "spiders": [{"spider": spider, **status.as_dict()} for spider, status in looked]}

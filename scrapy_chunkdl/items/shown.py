@@ -9,7 +9,7 @@ from typing import Any
 
 from scrapy_chunkdl.items import attachments
 from scrapy_chunkdl.queue import untrusted
-from scrapy_chunkdl.queue.dead_letters import SetAsideItem
+from scrapy_chunkdl.queue.dead_letters import DeadLetter
 from scrapy_chunkdl.settings.config import Config
 from scrapy_chunkdl.text.masking import masked
 
@@ -23,7 +23,7 @@ _EXCERPT = 200
 """Characters shown of an item in which no attachment can be found."""
 
 
-def as_dict(item: SetAsideItem, config: Config) -> dict[str, Any]:
+def as_dict(item: DeadLetter, config: Config) -> dict[str, Any]:
     """Return ``files``, whether the item is ``dead``, and ``text`` where there are no files to tell of: JSON types."""
     if item.records:
         files = [_masked(untrusted.fields(record, _FIELDS)) for record in item.records]

@@ -20,7 +20,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from scrapy_chunkdl.text.figures import Rate, Row, Totals, amount, time_left
+from scrapy_chunkdl.progress.totals import Rate, RunningFile, Totals
+from scrapy_chunkdl.text.units import size_text, time_left
 
 _ROWS_LEFT_FREE = 6
 _MOST_ROWS = 12
@@ -52,7 +53,7 @@ class Bars:
             handler.setStream(stream)
         atexit.register(self.stop)  # an unclean end must not leave a terminal without a cursor
 
-    def show(self, totals: Totals, rows: Sequence[Row]) -> None:
+    def show(self, totals: Totals, rows: Sequence[RunningFile]) -> None:
         """Draw them anew."""
         now = time.monotonic()
         running = {row.key for row in rows} | {0}
@@ -72,8 +73,8 @@ class Bars:
                 table.add_row(
                     Text(row.name, overflow="ellipsis"),
                     ProgressBar(total=row.size or None, completed=row.done, pulse=row.size is None),
-                    f"{amount(row.done)} of {amount(row.size) if row.size is not None else '?'}",
-                    f"{amount(speed)}/s",
+                    f"{size_text(row.done)} of {size_text(row.size) if row.size is not None else '?'}",
+                    f"{size_text(speed)}/s",
                     time_left(missing, speed),
                 )
         hidden = len(rows) - table.row_count
@@ -112,7 +113,7 @@ def _overall(totals: Totals, rate: float, left: str) -> Text:
         f"{totals.done} files done",
         f"{totals.left} to do",
         *([f"{totals.queued} items queued"] if totals.queued is not None else []),
-        f"{amount(totals.fetched)} at {amount(rate)}/s",
+        f"{size_text(totals.fetched)} at {size_text(rate)}/s",
         f"{left} left",
         f"{totals.failed} given up",
         f"{totals.retries} retries",

@@ -17,7 +17,7 @@ from contextlib import suppress
 from dataclasses import asdict, astuple, dataclass
 from typing import Any
 
-from scrapy_chunkdl.text.figures import Row, Totals
+from scrapy_chunkdl.progress.totals import RunningFile, Totals
 
 VARIABLE = "CHUNKDL_SUPERVISED"
 """Environment variable of a supervised process: its number, the descriptor it writes to, the one it watches."""
@@ -27,26 +27,26 @@ _MOST_ROWS = 20
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class Snapshot:
     """What a process told last."""
 
     totals: Totals
-    rows: Sequence[Row]
+    rows: Sequence[RunningFile]
 
 
-def encode(told: Told) -> bytes:
+def encode(snapshot: Snapshot) -> bytes:
     """Return the line that tells it."""
-    rows = [astuple(row) for row in told.rows[:_MOST_ROWS]]
-    return json.dumps({"totals": asdict(told.totals), "rows": rows}, separators=(",", ":")).encode() + b"\n"
+    rows = [astuple(row) for row in snapshot.rows[:_MOST_ROWS]]
+    return json.dumps({"totals": asdict(snapshot.totals), "rows": rows}, separators=(",", ":")).encode() + b"\n"
 
 
-def decode(line: bytes) -> Told | None:
+def decode(line: bytes) -> Snapshot | None:
     """Read a line; None says that the process has opened. Raises ValueError for anything else."""
     message: Any = json.loads(line)
     try:
         if "opened" in message:
             return None
-        return Told(Totals(**message["totals"]), [Row(*row) for row in message["rows"]])
+        return Snapshot(Totals(**message["totals"]), [RunningFile(*row) for row in message["rows"]])
     except (KeyError, TypeError) as error:
         raise ValueError(f"not a message of a worker: {error}") from error
 
@@ -67,9 +67,9 @@ class Supervised:
         self._write(b'{"opened":true}\n')
         threading.Thread(target=self._watch, name="chunkdl-supervised", daemon=True).start()
 
-    def tell(self, told: Told) -> None:
+    def tell(self, snapshot: Snapshot) -> None:
         """Tell it. What the pipe has no room for is told next time."""
-        self._write(encode(told))
+        self._write(encode(snapshot))
 
     def _write(self, line: bytes) -> None:
         # A full pipe may take a part only: the reader passes over a line it cannot read.

@@ -25,7 +25,7 @@ _ITEM = b', "item": '
 
 
 @dataclass(frozen=True, slots=True)
-class SetAsideItem:
+class DeadLetter:
     """One item, with what is told of each of its files. ``payload`` is None for a record whose item is in ``:dead``."""
 
     entries: tuple[bytes, ...]
@@ -62,12 +62,12 @@ class SetAsideItem:
         return any(form in entry.decode(errors="replace") for entry in self.entries for form in forms)
 
 
-def everything(item: SetAsideItem) -> bool:
+def everything(item: DeadLetter) -> bool:
     """Want every item."""
     return True
 
 
-class SetAside:
+class DeadLetters:
     """The items of one list: make it with :meth:`failed` or :meth:`dead`. Methods raise as ItemQueue's do."""
 
     def __init__(self, client: Any, key: str, name: str, read: Callable[[bytes], _Entry]) -> None:
@@ -78,16 +78,16 @@ class SetAside:
         self._take_out = load_script(client, "take_out")
 
     @classmethod
-    def failed(cls, client: Any, key: str) -> SetAside:
+    def failed(cls, client: Any, key: str) -> DeadLetters:
         """Items of the list ``key`` that have records in ``:failed``. Putting back one that went on does it again."""
         return cls(client, key, "failed", _read_record)
 
     @classmethod
-    def dead(cls, client: Any, key: str) -> SetAside:
+    def dead(cls, client: Any, key: str) -> DeadLetters:
         """Items of the list ``key`` that are in ``:dead``. Putting one back counts its deliveries from 1 again."""
         return cls(client, key, "dead", lambda raw: _Entry(raw, None, raw, None))
 
-    def __iter__(self) -> Iterator[SetAsideItem]:
+    def __iter__(self) -> Iterator[DeadLetter]:
         """Read all items, oldest first, page by page; what is added meanwhile is left out."""
         start, end = 0, len(self)
         while items := self._page(start, end):
@@ -98,27 +98,27 @@ class SetAside:
         """Return how many entries there are; an item of several files has several."""
         return int(self._client.llen(self._list))
 
-    def page(self, start: int) -> list[SetAsideItem]:
+    def page(self, start: int) -> list[DeadLetter]:
         """Read some :data:`PAGE` entries from number ``start`` on, 0 being the oldest, as whole items; [] at the end.
 
         The next page starts behind the entries of these. What is taken out meanwhile shifts what stands behind it.
         """
         return self._page(start, len(self))
 
-    def put_back(self, wanted: Callable[[SetAsideItem], bool] = everything, most: int | None = None) -> int:
+    def put_back(self, wanted: Callable[[DeadLetter], bool] = everything, most: int | None = None) -> int:
         """Move wanted items, ``most`` of them, to the end of the waiting list, page by page. Return how many."""
         return self._sweep(lambda item: item.payload is not None and wanted(item), most, then_push=True)
 
-    def drop(self, wanted: Callable[[SetAsideItem], bool] = everything, most: int | None = None) -> int:
+    def drop(self, wanted: Callable[[DeadLetter], bool] = everything, most: int | None = None) -> int:
         """Forget wanted items, ``most`` of them, page by page. Return how many."""
         return self._sweep(wanted, most, then_push=False)
 
-    def _sweep(self, wanted: Callable[[SetAsideItem], bool], most: int | None, *, then_push: bool) -> int:
+    def _sweep(self, wanted: Callable[[DeadLetter], bool], most: int | None, *, then_push: bool) -> int:
         taken = start = 0
         end = len(self)  # an item put back may fail again while this runs: not swept twice
         while (most is None or taken < most) and (items := self._page(start, end)):
             place = kept = start
-            chosen: list[tuple[int, SetAsideItem]] = []
+            chosen: list[tuple[int, DeadLetter]] = []
             for item in items:
                 size = len(item.entries)
                 if wanted(item):
@@ -136,7 +136,7 @@ class SetAside:
             start, end = kept, end - (place - kept)
         return taken
 
-    def _page(self, start: int, end: int) -> list[SetAsideItem]:
+    def _page(self, start: int, end: int) -> list[DeadLetter]:
         """Read at least one whole item from ``start`` on, if there is one before ``end``."""
         size = PAGE
         while start < end:
@@ -170,7 +170,7 @@ def _read_record(raw: bytes) -> _Entry:
     return _Entry(raw, record, rest[:-1] if found else None, record.get("delivery"))
 
 
-def _group(entries: Sequence[_Entry]) -> list[SetAsideItem]:
+def _group(entries: Sequence[_Entry]) -> list[DeadLetter]:
     """Join the records of one delivery, which one script wrote side by side."""
     groups: list[list[_Entry]] = []
     for entry in entries:
@@ -179,7 +179,7 @@ def _group(entries: Sequence[_Entry]) -> list[SetAsideItem]:
         else:
             groups.append([entry])
     return [
-        SetAsideItem(
+        DeadLetter(
             tuple(entry.raw for entry in group),
             tuple(entry.record for entry in group if entry.record is not None),
             next((entry.payload for entry in group if entry.payload is not None), None),

@@ -11,7 +11,7 @@ from redis.cluster import RedisCluster
 from servers import Cluster, Watched, wait_for
 
 from scrapy_chunkdl.queue.client import make_client
-from scrapy_chunkdl.queue.dead_letters import SetAside
+from scrapy_chunkdl.queue.dead_letters import DeadLetters
 from scrapy_chunkdl.queue.errors import REDIS_ERRORS, explain, judge
 from scrapy_chunkdl.queue.hosts import Demand, HostShares
 from scrapy_chunkdl.queue.item_queue import ItemQueue
@@ -43,7 +43,7 @@ def client(cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[Any]:
 def test_every_call_works_on_a_cluster(client: Any, key: str) -> None:
     prefix = key if "{" in key else f"{{{key}}}"
     queue = ItemQueue(client, key, max_deliveries=1, done_key=f"{prefix}:done")
-    failed, dead = SetAside.failed(client, key), SetAside.dead(client, key)
+    failed, dead = DeadLetters.failed(client, key), DeadLetters.dead(client, key)
 
     queue.push([b"0"], 0)
     queue.claim(1, "first")

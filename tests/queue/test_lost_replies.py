@@ -12,7 +12,7 @@ from lossy_proxy import LossyProxy
 from servers import Server
 
 from scrapy_chunkdl.queue.client import make_client
-from scrapy_chunkdl.queue.dead_letters import SetAside
+from scrapy_chunkdl.queue.dead_letters import DeadLetters
 from scrapy_chunkdl.queue.item_queue import ItemQueue
 
 LIST, DONE = "s:items", "{s:items}:done"
@@ -161,7 +161,7 @@ def test_of_putting_back_a_held_item(proxy: LossyProxy, queue: ItemQueue, client
     queue.claim(1, "p")
     queue.hold("p:1", [{"url": "u"}, {"url": "marked"}])
     with make_client({"REDIS_URL": proxy.url}) as connection:
-        failed = SetAside.failed(connection, LIST)
+        failed = DeadLetters.failed(connection, LIST)
         connection.script_load(failed._take_out.script)
         [item] = failed
         proxy.lose_reply_to(b"EVALSHA")

@@ -27,7 +27,7 @@ from hypothesis.stateful import (
 from servers import Server
 
 from scrapy_chunkdl.queue.client import make_client
-from scrapy_chunkdl.queue.dead_letters import SetAside
+from scrapy_chunkdl.queue.dead_letters import DeadLetters
 from scrapy_chunkdl.queue.item_queue import ItemQueue, Suspects
 
 LIST, DONE, PREFIX = "s:items", "{s:items}:done", "{s:items}"
@@ -85,8 +85,8 @@ class QueueModel(RuleBasedStateMachine):
         self.held: list[bytes] = []
         self.dead: list[bytes] = []
         self.processes = [self._new_process() for _ in range(PROCESSES)]
-        self.failed = SetAside.failed(self.client, LIST)
-        self.dead_letters = SetAside.dead(self.client, LIST)
+        self.failed = DeadLetters.failed(self.client, LIST)
+        self.dead_letters = DeadLetters.dead(self.client, LIST)
         self.over: list[str] = []
         self.push(0, IN_THE_BEGINNING, False)
 

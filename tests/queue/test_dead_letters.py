@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 import redis
 
-from scrapy_chunkdl.queue.dead_letters import PAGE, SetAside, SetAsideItem
+from scrapy_chunkdl.queue.dead_letters import PAGE, DeadLetter, DeadLetters
 from scrapy_chunkdl.queue.item_queue import MOST_BYTES, ItemQueue
 
 LIST, FAILED, DEAD = "s:items", "{s:items}:failed", "{s:items}:dead"
@@ -17,13 +17,13 @@ NewQueue = Callable[..., ItemQueue]
 
 
 @pytest.fixture
-def failed(client: redis.Redis) -> SetAside:
-    return SetAside.failed(client, LIST)
+def failed(client: redis.Redis) -> DeadLetters:
+    return DeadLetters.failed(client, LIST)
 
 
 @pytest.fixture
-def dead(client: redis.Redis) -> SetAside:
-    return SetAside.dead(client, LIST)
+def dead(client: redis.Redis) -> DeadLetters:
+    return DeadLetters.dead(client, LIST)
 
 
 def hold(queue: ItemQueue, client: redis.Redis, payload: bytes, *urls: str) -> None:
@@ -33,7 +33,7 @@ def hold(queue: ItemQueue, client: redis.Redis, payload: bytes, *urls: str) -> N
     queue.hold(claimed.id, [{"url": url} for url in urls])
 
 
-def test_the_records_of_one_item_are_one(new_queue: NewQueue, client: redis.Redis, failed: SetAside) -> None:
+def test_the_records_of_one_item_are_one(new_queue: NewQueue, client: redis.Redis, failed: DeadLetters) -> None:
     queue = new_queue()
     hold(queue, client, b'{"n": 1}', "a", "b")
     hold(queue, client, b'{"n": 1}', "c")
@@ -46,7 +46,7 @@ def test_the_records_of_one_item_are_one(new_queue: NewQueue, client: redis.Redi
 
 
 def test_a_held_item_goes_back_once_and_byte_for_byte(
-    new_queue: NewQueue, client: redis.Redis, failed: SetAside
+    new_queue: NewQueue, client: redis.Redis, failed: DeadLetters
 ) -> None:
     payload = '{"n":12345678901234567890, "item": {"a": ", \\"item\\": }"},  "t": "年报"}'.encode()
     hold(new_queue(), client, payload, "a", "b", 'c", "item": ')
@@ -58,7 +58,7 @@ def test_a_held_item_goes_back_once_and_byte_for_byte(
     assert client.exists(FAILED) == 0
 
 
-def test_what_is_not_wanted_stays_in_its_order(new_queue: NewQueue, client: redis.Redis, failed: SetAside) -> None:
+def test_what_is_not_wanted_stays_in_its_order(new_queue: NewQueue, client: redis.Redis, failed: DeadLetters) -> None:
     queue = new_queue()
     for n in range(6):
         hold(queue, client, str(n).encode(), f"http://h/{n % 2}", "http://h/always")
@@ -74,7 +74,7 @@ def test_what_is_not_wanted_stays_in_its_order(new_queue: NewQueue, client: redi
 
 
 def test_pages_end_between_items_however_many_records_they_have(
-    new_queue: NewQueue, client: redis.Redis, failed: SetAside
+    new_queue: NewQueue, client: redis.Redis, failed: DeadLetters
 ) -> None:
     queue = new_queue()
     sizes = [PAGE - 1, 3, 5 * PAGE, 1, PAGE, 2]
@@ -89,7 +89,7 @@ def test_pages_end_between_items_however_many_records_they_have(
 
 
 def test_items_that_fail_again_meanwhile_are_not_taken_twice(
-    new_queue: NewQueue, client: redis.Redis, failed: SetAside
+    new_queue: NewQueue, client: redis.Redis, failed: DeadLetters
 ) -> None:
     queue = new_queue()
     for n in range(3):
@@ -104,11 +104,11 @@ def test_items_that_fail_again_meanwhile_are_not_taken_twice(
     assert len(list(failed)) == 3
 
 
-def test_two_that_put_back_at_once_do_it_once(new_queue: NewQueue, client: redis.Redis, failed: SetAside) -> None:
+def test_two_that_put_back_at_once_do_it_once(new_queue: NewQueue, client: redis.Redis, failed: DeadLetters) -> None:
     queue = new_queue()
     for n in range(5):
         hold(queue, client, str(n).encode(), "a")
-    other = SetAside.failed(client, LIST)
+    other = DeadLetters.failed(client, LIST)
 
     taken_by_other: list[int] = []
     taken = failed.put_back(lambda _: bool(taken_by_other or taken_by_other.append(other.put_back()) or True))
@@ -118,7 +118,7 @@ def test_two_that_put_back_at_once_do_it_once(new_queue: NewQueue, client: redis
 
 
 def test_the_record_of_a_buried_item_cannot_go_back_but_the_item_can(
-    new_queue: NewQueue, client: redis.Redis, failed: SetAside, dead: SetAside
+    new_queue: NewQueue, client: redis.Redis, failed: DeadLetters, dead: DeadLetters
 ) -> None:
     client.rpush(LIST, b"\xff no json", b"\xff no json")
     queue = new_queue()
@@ -135,7 +135,7 @@ def test_the_record_of_a_buried_item_cannot_go_back_but_the_item_can(
     assert client.exists(DEAD, FAILED) == 0
 
 
-def test_an_entry_of_foreign_make_can_be_seen_and_dropped(client: redis.Redis, failed: SetAside) -> None:
+def test_an_entry_of_foreign_make_can_be_seen_and_dropped(client: redis.Redis, failed: DeadLetters) -> None:
     client.rpush(FAILED, b"\xff", "[1]", json.dumps({"url": "u"}))
 
     assert failed.put_back() == 0
@@ -144,14 +144,14 @@ def test_an_entry_of_foreign_make_can_be_seen_and_dropped(client: redis.Redis, f
 
 
 def test_items_that_moved_because_another_was_dropped_meanwhile_are_still_taken(
-    new_queue: NewQueue, client: redis.Redis, failed: SetAside
+    new_queue: NewQueue, client: redis.Redis, failed: DeadLetters
 ) -> None:
     queue = new_queue()
     for n in range(5):
         hold(queue, client, str(n).encode(), "a", "b")
-    other = SetAside.failed(client, LIST)
+    other = DeadLetters.failed(client, LIST)
 
-    def drop_the_second(item: SetAsideItem) -> bool:
+    def drop_the_second(item: DeadLetter) -> bool:
         if item.payload == b"4":
             assert other.drop(lambda item: item.payload == b"1") == 1
         return item.payload != b"2"
@@ -163,7 +163,7 @@ def test_items_that_moved_because_another_was_dropped_meanwhile_are_still_taken(
 
 
 @pytest.mark.parametrize("text", ["年报", 'say "hi"', "http_404"])
-def test_a_text_is_found_however_json_writes_it(client: redis.Redis, failed: SetAside, text: str) -> None:
+def test_a_text_is_found_however_json_writes_it(client: redis.Redis, failed: DeadLetters, text: str) -> None:
     for record in ({"title": text, "url": "u"}, {"title": "other"}):
         client.rpush(FAILED, json.dumps(record), json.dumps(record, ensure_ascii=False))
 
@@ -171,7 +171,7 @@ def test_a_text_is_found_however_json_writes_it(client: redis.Redis, failed: Set
 
 
 def test_large_items_go_back_in_requests_that_are_taken(
-    new_queue: NewQueue, client: redis.Redis, failed: SetAside, dead: SetAside
+    new_queue: NewQueue, client: redis.Redis, failed: DeadLetters, dead: DeadLetters
 ) -> None:
     payloads = [b'{"n": %d, "text": "%s"}' % (n, b"x" * 200_000) for n in range(12)]
     client.rpush(DEAD, *payloads)

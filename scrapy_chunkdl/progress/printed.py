@@ -1,4 +1,4 @@
-"""How far the downloads are: bars on a terminal, else one line now and then, and one line at the end.
+"""What a crawl or a worker prints of its downloads: bars on a terminal, else a line now and then, and one at the end.
 
 Reads the stats, the bridge and the length of the list; changes nothing.
 """
@@ -14,11 +14,12 @@ from collections.abc import Callable
 from scrapy.crawler import Crawler
 
 from scrapy_chunkdl.bridge.bridge import Bridge
-from scrapy_chunkdl.progress.supervised import Told, supervised
+from scrapy_chunkdl.progress.supervised import Snapshot, supervised
+from scrapy_chunkdl.progress.totals import RunningFile, Totals, summary
 from scrapy_chunkdl.settings.config import Config
-from scrapy_chunkdl.text.figures import Row, Totals, amount, summary
 from scrapy_chunkdl.text.masking import printable
 from scrapy_chunkdl.text.naming import name_from_url
+from scrapy_chunkdl.text.units import size_text
 
 try:
     from scrapy_chunkdl.progress import bars
@@ -61,7 +62,7 @@ class ProgressReport:
         """Draw the bars anew, or log a line if one is due and something happened since the last."""
         if self._supervised is not None:
             self._ask_now_and_then()
-            self._supervised.tell(Told(self._totals(), self._rows()))
+            self._supervised.tell(Snapshot(self._totals(), self._rows()))
             return
         if self._bars is not None:
             self._ask_now_and_then()
@@ -73,13 +74,13 @@ class ProgressReport:
         fetched = self._bridge.bytes_fetched()
         if fetched != self._said_bytes or self._bridge.running():
             rate = (fetched - self._said_bytes) / (now - self._said_at)
-            logger.info("%s; %d running, %s/s", summary(self._totals()), self._bridge.running(), amount(rate))
+            logger.info("%s; %d running, %s/s", summary(self._totals()), self._bridge.running(), size_text(rate))
         self._said_at, self._said_bytes = now, fetched
 
     def finish(self) -> None:
         """Take the bars away and log the summary of the crawl's downloads, if there were any."""
         if self._supervised is not None:
-            self._supervised.tell(Told(self._totals(), ()))
+            self._supervised.tell(Snapshot(self._totals(), ()))
             return
         if self._bars is not None:
             self._bars.stop()
@@ -87,14 +88,14 @@ class ProgressReport:
         totals = self._totals()
         if (self._interval or self._bars is not None) and (totals.fetched or totals.failed):
             rate = totals.fetched / (time.monotonic() - self._began_at)
-            logger.info("Downloads: %s, %s/s over the whole crawl", summary(totals), amount(rate))
+            logger.info("Downloads: %s, %s/s over the whole crawl", summary(totals), size_text(rate))
 
-    def _rows(self) -> list[Row]:
+    def _rows(self) -> list[RunningFile]:
         jobs = self._bridge.jobs_running()
         names = [printable(job.request.name or name_from_url(job.request.url) or job.request.url) for job in jobs]
         often = {name for name, count in Counter(names).items() if count > 1}
         return [
-            Row(
+            RunningFile(
                 key=id(job),
                 name=f"{name} ({printable(job.request.url)})" if name in often else name,
                 done=job.progress.done,

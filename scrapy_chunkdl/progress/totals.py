@@ -1,12 +1,18 @@
-"""Numbers as people read them. Pure text."""
+"""What the downloads of one process, or of several, add up to, and how fast it grows: plain numbers.
+
+Knows neither where they come from nor how they are shown.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+from scrapy_chunkdl.text.units import size_text
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class RunningFile:
     """A file that runs. Sizes are in bytes; ``key`` tells files of one name apart."""
 
     key: int
@@ -31,28 +37,24 @@ class Totals:
     files_per_item: float = 1.0
 
 
+def sum_of(parts: Sequence[Totals]) -> Totals:
+    """Return what several processes did together; of what waits in Redis they all tell the same."""
+    queued = [part.queued for part in parts if part.queued is not None]
+    return Totals(
+        done=sum(part.done for part in parts),
+        failed=sum(part.failed for part in parts),
+        left=sum(part.left for part in parts),
+        fetched=sum(part.fetched for part in parts),
+        retries=sum(part.retries for part in parts),
+        queued=max(queued, default=None),
+        files_per_item=max((part.files_per_item for part in parts), default=1.0),
+    )
+
+
 def summary(totals: Totals) -> str:
     """Return what was done so far, in one clause."""
     retried = f", {totals.retries} retries" if totals.retries else ""
-    return f"{totals.done} files done, {totals.failed} given up, {amount(totals.fetched)} fetched{retried}"
-
-
-def amount(size: float) -> str:
-    """Return a number of bytes with its unit, in powers of 1000."""
-    for unit in ("B", "kB", "MB"):
-        if size < 1000:
-            return f"{size:.3g} {unit}"
-        size /= 1000
-    return f"{size:.2f} GB"
-
-
-def time_left(missing: int | None, rate: float) -> str:
-    """Return how long so many bytes take at a rate per second, as 1:02:03 or 2:03; dashes where nobody can tell."""
-    if missing is None or rate <= 0:
-        return "-:--"
-    minutes, seconds = divmod(int(missing / rate), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+    return f"{totals.done} files done, {totals.failed} given up, {size_text(totals.fetched)} fetched{retried}"
 
 
 class Rate:
