@@ -54,7 +54,7 @@ PYTHONS = PYENV_VERSION=$$(pyenv versions --bare 2>/dev/null | paste -sd: -)
 test-real: $(VENV)/installed
 	$(BIN)/python -m pytest -n 2 --dist loadfile -rs tests/real $(ARGS)
 
-# What tests/download/lacking.py can take away. "all" is what none of them has together.
+# What tests/helpers/lacking.py can take away. "all" is what none of them has together.
 LACKS = fdatasync posix_fallocate getxattr setxattr flock folder-fsync all
 
 test-lacking: $(VENV)/installed

@@ -96,7 +96,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=0, help="of each file; none is ever done without it")
     parser.add_argument("--tls", action="store_true")
     parser.add_argument("--each", action="store_true", help="print what was read in each second, too")
-    parser.add_argument("--faults", default="", help="see tests/origin.py; framing:chunked, ranges:none, …")
+    parser.add_argument("--faults", default="", help="see tests/helpers/origin.py; framing:chunked, ranges:none, …")
     options = parser.parse_args()
     rate = options.of_host or options.rate
     settings = replace(

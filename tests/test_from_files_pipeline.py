@@ -19,8 +19,8 @@ from scrapy_chunkdl.pipelines import ChunkDownloadPipeline
 from scrapy_chunkdl.settings.config import Config, ConfigError
 
 ROOT = Path(__file__).parent.parent
-HOOKS = "tests/crawl/test_hooks_as_in_filespipeline.py"
-REQUESTS = "tests/crawl/test_spider_requests.py"
+HOOKS = "tests/crawl/test_hooks_and_requests.py"
+REQUESTS = "tests/crawl/test_spider_identity.py"
 
 Check = Callable[[], bool] | str
 """Whether the row is true, or the test that says so."""

@@ -114,13 +114,3 @@ def test_every_module_is_imported_where_what_windows_lacks_is_missing() -> None:
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
 
     assert ended.returncode == 0, ended.stderr
-
-
-def test_every_folder_of_tests_is_run_by_make_test_or_has_a_target_of_its_own() -> None:
-    tests = Path(__file__).parent
-    folders = {path.parent.relative_to(tests).parts[0] for path in tests.glob("*/**/test_*.py")}
-    settings, makefile = (tests.parent / name for name in ("pyproject.toml", "Makefile"))
-
-    named = settings.read_text() + makefile.read_text()
-
-    assert {folder for folder in folders if f"tests/{folder}" not in named} == set()

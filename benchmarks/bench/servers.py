@@ -16,7 +16,7 @@ from urllib.parse import urlencode
 
 import trustme
 
-TESTS = Path(__file__).parents[2] / "tests"
+HELPERS = Path(__file__).parents[2] / "tests" / "helpers"
 
 _NGINX = """
 worker_processes 1;
@@ -152,7 +152,7 @@ class Nginx:
 def origin(*arguments: str) -> Iterator[str]:
     """The tests' origin as a process of its own; yields its base URL, which is right for all of 127.0.0.x."""
     process = subprocess.Popen(
-        [sys.executable, str(TESTS / "origin.py"), "--port", "0", "--bind", "0.0.0.0", *arguments],
+        [sys.executable, str(HELPERS / "origin.py"), "--port", "0", "--bind", "0.0.0.0", *arguments],
         stdout=subprocess.PIPE,
         text=True,
     )

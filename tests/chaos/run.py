@@ -30,8 +30,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "crawl"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "helpers"))
 
 import decisions
 import pytest
@@ -45,6 +44,7 @@ from verdict import Judge
 from scrapy_chunkdl.queue.item_queue import Counts, ItemQueue
 
 HERE = Path(__file__).resolve().parent
+HELPERS = HERE.parent / "helpers"
 COMMANDS = {"crawl": ["crawl", "files"], "worker": ["chunkdl", "worker", "files"]}
 SIGNALS = {
     "kill": [signal.SIGKILL],
@@ -274,7 +274,7 @@ class Chaos:
 
     def _start_worker(self) -> Worker:
         log = self.folder / "logs" / f"{len(self.workers):04}.log"
-        paths = [self._project.folder, HERE, HERE.parent]
+        paths = [self._project.folder, HERE, HELPERS]
         environment = {"CHAOS_FOLDER": str(self.folder), "CHAOS_SEED": self.seed}
         with log.open("wb") as file:
             process = subprocess.Popen(

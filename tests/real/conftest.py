@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from client import Client
 from cutting_relay import Relay
+from real_client import Client
 from web_servers import KINDS, WebServer, running
 
 

@@ -13,9 +13,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import pytest
-from client import Client
-from fetch import CHUNK
 from origin_content import content
+from real_client import Client
+from real_fetch import CHUNK
 from web_servers import A_YEAR_AGO
 
 SIZE = 48 * CHUNK + 77

@@ -6,9 +6,9 @@ import gzip
 from urllib.parse import quote
 
 import pytest
-from client import Client
-from fetch import CHUNK
 from origin_content import content
+from real_client import Client
+from real_fetch import CHUNK
 
 SIZE = 48 * CHUNK + 77
 NAMES = {

@@ -10,7 +10,7 @@ from pathlib import Path
 from patience import HANG
 from servers import any_binary
 
-SCRIPT = Path(__file__).resolve().parent / "chaos" / "run.py"
+SCRIPT = Path(__file__).resolve().with_name("run.py")
 
 
 def test_nothing_is_lost_or_wrong_after_some_seconds_of_chaos(tmp_path: Path) -> None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import random
 from collections.abc import Callable
 from itertools import count
 from pathlib import Path
 
 import pytest
 from failing_disk import FailingDisk, PowerLoss
+from part_files import ONE, PIECE, PIECES, SIZE, TWO, URL, VERSIONS, fill, open_part
 
 from scrapy_chunkdl.download.disk import journal, platform
 from scrapy_chunkdl.download.disk.partfile import PartFile, Published, read_published, remove_leftovers
@@ -19,27 +19,8 @@ from scrapy_chunkdl.download.errors import Permanent
 from scrapy_chunkdl.download.http.headers import Validator
 from scrapy_chunkdl.download.plan.ranges import Range
 
-URL = "http://example.org/a.bin"
-PIECE = 3000
-PIECES = 6
-SIZE = PIECE * PIECES
-VERSIONS = {f'"v{n}"': random.Random(n).randbytes(SIZE) for n in (1, 2)}
-ONE, TWO = VERSIONS
-
 Story = Callable[[Path, list[Range]], None]
 """Works on one file, and notes in the list what it was told is safe."""
-
-
-def open_part(final: Path, etag: str, **options: bool) -> PartFile:
-    return PartFile.open(final, url=URL, size=SIZE, validator=Validator(etag), **options)
-
-
-def fill(part: PartFile, etag: str, safe: list[Range], pieces: range = range(PIECES)) -> None:
-    for start in (PIECE * n for n in pieces):
-        for offset in range(start, start + PIECE, PIECE // 2):
-            part.write(offset, VERSIONS[etag][offset : offset + PIECE // 2])
-        part.checkpoint([(start, start + PIECE)])
-        safe.append((start, start + PIECE))
 
 
 def publish(part: PartFile, etag: str) -> None:

@@ -28,7 +28,7 @@ import pytest
 import redis
 from patience import HANG
 
-CACHE = Path(__file__).parent.parent / ".cache"
+CACHE = Path(__file__).parents[2] / ".cache"
 KINDS = ("valkey", "redis7", "redis5")
 
 

@@ -1,7 +1,8 @@
 """An HTTP/1.1 origin for tests and benchmarks: exact by RFC 9110 when asked for nothing else, hostile on request.
 
 Runs in a thread of its own with its own loop, so that asyncio tests, subprocesses, whole crawls, curl and aria2 can all
-use it; also a program: ``python tests/origin.py --port 0`` prints its base URL. Knows nothing of scrapy_chunkdl.
+use it; also a program: ``python tests/helpers/origin.py --port 0`` prints its base URL. Knows nothing of
+scrapy_chunkdl.
 
 Files
     ``/f/<name>?size=N&version=V&fault=…&seed=S&content=KEY``: N deterministic bytes (see origin_content), whose content

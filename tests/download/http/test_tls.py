@@ -213,7 +213,7 @@ async def test_a_server_that_refuses_sessions_is_met_with_whole_handshakes(
 async def test_a_server_that_refuses_every_handshake_is_asked_no_more_than_once(
     tls_origin: Origin, trusting: Client, monkeypatch: pytest.MonkeyPatch, alert: int
 ) -> None:
-    monkeypatch.setattr("test_behaviour_tls.offers_session", lambda hello: True)
+    monkeypatch.setitem(globals(), "offers_session", lambda hello: True)
     with Forgetful(tls_origin.port, alert) as server:
         await trusting.fails(through(server, tls_origin, trusting), "tls")
 

@@ -12,7 +12,7 @@ from scrapy_chunkdl.download.http.known import Match
 from scrapy_chunkdl.download.http.verdict import ROWS, Asked, Came, Word, row_of, verdict
 from scrapy_chunkdl.download.model import DEFAULT_RETRY_CODES
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 HEAD, FIRST, LATER, PLAIN = Asked.HEAD, Asked.FIRST, Asked.LATER, Asked.PLAIN
 
 EXAMPLES = [

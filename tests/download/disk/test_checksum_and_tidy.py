@@ -9,6 +9,7 @@ from pathlib import Path
 
 from fetching import Client, payload
 from origin import Origin
+from part_files import TWO, fill, open_part
 
 from scrapy_chunkdl.download.disk import tidy
 from scrapy_chunkdl.download.disk.checksum import Hashing
@@ -105,8 +106,6 @@ async def test_stopped_while_it_is_hashed_nothing_comes_again(client: Client, or
 
 
 def test_parts_nobody_has_are_swept_after_a_week_and_others_stay(tmp_path: Path) -> None:
-    from test_disk import TWO, fill, open_part
-
     abandoned, held, whole = (tmp_path / name / "x" / "a.bin" for name in ("abandoned", "held", "whole"))
     for final in (abandoned, held):
         part = open_part(final, TWO)

@@ -11,7 +11,7 @@ from itertools import count
 from pathlib import Path
 from typing import ClassVar
 
-import fetch
+import real_fetch
 from cutting_relay import Relay
 from patience import HANG
 from servers import wait_for
@@ -42,16 +42,16 @@ class Client:
 
     @property
     def target(self) -> Path:
-        return self.folder / fetch.NAME
+        return self.folder / real_fetch.NAME
 
     async def fetch(self, path: str = "") -> FileResult:
-        return await fetch.fetch(self.url(path), self.folder, self.ca)
+        return await real_fetch.fetch(self.url(path), self.folder, self.ca)
 
     def killed_in_the_middle(self, after: int) -> None:
         """Have another process fetch, and kill it when ``after`` bytes have come and what can be noted of them is."""
         self.relay.hold_after(after)
         ca = [str(self.ca)] if self.ca else []
-        command = [sys.executable, fetch.__file__, self.url(), str(self.folder), *ca]
+        command = [sys.executable, real_fetch.__file__, self.url(), str(self.folder), *ca]
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
         try:
             assert self.relay.held.wait(HANG), "the server sends nothing"

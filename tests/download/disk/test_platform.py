@@ -11,10 +11,12 @@ import textwrap
 from collections.abc import Callable
 from pathlib import Path
 
+import lacking as taking
 import pytest
 from fetching import CHUNK, Client, payload
 from lacking import LACKS, take_away
 from origin import Origin
+from part_files import PIECE, TWO, fill, open_part
 
 from scrapy_chunkdl.download import Downloader, FileRequest
 from scrapy_chunkdl.download.disk import platform
@@ -116,7 +118,7 @@ def test_without_locks_two_processes_do_not_write_into_one_part(
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)},
+        env={**os.environ, "PYTHONPATH": str(Path(taking.__file__).parent)},
     )
     first, second = begin(), begin()
     for process in (first, second):
@@ -133,8 +135,6 @@ def test_without_locks_two_processes_do_not_write_into_one_part(
 def test_what_a_dead_process_left_without_locks_is_gone_on_with(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from test_disk import PIECE, TWO, fill, open_part
-
     take_away(monkeypatch, "flock")
     final = tmp_path / "a.bin"
     with monkeypatch.context() as patch:
