@@ -46,7 +46,8 @@ def run(urls: list[str], folder: Path, redis_url: str | None) -> tuple[float, fl
     limits = Limits(OPTIONS, keeper)
     wall, cpu = time.monotonic(), time.process_time()
     if keeper is not None:
-        keeper.keep(limits.uses, limits.settled)
+        keeper.serve(limits.uses, limits.settled)
+        keeper.start()
     asyncio.run(fetch(urls, folder, limits))
     taken = time.monotonic() - wall, time.process_time() - cpu
     if keeper is not None:

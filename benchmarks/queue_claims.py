@@ -68,13 +68,10 @@ def server(url: str | None) -> Iterator[str]:
         yield url
         return
     with tempfile.TemporaryDirectory() as folder:
-        running = embedded.start(Path(folder))
-        try:
+        with embedded.EmbeddedServer(Path(folder)) as running:
             yield running.url
-        finally:
-            running.close()
-            while (Path(folder) / "redis.sock").exists():  # it writes to the folder until it has ended
-                time.sleep(0.05)
+        while (Path(folder) / "redis.sock").exists():  # it writes to the folder until it has ended
+            time.sleep(0.05)
 
 
 def main() -> None:

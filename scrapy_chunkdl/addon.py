@@ -75,7 +75,7 @@ class Addon:
 
     def _leave_server(self) -> None:
         if self._server is not None:
-            self._server.close()
+            self._server.stop()
 
 
 def _started(folder: Path) -> EmbeddedServer:
@@ -84,10 +84,12 @@ def _started(folder: Path) -> EmbeddedServer:
     from scrapy_chunkdl.queue import embedded
 
     require_writable(folder, "CHUNKDL_WORK_FOLDER, or CHUNKDL_EMBEDDED_REDIS")
+    server = embedded.EmbeddedServer(folder)
     try:
-        return embedded.start(folder)
+        server.start()
     except embedded.EmbeddedError as error:
         raise Unusable(str(error), REDIS_UNREACHABLE) from error
+    return server
 
 
 def _reach_redis(settings: BaseSettings) -> None:

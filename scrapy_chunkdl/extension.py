@@ -333,8 +333,9 @@ class ChunkDownloader:
         limits = Limits(options, keeper)
         self._bridge = Bridge(options, limits, threads=self.config.threads, deliver=deliver)
         if keeper is not None:
-            keeper.keep(limits.uses, limits.settled)
+            keeper.serve(limits.uses, limits.settled)
             self._started.add("shares of hosts", keeper.stop)
+            keeper.start()
         self._started.add("downloads", self._bridge.stop)
         self._bridge.start()
         hold = self._hold = scrapy_engine.ClosingHold(self._crawler)

@@ -41,8 +41,9 @@ def main() -> int:
     parser.add_argument("--spoil", help="damage the file of this name after the download, to see the check notice")
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    server = embedded.EmbeddedServer(HERE / ".scrapy" / "chunkdl-redis")
     try:
-        server = embedded.start(HERE / ".scrapy" / "chunkdl-redis")
+        server.start()
     except embedded.EmbeddedError as error:
         print(error, file=sys.stderr)
         return 1
@@ -58,7 +59,7 @@ def main() -> int:
                     file.write(b"!")
             return _report(time.monotonic() - began, resumed) or status
     finally:
-        server.close()
+        server.stop()
 
 
 @contextmanager

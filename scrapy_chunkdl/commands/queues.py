@@ -99,7 +99,7 @@ def _client(settings: BaseSettings, clients: dict[str, Any], stack: ExitStack) -
     server = repr({name: settings.get(name) for name in settings if str(name).startswith("REDIS_")})
     if server not in clients:
         if folder:
-            stack.callback(embedded.start(folder).close)
+            stack.enter_context(embedded.EmbeddedServer(folder))
         try:
             clients[server] = make_client(settings)
         except ValueError as error:

@@ -304,11 +304,9 @@ class Consumer:
         """Say what is left, send what is left to Redis, and stop the threads."""
         steps = Steps()
         steps.add("connections to Redis", self._queue.close)
-        if self._courier.ident is not None:
-            steps.add("courier", lambda: self._courier.close(timeout=5.0))
-            steps.add("report", lambda: self._courier.call(self._leave, lambda _: None))
-        if self._heartbeat.ident is not None:
-            steps.add("heartbeat", self._heartbeat.stop)
+        steps.add("courier", self._courier.stop)
+        steps.add("report", lambda: self._courier.call(self._leave, lambda _: None))
+        steps.add("heartbeat", self._heartbeat.stop)
         steps.undo()
 
     def _leave(self) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import threading
 from collections.abc import Callable
+from contextlib import suppress
 
 from aiohttp import web
+
+from scrapy_chunkdl.services.thread import ServiceThread
 
 logger = logging.getLogger(__name__)
 
@@ -28,14 +30,13 @@ async def serve(app: web.Application, host: str, port: int, stop: asyncio.Event,
         await runner.cleanup()
 
 
-class DashboardThread(threading.Thread):
-    """Serves beside a crawl, until :meth:`stop`. Daemonic: a page must not keep a process alive."""
+class DashboardThread(ServiceThread):
+    """Serves beside a crawl, until :meth:`stop`."""
 
     def __init__(self, app: web.Application, host: str, port: int) -> None:
-        super().__init__(name="chunkdl-dashboard", daemon=True)
+        super().__init__("chunkdl-dashboard")
         self._app = app
         self._address = host, port
-        self._ready = threading.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop_asked: asyncio.Event | None = None
 
@@ -45,17 +46,16 @@ class DashboardThread(threading.Thread):
         except OSError as error:  # another process of this machine serves it, as a rule
             host, port = self._address
             logger.warning("No dashboard on %s port %d (%s): the crawl goes on without.", host, port, error.strerror)
-        finally:
-            self._ready.set()
 
     async def _serve(self) -> None:
-        self._loop, self._stop_asked = asyncio.get_running_loop(), asyncio.Event()
-        self._ready.set()
+        self._stop_asked = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        if self.stopping.is_set():  # before there was a loop to tell it to
+            return
         await serve(self._app, *self._address, self._stop_asked, lambda url: logger.info("Dashboard at %s", url))
 
-    def stop(self) -> None:
-        """Stop serving and wait for the thread."""
-        self._ready.wait()
-        if self._loop is not None and self._stop_asked is not None and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._stop_asked.set)
-        self.join(timeout=5.0)
+    def wake(self) -> None:
+        """Stop serving."""
+        if self._loop is not None and self._stop_asked is not None:
+            with suppress(RuntimeError):  # it serves no more
+                self._loop.call_soon_threadsafe(self._stop_asked.set)

@@ -22,6 +22,7 @@ from typing import Any, TypeVar
 from scrapy_chunkdl.queue.errors import LARGE_BYTES, REDIS_ERRORS, Verdict, Way, judge
 from scrapy_chunkdl.queue.item_queue import ItemQueue
 from scrapy_chunkdl.queue.refused import Refused
+from scrapy_chunkdl.services.thread import ServiceThread
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +38,8 @@ GATHER = 0.01
 _FIRST_PAUSE = 0.1
 _LONGEST_PAUSE = 5.0
 
+_TO_GIVE_UP_S = 1.0
+"""Seconds that a call to Redis which is given up may still take."""
 
 _BREAKS = 5
 """Times that a large request may end its connection, while a small one gets through, until it counts as refused."""
@@ -83,7 +86,7 @@ class _Call:
     size_bytes: int = 0
 
 
-class Courier(threading.Thread):
+class Courier(ServiceThread):
     """Carries calls to ``queue`` in the order they were given; acks, or pushes, that follow each other go as one.
 
     ``patience`` is how many seconds Redis may be away before its first answer; past that ``on_unreachable`` is called,
@@ -91,6 +94,8 @@ class Courier(threading.Thread):
     waits for it as long as it takes. What waiting does not cure (a wrong password) is not waited for at first, and
     later no longer than ``patience``. ``way`` is how Redis is connected to, ``refused`` where too large things go.
     """
+
+    ends_within_s = 6.0
 
     def __init__(
         self,
@@ -102,7 +107,7 @@ class Courier(threading.Thread):
         way: Way = Way(),  # noqa: B008 -- frozen
         refused: Refused | None = None,
     ) -> None:
-        super().__init__(name="chunkdl-courier", daemon=True)
+        super().__init__("chunkdl-courier")
         self._queue = queue
         self._way = way
         self._refused = refused or Refused()
@@ -113,7 +118,6 @@ class Courier(threading.Thread):
         self._wakeup = threading.Condition()
         self._errands: deque[_Ack | _Push | _Call] = deque()
         self._push_number = 0
-        self._closing = False
         self.gave_up = False
         self._refuses = False
         self._answered = False
@@ -142,14 +146,16 @@ class Courier(threading.Thread):
         """
         self._add(_Call(function, done, refused, aside))
 
-    def close(self, timeout: float) -> None:
-        """Send what is left, for ``timeout`` seconds at most, then stop. What could not be sent is given up."""
+    def wake(self) -> None:
+        """Send what is left, and then end."""
         with self._wakeup:
-            self._closing = True
             self._wakeup.notify()
-        self.join(timeout)
+
+    def await_end(self) -> None:
+        """Wait until all is sent; what cannot be sent until a second before the time is over is given up."""
+        self.join(self.ends_within_s - _TO_GIVE_UP_S)
         self.give_up()
-        self.join(1.0)
+        self.join(_TO_GIVE_UP_S)
 
     def give_up(self) -> None:
         """Stop waiting for Redis: pushes fail with :class:`QueueUnavailable`, leases are left to expire."""
@@ -183,9 +189,9 @@ class Courier(threading.Thread):
     def _next(self) -> list[_Ack] | list[_Push] | list[_Call]:
         """Wait for errands and return the next that can go together; none when the courier is to stop."""
         with self._wakeup:
-            self._wakeup.wait_for(lambda: self._errands or self._closing)
+            self._wakeup.wait_for(lambda: self._errands or self.stopping.is_set())
             if self._only_acks():
-                self._wakeup.wait_for(lambda: not self._only_acks() or self._closing, timeout=GATHER)
+                self._wakeup.wait_for(lambda: not self._only_acks() or self.stopping.is_set(), timeout=GATHER)
             group: list[Any] = []
             size_bytes = 0
             while self._errands and len(group) < MOST_AT_ONCE:

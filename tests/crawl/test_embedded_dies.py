@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import sys
-from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -116,16 +115,17 @@ def test_what_a_killed_crawl_held_is_there_again_for_the_next_at_once(
 @pytest.mark.parametrize("is_used", [True, False], ids=["another holds them", "nobody is left"])
 def test_leases_end_at_the_start_only_where_nobody_else_uses_the_server(tmp_path: Path, is_used: bool) -> None:
     keys = ["a:items", "list {of} b"]
-    holder = embedded.start(tmp_path)
+    holder = embedded.EmbeddedServer(tmp_path)
+    holder.start()
     with redis.Redis.from_url(holder.url, protocol=2) as client:
         client.zadd("leases", {"of somebody else": 1e15})
         for key in keys:
             client.rpush(key, json.dumps({"of": key}))
             ItemQueue(client, key, lease=3600).claim(1, "before")
     if not is_used:
-        holder.close()
+        holder.stop()
 
-    with closing(embedded.start(tmp_path)) as joined, redis.Redis.from_url(joined.url, protocol=2) as client:
+    with embedded.EmbeddedServer(tmp_path) as joined, redis.Redis.from_url(joined.url, protocol=2) as client:
         claimed = [ItemQueue(client, key).claim(1, "after")[0] for key in keys]
         untouched = client.zscore("leases", "of somebody else")
 
@@ -134,4 +134,4 @@ def test_leases_end_at_the_start_only_where_nobody_else_uses_the_server(tmp_path
     )
     assert all(one.deliveries == 2 for batch in claimed for one in batch)
     assert untouched == 1e15
-    holder.close()
+    holder.stop()

@@ -49,11 +49,9 @@ def test_the_add_on_does_all_of_it_with_the_embedded_server(with_addon: Project,
 @needs_valkey
 def test_the_embedded_server_keeps_queued_items_over_a_restart(with_addon: Project, origin: Origin) -> None:
     folder = data_folder(with_addon)
-    server = embedded.start(folder)
-    with redis.Redis.from_url(server.url, protocol=2) as client:
+    with embedded.EmbeddedServer(folder) as server, redis.Redis.from_url(server.url, protocol=2) as client:
         client.rpush("files:items", json.dumps(item(attachment(origin.url("a", 10)))))
         keeper_of = client.info("server")["process_id"]
-    server.close()
     wait_for_end(keeper_of)
 
     with_addon.crawl()
@@ -322,4 +320,4 @@ def test_on_python_310_the_embedded_server_says_what_it_needs(monkeypatch: pytes
     monkeypatch.setattr(sys, "version_info", (3, 10, 13))
 
     with pytest.raises(embedded.EmbeddedError, match=r"needs Python 3.11 or later, this is 3\.10.*REDIS_URL"):
-        embedded.start(tmp_path)
+        embedded.EmbeddedServer(tmp_path).start()

@@ -78,6 +78,7 @@ def new_courier(server: Server, client: redis.Redis, inbox: Inbox) -> Iterator[C
     def make(url: str = server.url, *, patience: float = HANG, **params: Any) -> Courier:
         queue = ItemQueue(make_client({"REDIS_URL": url, "REDIS_PARAMS": params}), LIST, done_key=DONE)
         courier = Courier(queue, deliver=inbox.deliver, patience=patience, on_unreachable=inbox.unreachable.append)
+        courier.ends_within_s = HANG
         couriers.append(courier)
         courier.start()
         return courier
@@ -85,7 +86,7 @@ def new_courier(server: Server, client: redis.Redis, inbox: Inbox) -> Iterator[C
     yield make
     for courier in couriers:
         courier.give_up()
-        courier.close(timeout=HANG)
+        courier.stop()
         assert not courier.is_alive()
         queue_of(courier).close()
 
@@ -181,7 +182,7 @@ def test_acks_wait_for_each_other_but_nothing_else_waits_for_them(
     if then == "call":
         courier.call(lambda: evalshas(client), inbox.take("call"))
     elif then == "close":
-        courier.close(timeout=HANG)
+        courier.stop()
         assert not courier.is_alive()
 
     inbox.wait_for(acks + (then == "call"))
@@ -319,26 +320,27 @@ def test_nothing_that_follows_a_call_that_was_given_up_is_made(
     assert queue_of(courier).counts().leased == 1
 
 
-def test_close_sends_what_is_left(new_courier: Callable[..., Courier], inbox: Inbox, client: redis.Redis) -> None:
+def test_stop_sends_what_is_left(new_courier: Callable[..., Courier], inbox: Inbox, client: redis.Redis) -> None:
     courier = new_courier()
     for n in range(500):
         courier.push(b"%d" % n, inbox.take("push"))
 
-    courier.close(timeout=HANG)
+    courier.stop()
 
     assert not courier.is_alive()
     assert client.llen(LIST) == 500
     assert inbox.wait_for(500) == [("push", None)] * 500
 
 
-def test_close_does_not_wait_for_ever_and_refuses_what_could_not_be_sent(
+def test_stop_does_not_wait_for_ever_and_refuses_what_could_not_be_sent(
     new_courier: Callable[..., Courier], inbox: Inbox, server: Server
 ) -> None:
     courier = new_courier()
     server.kill()
     courier.push(b"a", inbox.take("push"))
 
-    courier.close(timeout=0.3)
+    courier.ends_within_s = 1.3
+    courier.stop()
 
     [(_, problem)] = inbox.wait_for(1)
     assert isinstance(problem, QueueUnavailable)

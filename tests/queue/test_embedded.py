@@ -10,7 +10,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -25,7 +24,8 @@ USER = """
 import sys
 from pathlib import Path
 from scrapy_chunkdl.queue import embedded
-server = embedded.start(Path(sys.argv[1]))
+server = embedded.EmbeddedServer(Path(sys.argv[1]))
+server.start()
 print(server.url, flush=True)
 sys.stdin.read()
 """
@@ -140,7 +140,7 @@ def test_what_keeps_the_server_from_starting_is_told_and_the_data_left_alone(fol
     broken = log.read_bytes()
 
     with pytest.raises(embedded.EmbeddedError, match=r"keeper\.log says"):
-        embedded.start(folder)
+        embedded.EmbeddedServer(folder).start()
 
     assert log.read_bytes() == broken
 
@@ -161,7 +161,7 @@ def test_a_server_that_crashed_is_started_again_by_the_next_user(folder: Path) -
 
 
 def test_the_server_never_evicts_syncs_every_second_and_has_no_port(folder: Path) -> None:
-    with closing(embedded.start(folder)) as server, make_client({"REDIS_URL": server.url}) as client:
+    with embedded.EmbeddedServer(folder) as server, make_client({"REDIS_URL": server.url}) as client:
         config = client.config_get("*")
 
     assert config["maxmemory-policy"] == "noeviction"
@@ -170,7 +170,7 @@ def test_the_server_never_evicts_syncs_every_second_and_has_no_port(folder: Path
 
 def test_nobody_else_may_read_what_items_hold(folder: Path) -> None:
     folder.mkdir(mode=0o755)
-    with closing(embedded.start(folder)) as server, make_client({"REDIS_URL": server.url}) as client:
+    with embedded.EmbeddedServer(folder) as server, make_client({"REDIS_URL": server.url}) as client:
         client.rpush("s:items", "a")
         files = [path for path in folder.rglob("*") if path.is_file()]
 
@@ -199,7 +199,7 @@ def test_where_unix_sockets_cannot_be_had_it_listens_on_loopback_with_a_password
     folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (folder / "redis.sock" / "in the way").mkdir(parents=True)
-    with closing(embedded.start(folder)) as server:
+    with embedded.EmbeddedServer(folder) as server:
         with make_client({"REDIS_URL": server.url}) as client:
             client.rpush("s:items", "a")
         assert server.url.startswith("redis://:")
@@ -234,7 +234,7 @@ def test_a_folder_that_cannot_be_used_is_told_in_a_sentence(
     monkeypatch.setattr(embedded.fcntl, "flock", refuse)
 
     with pytest.raises(embedded.EmbeddedError, match=words) as raised:
-        embedded.start(folder)
+        embedded.EmbeddedServer(folder).start()
 
     assert "\n" not in str(raised.value)
     assert "CHUNKDL_EMBEDDED_REDIS" in str(raised.value)
@@ -244,4 +244,4 @@ def test_a_frozen_program_is_told_what_to_do(folder: Path, monkeypatch: pytest.M
     monkeypatch.setattr(sys, "frozen", True, raising=False)
 
     with pytest.raises(embedded.EmbeddedMissing, match="REDIS_URL"):
-        embedded.start(folder)
+        embedded.EmbeddedServer(folder).start()

@@ -52,7 +52,8 @@ def keeper(server: Server, process: Process) -> Iterator[ShareKeeper]:
     """Its keeper, started."""
     client = make_client({"REDIS_URL": server.url})
     keeper = ShareKeeper(HostShares(client, limit=8, lease=3600.0))
-    keeper.keep(process.tell, process.settled.put)
+    keeper.serve(process.tell, process.settled.put)
+    keeper.start()
     yield keeper
     process.problem, process.uses = None, {}
     keeper.stop()
