@@ -25,6 +25,7 @@ from scrapy_chunkdl.download.errors import DownloadError, Permanent, Transient
 from scrapy_chunkdl.download.http import addresses, proxies, tls
 from scrapy_chunkdl.download.http.coding import meaning_of_coding
 from scrapy_chunkdl.download.http.decoding import Decoder
+from scrapy_chunkdl.download.http.digest import challenge_of
 from scrapy_chunkdl.download.http.handed_on import Tried, given_answer
 from scrapy_chunkdl.download.http.handler import waiting
 from scrapy_chunkdl.download.http.heads import LONGEST_HEAD
@@ -36,6 +37,9 @@ from scrapy_chunkdl.download.limits.rate import Rates
 from scrapy_chunkdl.download.model import FileRequest, Options
 from scrapy_chunkdl.download.plan import retry
 from scrapy_chunkdl.text.masking import cut, shown_url
+
+_MOST_CHALLENGES = 3
+"""Requests for one answer: one without a nonce, one with a nonce that has just become stale, one more."""
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _READ_BUFFER = 1 << 18
@@ -137,7 +141,7 @@ class FileClient:
             raise no_url(url, error) from None
         seen: set[tuple[str, str]] = set()
         while True:
-            response = await self._send(method, url, headers, timeout)
+            response = await self._send_with_login(method, url, headers, timeout)
             location = response.headers.get(hdrs.LOCATION)
             if response.status not in _REDIRECTS or location is None:
                 return response
@@ -155,13 +159,28 @@ class FileClient:
                 text = f"more than {self._options.max_redirects} redirects, the last to {shown_url(url)}"
                 raise Permanent(text, reason="too_many_redirects", status=status)
 
+    async def _send_with_login(
+        self, method: str, url: str, headers: Mapping[str, str], timeout: float | None
+    ) -> aiohttp.ClientResponse:
+        """Send a request, and again with what a 401 asks for, if there is a login for its host."""
+        for _ in range(_MOST_CHALLENGES):
+            response = await self._send(method, url, headers, timeout)
+            if response.status != 401:
+                break
+            challenge = challenge_of(response.headers.getall(hdrs.WWW_AUTHENTICATE, ()))
+            sent = response.request_info.headers.get(hdrs.AUTHORIZATION, "")
+            if challenge is None or not self._identity.takes_up(challenge, url, sent):
+                break
+            response.release()
+        return response
+
     async def _send(
         self, method: str, url: str, headers: Mapping[str, str], timeout: float | None
     ) -> aiohttp.ClientResponse:
         target = self._checked(url)
         if self._options.robots is not None:
             await self._options.robots.check(url, self._identity.user_agent, self._fetch_robots)
-        sent = self._identity.headers_for(url)
+        sent = self._identity.headers_for(url, method)
         sent.update(headers)
         sent[hdrs.ACCEPT_ENCODING] = "identity"
         (proxy, is_trusted), to_proxy = self._proxy_for(url), None
@@ -182,7 +201,7 @@ class FileClient:
                     headers=sent,
                     allow_redirects=False,
                     timeout=self._session.timeout if timeout is None else _timeout(self._options, total=timeout),
-                    proxy=URL(proxy.url) if proxy is not None else None,
+                    proxy=URL(proxy.connected_to) if proxy is not None else None,
                     proxy_headers=to_proxy,
                 )
         except (aiohttp.ClientError, asyncio.TimeoutError, OSError, ValueError) as error:

@@ -23,6 +23,7 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from scrapy_chunkdl.download.errors import Permanent
+from scrapy_chunkdl.download.http.digest import Challenge
 from scrapy_chunkdl.download.http.urls import NoUrl, userinfo_of, wire_url, without_userinfo
 from scrapy_chunkdl.download.model import FileRequest, Options
 from scrapy_chunkdl.text.masking import shown_url
@@ -47,6 +48,7 @@ class Identity:
         self._logins = {_origin(url): login for url, login in request.logins.items()}
         self._session_cookies = request.cookies
         self._cookies: AbstractCookieJar | None = None
+        self._challenges: dict[str, Challenge] = {}
         self._as_sent: dict[tuple[str, str], str] = {}  # a jar keeps what a value means; RFC 6265 §5.4 sends it back
         given = _checked_headers(request.headers)
         self._given = CIMultiDict(_of_every_request(options.user_agent, tuple(options.headers.items())))
@@ -79,7 +81,7 @@ class Identity:
         self._has_own_authorization = self._has_own_authorization or hdrs.AUTHORIZATION in CIMultiDict(given)
         self._given.update(given)
 
-    def headers_for(self, url: str) -> CIMultiDict[str]:
+    def headers_for(self, url: str, method: str = hdrs.METH_GET) -> CIMultiDict[str]:
         """Return the headers that a request to ``url``, as it is sent, carries: a hop of a redirect perhaps."""
         headers = CIMultiDict(self._given)
         if not _is_same_origin(url, self._home):
@@ -87,11 +89,32 @@ class Identity:
                 headers.popall(name, None)
         if url.startswith("http:") and headers.get(hdrs.REFERER, "").startswith("https:"):
             del headers[hdrs.REFERER]  # RFC 9110 §10.1.3
-        if authorization := self._authorization_for(url):
+        authorization = self._authorization_for(url)
+        if authorization and (challenge := self._challenges.get(host_of(url))) is not None:
+            authorization = self._answered(challenge, url, method, authorization)
+        if authorization:
             headers[hdrs.AUTHORIZATION] = authorization
         if cookies := self._joined_cookies(url, headers.get(hdrs.COOKIE)):
             headers[hdrs.COOKIE] = cookies
         return headers
+
+    def takes_up(self, challenge: Challenge, url: str, sent: str) -> bool:
+        """Tell whether a 401 can be answered, and do so with the requests to this host from now on (RFC 7616 §3.3).
+
+        ``sent`` is the Authorization that was refused: an answer is refused for good, unless its nonce was stale.
+        """
+        login = self._authorization_for(url)
+        if not (login or "").startswith("Basic ") or (sent.startswith("Digest ") and not challenge.is_stale):
+            return False
+        self._challenges[host_of(url)] = challenge
+        return True
+
+    def _answered(self, challenge: Challenge, url: str, method: str, login: str) -> str:
+        if not login.startswith("Basic "):
+            return login
+        user, _, password = base64.b64decode(login.removeprefix("Basic ")).decode().partition(":")
+        parts = urlsplit(url)
+        return challenge.answer(method, f"{parts.path or '/'}{'?' if '?' in url else ''}{parts.query}", user, password)
 
     def cookies_for(self, url: str) -> str:
         """Return the Cookie header that a request to ``url`` carries."""

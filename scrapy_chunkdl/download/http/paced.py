@@ -16,7 +16,7 @@ from typing import Any
 import aiohttp
 from aiohttp.connector import Connection
 
-from scrapy_chunkdl.download.http import addresses
+from scrapy_chunkdl.download.http import addresses, socks
 from scrapy_chunkdl.download.http.handed_on import given_answer
 from scrapy_chunkdl.download.http.handler import Handler
 from scrapy_chunkdl.download.http.identity import host_of
@@ -55,11 +55,41 @@ class PacedConnector(aiohttp.TCPConnector):
             given_answer.set(None)
             return given.adopt(self, req)
         connection = await super().connect(req, *arguments, **more)
+        if req.proxy is not None and socks.is_socks(str(req.proxy)):
+            req.proxy = None  # the server itself is spoken to: no absolute URL in the request line
         if self._is_guarded:
             addresses.check_peer(connection, req.url.host or "")
         if self._rates.is_limited and connection.transport is not None:
             read(connection, self._rates.pace(host_of(str(req.url))))
         return connection
+
+    async def _create_proxy_connection(
+        self, req: aiohttp.ClientRequest, traces: Any, timeout: aiohttp.ClientTimeout
+    ) -> tuple[asyncio.BaseTransport, Any]:
+        """Make a connection by a proxy: aiohttp knows those of HTTP only."""
+        if req.proxy is None or not socks.is_socks(str(req.proxy)):
+            return await super()._create_proxy_connection(req, traces, timeout)
+        host, port = (req.url.raw_host or "").rstrip("."), req.url.port or 0
+        target = host if req.proxy.scheme == "socks5h" else await self._address(host, port)
+        local = self._local_addr_infos[0][4][:2] if self._local_addr_infos else None
+        sock = await socks.connect(str(req.proxy), target, port, timeout=timeout.connect, local_address=local)
+        try:
+            return await self._loop.create_connection(
+                self._factory,
+                sock=sock,
+                ssl=self._context if req.is_ssl() else None,
+                server_hostname=host if req.is_ssl() else None,
+            )
+        except BaseException:
+            sock.close()
+            raise
+
+    async def _address(self, host: str, port: int) -> str:
+        """Return the address of a host, resolved here."""
+        found = await self._resolve_host(host, port)
+        if self._is_guarded:
+            addresses.refuse_private(found[0]["host"], host)
+        return found[0]["host"]
 
 
 def read(connection: Connection, pace: Pace) -> PacedReader:

@@ -5,44 +5,63 @@ from __future__ import annotations
 import base64
 import urllib.request
 from collections.abc import Mapping
-from dataclasses import dataclass
-from urllib.parse import unquote, urlsplit
+from dataclasses import dataclass, field
+from urllib.parse import quote, unquote, urlsplit
 
 from scrapy_chunkdl.download.errors import Permanent
+from scrapy_chunkdl.download.http import socks
 from scrapy_chunkdl.download.http.urls import NoUrl, wire_url
 
 DIRECT = "direct"
 """Instead of a proxy's URL: no proxy, whatever the environment says."""
 
+_PORTS = {"http": 80, "https": 443, **dict.fromkeys(socks.SCHEMES, socks.PORT)}
+_SCHEMES = frozenset(_PORTS)
+
 
 @dataclass(frozen=True, slots=True)
 class Proxy:
-    """A proxy's URL without credentials, and its Proxy-Authorization, if it wants one."""
+    """A proxy's URL without credentials, and its Proxy-Authorization, if it wants one.
+
+    ``login`` is the ``user:password`` of one of SOCKS, percent-encoded as in a URL.
+    """
 
     url: str
-    authorization: str | None = None
+    authorization: str | None = field(default=None, repr=False)
+    login: str | None = field(default=None, repr=False)
 
     @classmethod
     def parse(cls, url: str, encoding: str = "latin-1") -> Proxy:
         """Read ``http://user:password@host:port``; a missing scheme is http. Raises ValueError, without the password.
 
-        ``encoding`` is that of the credentials, which nothing in HTTP tells (RFC 7617 §2).
+        Besides http and https there are socks5 and socks5h, whose login is in :attr:`login`. ``encoding`` is that of
+        the credentials, which nothing in HTTP tells (RFC 7617 §2).
         """
         text = url if "://" in url else f"http://{url}"
         try:
             if urlsplit(text).netloc == "":  # a socket's path, of which browsers' rules would make a host
                 raise NoUrl("has no host")
-            parts = urlsplit(wire_url(text))
+            parts = urlsplit(wire_url(text, schemes=_SCHEMES))
         except ValueError:
             shown = f"{text.partition('://')[0][:20]}://{text.partition('://')[2].rpartition('@')[2][:80]}"
-            raise ValueError(f"{shown} is not an http or https proxy") from None
+            raise ValueError(f"{shown} is not a proxy of http, https, socks5 or socks5h") from None
         assert parts.hostname is not None
         host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-        address = f"{parts.scheme}://{host}:{parts.port or (443 if parts.scheme == 'https' else 80)}"
+        address = f"{parts.scheme}://{host}:{parts.port or _PORTS[parts.scheme]}"
+        if parts.scheme in socks.SCHEMES:
+            return cls(address, login=parts.netloc.rpartition("@")[0] or None)
         if parts.username is None:
             return cls(address)
         login = f"{unquote(parts.username)}:{unquote(parts.password or '')}".encode(encoding)
         return cls(address, "Basic " + base64.b64encode(login).decode("ascii"))
+
+    @property
+    def connected_to(self) -> str:
+        """The URL it is connected to by: connections of two logins are never shared.
+
+        Of SOCKS the login is its path: of a userinfo the HTTP library makes a header, which the server would get.
+        """
+        return f"{self.url}/{quote(self.login, safe='')}" if self.login else self.url
 
     @property
     def host(self) -> str:

@@ -59,9 +59,15 @@ def explain(error: BaseException, *, offered: bool = False) -> Problem | None:
 
 def tls_context(options: Options) -> ssl.SSLContext:
     """Return how servers are trusted and what they are shown. Raises OSError for a file that is missing or no PEM."""
-    context = ssl.create_default_context()
+    context = plain_context(options)
     context.__class__ = _ResumingContext  # made by hand it would have to follow each Python's idea of a safe default
     context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+def plain_context(options: Options) -> ssl.SSLContext:
+    """Return the same for another protocol than HTTP. Raises OSError for a file that is missing or no PEM."""
+    context = ssl.create_default_context()
     if options.ca_file:
         context.load_verify_locations(options.ca_file)
     if options.client_cert:

@@ -31,27 +31,31 @@ LONGEST = 65_536
 """Characters of a URL: what is longer is data, and no server takes it (nginx 8 KB, Apache 8 KB, IIS 16 KB)."""
 
 
-def wire_url(text: str, base: str | None = None) -> str:
+WEB = frozenset({"http", "https"})
+
+
+def wire_url(text: str, base: str | None = None, *, schemes: frozenset[str] = WEB) -> str:
     """Return the URL of a text as it is sent: ASCII, with a host, without fragment. Raises :class:`NoUrl`.
 
     ``base`` is what a relative reference is resolved against: the URL of the answer that had it. The same again gives
-    the same. ``user:password@`` stays.
+    the same. ``user:password@`` stays. ``schemes`` are those it may be of.
     """
     if len(text) > LONGEST:
         raise NoUrl(f"has {len(text)} characters, more than {LONGEST}")
-    return _wire_url(text, base)
+    return _wire_url(text, base, schemes)
 
 
 @lru_cache(maxsize=4096)
-def _wire_url(text: str, base: str | None) -> str:
+def _wire_url(text: str, base: str | None, schemes: frozenset[str]) -> str:
     raw = _RAW_BYTE.sub(lambda found: f"%{ord(found[0]) - 0xDC00:02X}", text)
     raw = _LONE_SURROGATE.sub("\ufffd", raw)
     try:
         parsed = ada_url.URL(raw, base) if base is not None else ada_url.URL(raw)
     except ValueError:
         raise NoUrl(_why_not(raw, base)) from None
-    if parsed.protocol not in ("http:", "https:"):
-        raise NoUrl(f"is of the scheme {parsed.protocol[:20]}, not http: or https:")
+    if parsed.protocol.removesuffix(":") not in schemes:
+        known = "http: or https:" if schemes == WEB else ", ".join(f"{name}:" for name in sorted(schemes))
+        raise NoUrl(f"is of the scheme {parsed.protocol[:20]}, not {known}")
     if not parsed.hostname:
         raise NoUrl("has no host")
     href, _, _ = parsed.href.partition("#")

@@ -141,7 +141,7 @@ async def test_a_file_may_go_direct(client: Client, origin: Origin) -> None:
 
 
 @pytest.mark.parametrize(
-    "proxy", ["socks5://user:secret@host:1", "http://user:secret@", "http://user:secret@[::1", "x:y"]
+    "proxy", ["socks4://user:secret@host:1", "http://user:secret@", "http://user:secret@[::1", "x:y"]
 )
 async def test_what_is_no_proxy_gives_the_file_up_and_is_not_shown(client: Client, proxy: str) -> None:
     error = await client.fails(client.url(), "bad_proxy", proxy=proxy)
