@@ -331,7 +331,13 @@ class ChunkDownloader:
         self._started.add("sweep", tidy.sweep_in_background(self._root).set)
         keeper = _share_keeper(self._crawler, self.config)
         limits = Limits(options, keeper)
-        self._bridge = Bridge(options, limits, threads=self.config.threads, deliver=deliver)
+        self._bridge = Bridge(
+            options,
+            limits,
+            threads=self.config.threads,
+            deliver=deliver,
+            answered=self._stats.tally.answered,
+        )
         if keeper is not None:
             keeper.serve(limits.uses, limits.settled)
             self._started.add("shares of hosts", keeper.stop)
@@ -369,6 +375,7 @@ class ChunkDownloader:
                 wake=hold.wake_idle_check,
                 feeds=feeds,
                 admit=self.admit,
+                root=self._root,
             )
         except ValueError as error:  # of make_client and ItemQueue, which have sentences
             raise Unusable(str(error)) from error

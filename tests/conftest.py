@@ -13,7 +13,7 @@ import redis
 from origin import Origin
 from project import Project
 from s3_server import S3
-from servers import Server, any_binary
+from servers import KeysOfWork, Server, any_binary
 
 # A shell that runs tests in the background has them ignore Ctrl-C, and so would all that they start and interrupt.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -62,7 +62,7 @@ def redis_url(_valkey: str) -> str:
 @pytest.fixture
 def client(redis_url: str) -> Iterator[redis.Redis]:
     """A client to look at the raw state with."""
-    with redis.Redis.from_url(redis_url, protocol=2) as client:
+    with KeysOfWork.from_url(redis_url, protocol=2) as client:
         yield client
 
 

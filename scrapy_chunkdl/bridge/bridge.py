@@ -127,8 +127,17 @@ def _seen_by_others(result: FileResult) -> FileResult:
 class Bridge:
     """A pool of download threads behind :meth:`submit`. All public methods are called on Scrapy's thread."""
 
-    def __init__(self, options: Options, limits: Limits, *, threads: int, deliver: Deliver) -> None:
+    def __init__(
+        self,
+        options: Options,
+        limits: Limits,
+        *,
+        threads: int,
+        deliver: Deliver,
+        answered: Callable[[int | None, float], object] | None = None,
+    ) -> None:
         self._deliver = deliver
+        self._answered = answered
         self._options = options
         self._files = options.files
         self._files_per_host = max(options.chunks_per_host, options.files - options.files // 4)
@@ -167,7 +176,7 @@ class Bridge:
                     run.join(job)
                     continue
                 job._run = self._runs[key] = _Run(job, key)
-                job.progress.turned = self._turned_at
+                job.progress.turned, job.progress.told = self._turned_at, self._answered
                 self._waiting.setdefault(job._run.host, deque()).append(job._run)
             self._dispatch()
 

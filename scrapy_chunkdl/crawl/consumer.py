@@ -13,11 +13,13 @@ import json
 import logging
 import math
 import os
+import shutil
 import socket
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from scrapy.crawler import Crawler
@@ -47,6 +49,7 @@ from scrapy_chunkdl.queue.heartbeat import Heartbeat
 from scrapy_chunkdl.queue.item_queue import FAILED_MOST_BYTES, Claimed, Counts, ItemQueue, Orders, Snapshot, Suspects
 from scrapy_chunkdl.queue.refused import Refused
 from scrapy_chunkdl.queue.status import PaceMeter, Report
+from scrapy_chunkdl.queue.totals import Totals
 from scrapy_chunkdl.settings.config import Config
 from scrapy_chunkdl.text.masking import printable
 from scrapy_chunkdl.text.units import size_text
@@ -115,6 +118,7 @@ class Consumer:
         wake: Callable[[], None],
         feeds: FeedAcks | None,
         admit: Admit | None,
+        root: Path,
     ) -> None:
         self._crawler = crawler
         self._config = config
@@ -131,6 +135,7 @@ class Consumer:
         self._in_feeds: dict[str, _Work] = {}
         self._flushing = False
         self._stats = stats
+        self._root = root
         self._passage = Passage(crawler, admit)
         self._most = config.batch_size * config.threads
         self._works: dict[str, _Work] = {}
@@ -156,6 +161,8 @@ class Consumer:
             done_key=config.done_key,
             failed_max=config.failed_max,
         )
+        self._totals = Totals(client, items_key, self._queue.token)
+        stats.tally.follow(lambda: {"received": bridge.bytes_fetched()})
         self._strangers = Strangers(items_key, self._queue.token)
         self._unreadable: dict[str, tuple[_Work, str]] | None = {} if self._most > MOST_UNREADABLE else None
         self._breaker = Breaker(items_key)
@@ -179,6 +186,7 @@ class Consumer:
             details=Details(bridge, limits).encode,
             ordered=self._ordered,
             on_disk=self._on_disk,
+            tally=self._tell_counts,
         )
         self._check_policy = lambda: check_policy(client)
 
@@ -316,6 +324,7 @@ class Consumer:
         if any(left.values()):
             told = ", ".join(f"{number} {state}" for state, number in left.items() if number)
             logger.info("Left in %s: %s. The next crawl or worker goes on with them.", self._key, told)
+        self._tell_counts()
         self._queue.forget()
 
     # --- claiming
@@ -351,6 +360,7 @@ class Consumer:
         self._stats.inc_value("chunkdl/claims")
         self._stats.inc_value("chunkdl/claim_seconds", took)
         self._stats.max_value("chunkdl/claim_seconds_max", took)
+        self._stats.tally.observe("claim", took)
         if dead:
             self._stats.inc_value("chunkdl/items/dead", dead)
             logger.warning(
@@ -638,7 +648,13 @@ class Consumer:
 
         def ack() -> None:
             self._record(work)
-            self._courier.ack(work.claimed.id, finished, lambda kept: self._acked(work, item, kept))
+            asked_at = time.monotonic()
+
+            def acked(kept: bool) -> None:
+                self._stats.tally.observe("ack", time.monotonic() - asked_at)
+                self._acked(work, item, kept)
+
+            self._courier.ack(work.claimed.id, finished, acked)
 
         if outcome == "scraped" and self._feeds is not None:
             self._hold_for_feeds(work, ack)
@@ -796,6 +812,7 @@ class Consumer:
 
     def _report(self) -> bytes:
         connections = self._limits.connections()
+        disk = self._disk()
         report = Report(
             host=socket.gethostname(),
             pid=os.getpid(),
@@ -804,8 +821,25 @@ class Consumer:
             files=self._bridge.running(),
             connections=connections,
             pace=self._pace.note(self._finished, self._bridge.bytes_fetched(), connections, time.monotonic()),
+            disk_free=disk[0],
+            disk_size=disk[1],
         )
         return report.encode()
+
+    def _disk(self) -> tuple[int | None, int | None]:
+        try:
+            usage = shutil.disk_usage(self._root)
+        except OSError:
+            return None, None
+        return usage.free, usage.total
+
+    def _tell_counts(self) -> None:
+        """Add what this process counted to the totals in Redis. Raises as the queue's calls do."""
+        self._totals.mark()
+        for _ in range(2):  # what was not heard before, and what is new
+            part = self._stats.tally.part()
+            if part is not None and (self._totals.add(part) or self._totals.add(part)):  # again: a new day has begun
+                self._stats.tally.has(part)
 
     def _ordered(self, orders: Orders) -> None:
         self._deliver(lambda: self._obey(orders))

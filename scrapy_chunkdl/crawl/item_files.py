@@ -20,6 +20,7 @@ from scrapy_chunkdl.bridge.bridge import Job
 from scrapy_chunkdl.crawl.stats import Stats
 from scrapy_chunkdl.download import DownloadError, FileRequest, FileResult, Permanent, Transient, without_userinfo
 from scrapy_chunkdl.items.attachments import Attachment, strip
+from scrapy_chunkdl.queue.metrics_table import size_class
 from scrapy_chunkdl.settings.config import Config
 from scrapy_chunkdl.text.masking import masked, printable, shown_url
 
@@ -176,6 +177,7 @@ class ItemDownload:
             self._stats.inc_value("chunkdl/bytes/refetched", max(0, result.fetched + result.resumed - result.size))
             self._stats.inc_value("chunkdl/download_seconds", result.elapsed)
             self._stats.max_value("chunkdl/download_seconds_max", result.elapsed)
+            self._stats.tally.observe("file", result.elapsed, size_class(result.size))
         outcome = {
             "status": result.status,
             "size": result.size,

@@ -9,12 +9,16 @@ from __future__ import annotations
 from scrapy.statscollectors import StatsCollector
 
 from scrapy_chunkdl.crawl.guard import Guard
+from scrapy_chunkdl.queue.tally import Tally
+
+_OURS = "chunkdl/"
 
 
 class Stats:
-    """Sets the stats of one crawl."""
+    """Sets the stats of one crawl. ``tally`` counts the same for the totals of all processes."""
 
     def __init__(self, collector: StatsCollector) -> None:
+        self.tally = Tally()
         self._collector = collector
         self._guard = Guard("A stat of the downloads")
         self._sums: dict[str, float] = {}
@@ -22,6 +26,7 @@ class Stats:
 
     def inc_value(self, name: str, count: float = 1) -> None:
         """Add to a stat."""
+        self.tally.count(name.removeprefix(_OURS), count)
         if isinstance(count, int):
             self._guard(self._collector.inc_value, name, count)
         else:

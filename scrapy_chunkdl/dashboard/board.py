@@ -6,6 +6,8 @@ Every method but :meth:`Board.names` talks to Redis and blocks; it raises what
 
 from __future__ import annotations
 
+import math
+import time
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -18,12 +20,17 @@ from scrapy_chunkdl.queue.control import Control
 from scrapy_chunkdl.queue.dead_letters import DeadLetter, DeadLetters
 from scrapy_chunkdl.queue.item_queue import ItemQueue
 from scrapy_chunkdl.queue.status import Status, look
+from scrapy_chunkdl.queue.totals import Totals
 from scrapy_chunkdl.settings.config import Config
 
 KINDS = ("failed", "dead")
 
 SCANNED_AT_ONCE = 2000
 """Entries looked through for one page of a filtered list: some 0.2 s."""
+
+
+MARK_EVERY = 60.0
+"""Seconds between notes of how far the lists reach."""
 
 
 class NoSuchSpider(LookupError):
@@ -55,6 +62,7 @@ class _Place:
         self.config = config
         self.queue = ItemQueue(client, key, token="dashboard")
         self.control = Control(client, key)
+        self.totals = Totals(client, key)
         self._set_aside = {"failed": DeadLetters.failed(client, key), "dead": DeadLetters.dead(client, key)}
 
     def items(self, kind: str) -> DeadLetters:
@@ -66,6 +74,7 @@ class Board:
 
     def __init__(self) -> None:
         self._places: dict[str, _Place] = {}
+        self._marked_at = -math.inf
 
     def add(self, spider: str, key: str, client: Any, config: Config) -> None:
         """Show the list ``key`` of a spider. The client stays the caller's to close."""
@@ -77,7 +86,13 @@ class Board:
 
     def status(self) -> dict[str, Any]:
         """Tell of all spiders; what ``scrapy chunkdl status --json`` tells."""
+        self._mark()
         return statuses_as_dict((place.spider, look(place.queue)) for place in self._places.values())
+
+    def measured(self) -> list[tuple[str, Status]]:
+        """Return each spider's status with all counts, for metrics."""
+        self._mark()
+        return [(place.spider, look(place.queue, every_count=True)) for place in self._places.values()]
 
     def history(self, spider: str) -> dict[str, Any]:
         """Tell of a spider's last hour, minute by minute."""
@@ -141,6 +156,14 @@ class Board:
     def limit_rate(self, spider: str, bytes_per_second: float | None) -> None:
         """Limit each process of a spider. Raises ValueError for what is no number of bytes."""
         self._place(spider).control.limit_rate(bytes_per_second)
+
+    def _mark(self) -> None:
+        """Note what waits where perhaps no process does: somebody looks, so its age is told from now on at least."""
+        now = time.monotonic()
+        if now - self._marked_at >= MARK_EVERY:
+            self._marked_at = now
+            for place in self._places.values():
+                place.totals.mark()
 
     def _place(self, spider: str) -> _Place:
         try:

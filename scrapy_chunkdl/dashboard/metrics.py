@@ -1,58 +1,141 @@
-"""The same numbers for Prometheus, in its text format. Needs the extra ``dashboard``; labels are bounded.
+"""The queues for Prometheus, in its text format: every metric of the table, filled in. Needs the extra ``dashboard``.
 
-Names follow Prometheus' advice on naming: base units, ``_total`` only for what never falls.
+What processes counted is read from the totals in Redis, so it goes on growing when a process is gone. What stands there
+under a name that no process of ours would use is not shown: label values are words, and few.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import accumulate
 
 from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-STATES = ("waiting", "leased", "delayed", "failed", "dead")
+from scrapy_chunkdl.queue.metrics_table import METRICS, MOST_VALUES, OTHER, REDIS_UP, is_label
+from scrapy_chunkdl.queue.metrics_table import Metric as Row
+from scrapy_chunkdl.queue.status import Status
+
 WORKER_STATES = ("claiming", "paused", "closing", "silent")
+MOST_HOSTS = 1000
+"""Machines whose disks are told of, for each spider."""
+
+Measured = Sequence[tuple[str, Status]]
+Values = Mapping[tuple[str, ...], float]
 
 
-def text(told: dict[str, Any]) -> bytes:
-    """Return the body of /api/status as metrics."""
+def text(measured: Measured | None) -> bytes:
+    """Return the spiders as metrics; None: Redis is away, and nothing is known but that."""
     registry = CollectorRegistry()
-    registry.register(_Told(told))
+    registry.register(_Told(measured))
     return generate_latest(registry)
 
 
 class _Told(Collector):
-    def __init__(self, told: dict[str, Any]) -> None:
-        self._told = told
+    def __init__(self, measured: Measured | None) -> None:
+        self._measured = measured
 
     def collect(self) -> Iterator[Metric]:
-        up = GaugeMetricFamily("chunkdl_redis_up", "Whether Redis answers.", value=float(self._told["redis"]["ok"]))
-        yield up
-        spiders = self._told.get("spiders", ())
-        items = GaugeMetricFamily("chunkdl_items", "Items by state; failed counts files.", labels=["spider", "state"])
-        workers = GaugeMetricFamily("chunkdl_workers", "Processes by state.", labels=["spider", "state"])
-        for told in spiders:
-            for state in STATES:
-                items.add_metric([told["spider"], state], told[state])
-            states = [worker["state"] for worker in told["workers"]]
-            for state in WORKER_STATES:
-                workers.add_metric([told["spider"], state], states.count(state))
-        yield items
-        yield workers
-        for name, meaning, value in (
-            ("files_running", "Files that are being downloaded.", lambda told: told["files"]),
-            ("connections", "Connections in use.", lambda told: told["connections"]),
-            ("paused", "Whether all claiming is paused.", lambda told: told["paused"]),
-            ("items_per_second", "Items finished, last minute.", lambda told: _rate(told, "items_per_second")),
-            ("bytes_per_second", "Bytes fetched, last minute.", lambda told: _rate(told, "bytes_per_second")),
-        ):
-            family = GaugeMetricFamily(f"chunkdl_{name}", meaning, labels=["spider"])
-            for told in spiders:
-                family.add_metric([told["spider"]], float(value(told)))
-            yield family
+        for row in METRICS:
+            if row.name == REDIS_UP:
+                yield GaugeMetricFamily(row.name, row.meaning, value=float(self._measured is not None))
+            elif self._measured is not None:
+                yield _FAMILIES[row.kind](row, self._measured)
 
 
-def _rate(told: dict[str, Any], name: str) -> float:
-    return float(told["throughput"]["1m"][name])
+def _gauges(row: Row, measured: Measured) -> Metric:
+    family = GaugeMetricFamily(row.name, row.meaning, labels=["spider", *row.labels])
+    for spider, status in measured:
+        for values, number in GAUGES[row.name](status).items():
+            family.add_metric([spider, *values], number)
+    return family
+
+
+def _counters(row: Row, measured: Measured) -> Metric:
+    family = CounterMetricFamily(row.name, row.meaning, labels=["spider", *row.labels])
+    for spider, status in measured:
+        for values, number in _counts_of(row, status).items():
+            family.add_metric([spider, *values], number)
+    return family
+
+
+def _counts_of(row: Row, status: Status) -> Values:
+    counts = status.counted.counts
+    if not row.labels:
+        return {(): counts.get(row.source, 0.0)}
+    found: dict[tuple[str, ...], float] = {}
+    for field, number in sorted(counts.items()):
+        source, _, value = field.partition("/")
+        if source == row.source and value:
+            known = is_label(value) and (len(found) < MOST_VALUES or (value,) in found)
+            label = (value if known else OTHER,)
+            found[label] = found.get(label, 0.0) + number
+    return found
+
+
+def _histograms(row: Row, measured: Measured) -> Metric:
+    family = HistogramMetricFamily(row.name, row.meaning, labels=["spider", *row.labels])
+    bounds = [*(repr(float(bound)) for bound in row.buckets), "+Inf"]
+    for spider, status in measured:
+        counts = status.counted.counts
+        kinds = {field.split("/")[1] for field in counts if field.startswith(f"{row.source}/")} if row.labels else {""}
+        for kind in sorted(kinds)[:MOST_VALUES]:
+            start = f"{row.source}/{kind}/" if kind else f"{row.source}/"
+            if kind and not is_label(kind):
+                continue
+            in_each = (counts.get(f"{start}{number}", 0.0) for number in range(len(bounds)))
+            buckets = list(zip(bounds, accumulate(in_each), strict=True))
+            labels = [spider, kind] if row.labels else [spider]
+            family.add_metric(labels, buckets, sum_value=counts.get(f"{start}sum", 0.0))
+    return family
+
+
+_FAMILIES: Mapping[str, Callable[[Row, Measured], Metric]] = {
+    "gauge": _gauges,
+    "counter": _counters,
+    "histogram": _histograms,
+}
+
+
+def _states(status: Status) -> Values:
+    names = ("waiting", "leased", "delayed", "failed", "dead")
+    return {(name,): float(getattr(status.counts, name)) for name in names}
+
+
+def _worker_states(status: Status) -> Values:
+    states = Counter(worker.state for worker in status.workers)
+    return {(state,): float(states[state]) for state in WORKER_STATES}
+
+
+def _disks(name: str) -> Callable[[Status], Values]:
+    def of(status: Status) -> Values:
+        least: dict[tuple[str, ...], float] = {}
+        for worker in status.workers[:MOST_HOSTS]:
+            number = getattr(worker, name)
+            if number is not None and worker.state != "silent":
+                least[(worker.host,)] = min(number, least.get((worker.host,), number))
+        return least
+
+    return of
+
+
+def _alone(value: Callable[[Status], float]) -> Callable[[Status], Values]:
+    return lambda status: {(): float(value(status))}
+
+
+GAUGES: Mapping[str, Callable[[Status], Values]] = {
+    "chunkdl_items": _states,
+    "chunkdl_backlog_items": _alone(lambda status: status.backlog),
+    "chunkdl_oldest_waiting_age_seconds": _alone(lambda status: status.counted.oldest_waits or 0.0),
+    "chunkdl_workers": _worker_states,
+    "chunkdl_files_running": _alone(lambda status: status.running("files")),
+    "chunkdl_connections": _alone(lambda status: status.running("connections")),
+    "chunkdl_paused": _alone(lambda status: status.paused),
+    "chunkdl_items_per_second": _alone(lambda status: status.throughput[1].items_per_second),
+    "chunkdl_bytes_per_second": _alone(lambda status: status.throughput[1].bytes_per_second),
+    "chunkdl_disk_free_bytes": _disks("disk_free"),
+    "chunkdl_disk_size_bytes": _disks("disk_size"),
+}
+"""How each gauge of the table is read off a status."""

@@ -11,6 +11,7 @@ from scrapy_chunkdl.dashboard.answers import error_answer, in_thread
 from scrapy_chunkdl.dashboard.board import Filter
 from scrapy_chunkdl.dashboard.events import BOARD, LIVE, events, of_spider
 from scrapy_chunkdl.dashboard.parameters import BadRequest, json_body, kind, number, shown
+from scrapy_chunkdl.queue.errors import REDIS_ERRORS
 
 MOST_ITEMS = 500
 """Items set aside that one answer tells of, at most."""
@@ -53,7 +54,10 @@ async def _metrics(request: web.Request) -> web.StreamResponse:
         from scrapy_chunkdl.dashboard import metrics
     except ModuleNotFoundError:
         return error_answer(501, "metrics need: pip install 'scrapy-chunkdl[dashboard]'")
-    body = metrics.text(await request.app[LIVE].status())
+    try:
+        body = metrics.text(await in_thread(request.app[BOARD].measured))
+    except REDIS_ERRORS:  # told by a metric: a scrape that fails says less
+        body = metrics.text(None)
     return web.Response(body=body, headers={hdrs.CONTENT_TYPE: "text/plain; version=0.0.4; charset=utf-8"})
 
 

@@ -91,7 +91,8 @@ class Progress:
     last gave a sign: a byte, a request sent, a block hashed; never a time to come. ``asked_at`` is when its last
     request went out, ``paused_until`` when a pause on purpose ends. ``connections`` of a host are its own. ``turned``
     tells when the loop that runs it, or will, turned last. ``asking_s`` and ``receiving_s`` are the seconds that an
-    answer, and the next byte of a body, may take.
+    answer, and the next byte of a body, may take. ``told`` gets the status of each answer, None where none came, and
+    the seconds until its head.
     """
 
     size: int | None = None
@@ -106,6 +107,7 @@ class Progress:
     paused_until: float = 0.0
     connections: int = 0
     turned: Callable[[], float] | None = None
+    told: Callable[[int | None, float], object] | None = None
     asking_s: float = 90.0
     receiving_s: float = 30.0
     _activities: list[Activity] = field(default_factory=list)
@@ -123,6 +125,11 @@ class Progress:
         """Note that a request goes out, and return when."""
         self.moved_at = self.asked_at = now = time.monotonic()
         return now
+
+    def answered(self, status: int | None, asked_at: float) -> None:
+        """Tell of the head of an answer, or by None that none came, to what was asked at that time."""
+        if self.told is not None:
+            self.told(status, time.monotonic() - asked_at)
 
     def paused_for(self, seconds: float) -> None:
         """Note a pause on purpose, before a retry perhaps. One that is longer stands."""

@@ -39,7 +39,8 @@ class Heartbeat(ServiceThread):
     ``asked_at`` is the lease clock's time before the call: from then on the kept leases are good for a full lease.
     ``on_disk`` tells the bytes there are of items' files by now. ``report`` is what the process tells of itself, asked
     for at the start and every :data:`REPORT_EVERY` seconds, and ``details`` what it tells besides while somebody
-    watches. What people ask of it goes to ``ordered`` when it changes.
+    watches. What people ask of it goes to ``ordered`` when it changes. ``tally`` tells what it counted; see
+    :attr:`heard_at`.
     All callables run on this thread. A Redis that does not answer is asked again at the next beat: the courier,
     which meets the same trouble, is the one that reports it.
     """
@@ -54,6 +55,7 @@ class Heartbeat(ServiceThread):
         details: Callable[[], bytes] = bytes,
         ordered: Callable[[Orders], None] = lambda _: None,
         on_disk: Callable[[], Mapping[str, int]] = dict,
+        tally: Callable[[], None] = lambda: None,
     ) -> None:
         super().__init__("chunkdl-heartbeat")
         self._queue = queue
@@ -64,6 +66,9 @@ class Heartbeat(ServiceThread):
         self._details = details
         self._ordered = ordered
         self._on_disk = on_disk
+        self._tally = tally
+        self.heard_at = -math.inf
+        """When Redis answered a report last, by the monotonic clock."""
         self._told: frozenset[str] = frozenset()
         self._orders = Orders()
 
@@ -118,6 +123,7 @@ class Heartbeat(ServiceThread):
             return
         try:
             orders = self._queue.report(self._report(), self._details() if self._orders.watched else b"")
+            self.heard_at = time.monotonic()
         except REDIS_ERRORS as error:
             logger.debug("Report missed: %s", error)
             return
@@ -129,6 +135,10 @@ class Heartbeat(ServiceThread):
         if orders != self._orders:
             self._orders = orders
             self._ordered(orders)
+        try:
+            self._tally()
+        except REDIS_ERRORS as error:
+            logger.debug("Counts are told next time: %s", error)
 
 
 def pause_after(cpu_time: float, *, watched: bool) -> float:

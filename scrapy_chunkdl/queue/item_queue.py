@@ -179,6 +179,7 @@ class ItemQueue:
         self.watched_key = f"{prefix}:watched"
         self.details_key = f"{prefix}:details"
         self.past_key = f"{prefix}:past"
+        self.totals_key = f"{prefix}:totals"
         self._parts_key = f"{prefix}:parts {self.token}"
         self.records_dropped = 0
         self.most_bytes = MOST_BYTES
@@ -196,6 +197,11 @@ class ItemQueue:
             load_script(client, name) for name in ("counts", "report", "snapshot", "details", "keep")
         )
         self._counted = [key, self.leases_key, self.delayed_key, self.dead_key, self.failed_key]
+
+    @property
+    def client(self) -> Any:
+        """The redis-py client it was made with."""
+        return self._client
 
     def push(self, payloads: Sequence[bytes], number: int) -> None:
         """Append items. A second push with the ``number`` of the last one does nothing."""
@@ -215,7 +221,9 @@ class ItemQueue:
         """
         keys = [self.key, self.leases_key, self.payload_key, self.tries_key, self.owner_key, self.delayed_key]
         arguments = [min(n, MOST_PER_CLAIM), self._lease_ms, self.token, id_prefix, self._max_deliveries, suspects]
-        dead, *flat = self._claim(keys=[*keys, self.dead_key, self.control_key, self.past_key], args=arguments)
+        dead, *flat = self._claim(
+            keys=[*keys, self.dead_key, self.control_key, self.past_key, self.totals_key], args=arguments
+        )
         batch = [
             Claimed(item_id.decode(), payload, int(deliveries), int(errors))
             for item_id, deliveries, errors, payload in zip(*(flat[n::4] for n in range(4)), strict=True)

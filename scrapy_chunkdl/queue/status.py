@@ -14,8 +14,10 @@ from typing import Any
 
 from scrapy_chunkdl.queue import untrusted
 from scrapy_chunkdl.queue.control import Wishes
+from scrapy_chunkdl.queue.forecast import forecast
 from scrapy_chunkdl.queue.heartbeat import REPORT_EVERY
 from scrapy_chunkdl.queue.item_queue import Counts, ItemQueue, Lease, Reported
+from scrapy_chunkdl.queue.totals import Counted, Totals
 
 WINDOWS = (1, 5, 15)
 """Minutes over which throughput is told."""
@@ -76,7 +78,8 @@ class PaceMeter:
 class Report:
     """What a process tells of itself. ``state`` is ``claiming``, ``paused`` or ``closing``.
 
-    ``files`` counts those that run, ``connections`` those that are open for them. What a report tells in a way that
+    ``files`` counts those that run, ``connections`` those that are open for them; ``disk_free`` and ``disk_size`` are
+    bytes where files grow. What a report tells in a way that
     nobody understands is None.
     """
 
@@ -87,6 +90,8 @@ class Report:
     files: int | None
     connections: int | None
     pace: Pace
+    disk_free: int | None = None
+    disk_size: int | None = None
 
     def encode(self) -> bytes:
         """Return the report as JSON."""
@@ -116,7 +121,7 @@ def _counts(value: object) -> tuple[int, ...]:
 
 _REPORT = {
     **dict.fromkeys(("host", "version", "state"), untrusted.text),
-    **dict.fromkeys(("pid", "files", "connections"), untrusted.count),
+    **dict.fromkeys(("pid", "files", "connections", "disk_free", "disk_size"), untrusted.count),
     "pace": _pace,
 }
 
@@ -146,6 +151,8 @@ class Worker:
     up_for: float | None
     silent_for: float | None
     paused: bool
+    disk_free: int | None
+    disk_size: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,12 +173,22 @@ class Minute:
     connections: int
 
 
+DONE: Mapping[str, tuple[str, ...]] = {
+    "items": ("items/finished",),
+    "files": ("files/downloaded", "files/uptodate"),
+    "given_up": ("files/failed",),
+    "bytes": ("received",),
+}
+"""What is told of all that was done, and the counts it adds up."""
+
+
 @dataclass(frozen=True, slots=True)
 class Status:
     """A queue at one moment.
 
     ``throughput`` is that of the processes there are, by :data:`WINDOWS` in minutes; ``minutes`` the last hour of it,
-    the oldest minute first. ``paused`` and ``max_rate`` are what was asked of all: see :mod:`.control`.
+    the oldest minute first. ``paused`` and ``max_rate`` are what was asked of all: see :mod:`.control`. ``counted`` is
+    what was done by all processes so far, see :mod:`.totals`.
     """
 
     key: str
@@ -181,16 +198,33 @@ class Status:
     minutes: tuple[Minute, ...]
     paused: bool
     max_rate: float | None
+    counted: Counted
+
+    @property
+    def backlog(self) -> int:
+        """Items that are still to be done: waiting, leased and delayed."""
+        return self.counts.waiting + self.counts.leased + self.counts.delayed
+
+    def running(self, what: str) -> int:
+        """Return how many ``files`` or ``connections`` the processes that live have."""
+        return sum(getattr(worker, what) or 0 for worker in self.workers if worker.state != "silent")
 
     def as_dict(self) -> dict[str, Any]:
         """Return all of it as JSON types."""
+        expected = forecast(self.backlog, (rate.items_per_second for rate in self.throughput.values()))
         return {
             "key": self.key,
             **asdict(self.counts),
+            "backlog": self.backlog,
+            "done": {
+                name: int(sum(self.counted.counts.get(count, 0) for count in counts)) for name, counts in DONE.items()
+            },
+            "oldest_waits": self.counted.oldest_waits,
+            "empty_in": _rounded(asdict(expected)) if expected is not None else None,
             "paused": self.paused,
             "max_rate": self.max_rate,
-            "files": sum(worker.files or 0 for worker in self.workers if worker.state != "silent"),
-            "connections": sum(worker.connections or 0 for worker in self.workers if worker.state != "silent"),
+            "files": self.running("files"),
+            "connections": self.running("connections"),
             "throughput": {
                 f"{minutes}m": {name: round(value, 3) for name, value in asdict(rate).items()}
                 for minutes, rate in self.throughput.items()
@@ -203,9 +237,11 @@ def _rounded(fields: Mapping[str, Any]) -> dict[str, Any]:
     return {name: round(value, 3) if isinstance(value, float) else value for name, value in fields.items()}
 
 
-def look(queue: ItemQueue) -> Status:
-    """Return how a queue is. One call to Redis; raises as ItemQueue's methods do."""
+def look(queue: ItemQueue, *, every_count: bool = False) -> Status:
+    """Return how a queue is, with the counts of :data:`DONE`, or all of them. Raises as ItemQueue's methods do."""
     snapshot = queue.snapshot()
+    names = () if every_count else tuple(name for names in DONE.values() for name in names)
+    counted = Totals(queue.client, queue.key).read(names)
     told = {process.token: (process, _report_of(process)) for process in snapshot.reported}
     held: dict[str, list[Lease]] = {}
     for lease in snapshot.leases:
@@ -224,6 +260,7 @@ def look(queue: ItemQueue) -> Status:
         _last_hour([*told.values()]),
         wishes.paused,
         wishes.max_rate,
+        counted,
     )
 
 
@@ -252,6 +289,8 @@ def _worker(
         up_for=told.up_for if told else None,
         silent_for=told.silent_for if told else None,
         paused=paused,
+        disk_free=report.disk_free if report else None,
+        disk_size=report.disk_size if report else None,
     )
 
 

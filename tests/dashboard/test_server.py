@@ -57,7 +57,7 @@ def test_the_metrics_are_the_same_numbers_with_bounded_labels(
     assert 'chunkdl_workers{spider="s",state="paused"} 1.0' in lines
     assert 'chunkdl_workers{spider="s",state="silent"} 0.0' in lines
     assert "chunkdl_redis_up 1.0" in lines
-    assert {label for line in lines for label in re.findall(r"(\w+)=\"", line)} == {"spider", "state"}
+    assert {label for line in lines for label in re.findall(r"(\w+)=\"", line)} == {"spider", "state", "le"}
 
 
 def test_events_tell_of_all_and_in_detail_of_the_spider_that_is_watched(

@@ -13,6 +13,7 @@ from patience import HANG
 from scrapy_chunkdl.queue.status import Pace, Report
 
 WAITING, FAILED, DEAD, CONTROL = "s:items", "{s:items}:failed", "{s:items}:dead", "{s:items}:control"
+TOTALS = "{s:items}:totals"
 TOKEN = "a long secret, with ü"
 CHANGE = {"X-Chunkdl": "1", "Content-Type": "application/json"}
 

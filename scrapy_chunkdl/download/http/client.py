@@ -10,7 +10,8 @@ import asyncio
 import inspect
 import socket
 import ssl
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -102,7 +103,12 @@ class FileClient:
     """Sends the requests of one file: with its headers, cookies and proxy, along its redirects."""
 
     def __init__(
-        self, session: aiohttp.ClientSession, options: Options, request: FileRequest, tried: Tried | None = None
+        self,
+        session: aiohttp.ClientSession,
+        options: Options,
+        request: FileRequest,
+        tried: Tried | None = None,
+        answered: Callable[[int | None, float], object] = lambda status, asked_at: None,
     ) -> None:
         self._session = session
         self._options = options
@@ -111,6 +117,7 @@ class FileClient:
         self._has_stalled = False
         self._unreadable = 0
         self._tried = tried or Tried()
+        self._answered = answered
         self.requests = self._tried.requests
 
     @property
@@ -193,6 +200,7 @@ class FileClient:
             given_answer.set(given)
         else:
             self.requests += 1
+        asked_at = time.monotonic()
         try:
             with addresses.connecting(may_be_inside=is_trusted), waiting(patiently=self._has_stalled):
                 response = await self._session.request(
@@ -205,6 +213,7 @@ class FileClient:
                     proxy_headers=to_proxy,
                 )
         except (aiohttp.ClientError, asyncio.TimeoutError, OSError, ValueError) as error:
+            self._answered(None, asked_at)
             offered = tls.explain(error) is not None and self._forget_session(host_name(url))
             problem = explain(error, url, offered=offered)
             self._has_stalled |= problem.reason == "stalled" and method == "GET"
@@ -215,6 +224,7 @@ class FileClient:
             raise problem from error
         finally:
             given_answer.set(None)
+        self._answered(response.status, asked_at)
         self._unreadable = 0
         if response.cookies:
             self._identity.note_cookies(response.cookies, response.url)

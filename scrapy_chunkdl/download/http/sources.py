@@ -223,7 +223,7 @@ class Sources:
         self._limits = limits
         self._progress = progress
         self._expected = expected
-        self._client = FileClient(session, options, request, tried)
+        self._client = FileClient(session, options, request, tried, progress.answered)
         self._given_at = tried.asked_at if tried is not None and tried.given is not None else 0.0
         self._all = [Source(url, url) for url in (request.url, *request.mirrors)]
         self._sources = self._all.copy()

@@ -162,9 +162,15 @@ class SmallFiles:
             await slot.__aenter__()
         limits.hold(host, progress)
         try:
-            progress.asked()
+            asked_at = progress.asked()
             progress.requests += 1
-            answer = await self._connections.get(origin, asked, self._most)
+            try:
+                answer = await self._connections.get(origin, asked, self._most)
+            except Odd as odd:
+                if odd.given is None:
+                    progress.answered(None, asked_at)
+                raise
+            progress.answered(answer.status, asked_at)
         finally:
             limits.let_go(host, progress)
             await slot.__aexit__()

@@ -1,6 +1,7 @@
 -- Lease up to n items: those whose lease ran out first, then those whose delay is over, then the oldest waiting.
 --
--- KEYS: 1 waiting list, 2 :leases, 3 :payload, 4 :tries, 5 :owner, 6 :delayed, 7 :dead, 8 :control, 9 :past
+-- KEYS: 1 waiting list, 2 :leases, 3 :payload, 4 :tries, 5 :owner, 6 :delayed, 7 :dead, 8 :control, 9 :past,
+--       10 :totals, where "taken" counts what was taken from the front of the list (mark.lua)
 -- ARGV: 1 n, 2 lease in ms, 3 token of the claimer, 4 id prefix, new for each claim, 5 most claims that count,
 --       6 which suspects may come: 'due', 'overdue' (those due for a whole lease) or 'none'
 -- Result: {items moved to :dead, id, deliveries, errors, payload, id, ...}
@@ -12,7 +13,7 @@
 -- claim sent again (the reply was lost) finds its own ids and gives what is still leased of them. O(n), whatever waits.
 -- Nothing is given where people asked that nothing be claimed, by all or by this process.
 if redis.replicate_commands then redis.replicate_commands() end -- Redis 5 and 6: TIME before writes
-local waiting, leases, payloads, tries, owners, delayed, dead, control, past = unpack(KEYS)
+local waiting, leases, payloads, tries, owners, delayed, dead, control, past, totals = unpack(KEYS)
 local n, lease, token, prefix, most = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3], ARGV[4], tonumber(ARGV[5])
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -96,9 +97,11 @@ for _, found in ipairs(others) do
   deliver(found.payload, found.tries + 1, found.story)
 end
 if suspect then return result end
+local before = leased
 for _ = leased + result[1] + 1, n do
   local payload = redis.call('LPOP', waiting)
   if not payload then break end
   deliver(payload, 1, nil)
 end
+if leased > before then redis.call('HINCRBY', totals, 'taken', leased - before) end
 return result
