@@ -55,8 +55,6 @@ def test_a_crawl_is_measured_from_its_requests_to_its_acks(
     urls = [origin.url(f"{n}.bin", 100_000) for n in range(3)]
     urls.append(origin.url("gone.bin", 10, "status:404"))
     project.items = [item(attachment(url)) for url in urls]
-        item(attachment(origin.url("gone.bin", 10, "status:404")))
-    ]
 
     done = project.crawl()
 
