@@ -12,9 +12,9 @@ import pytest
 import scrapy
 from scrapy.settings import Settings
 
+from scrapy_chunkdl.crawl.hook_requests import as_attachment
 from scrapy_chunkdl.crawl.hooks import UNUSED
 from scrapy_chunkdl.crawl.politeness import politeness
-from scrapy_chunkdl.crawl.requests import as_attachment
 from scrapy_chunkdl.pipelines import ChunkDownloadPipeline
 from scrapy_chunkdl.settings.config import Config, ConfigError
 

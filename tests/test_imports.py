@@ -12,7 +12,7 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "scrapy_chunkdl"
 
-ROOMS = ["commands", "addon", "pipelines", "extension", "dashboard", "crawl", "progress", "bridge", "items", "settings"]
+ROOMS = ["commands", "addon", "pipelines", "extension", "crawl", "dashboard", "progress", "bridge", "items", "settings"]
 ROOMS += ["signals", "queue", "storage", "download", "text"]
 """From the top down: a room may import from those behind it only."""
 

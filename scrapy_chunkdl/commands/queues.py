@@ -17,8 +17,9 @@ from scrapy.settings import BaseSettings
 from scrapy.utils.conf import build_component_list
 from scrapy.utils.misc import load_object
 
-from scrapy_chunkdl.addon import Addon, embedded_folder
+from scrapy_chunkdl.addon import Addon
 from scrapy_chunkdl.commands.console import CommandError, no_such_spider
+from scrapy_chunkdl.crawl.embedded_redis import embedded_folder
 from scrapy_chunkdl.queue import embedded
 from scrapy_chunkdl.queue.client import describe, make_client
 from scrapy_chunkdl.queue.errors import REDIS_ERRORS, Way, explain

@@ -32,7 +32,8 @@ from scrapy_chunkdl.crawl.breaker import Breaker, delay_s, place_of
 from scrapy_chunkdl.crawl.feeds import FeedAcks
 from scrapy_chunkdl.crawl.folders import work_folder
 from scrapy_chunkdl.crawl.guard import Steps
-from scrapy_chunkdl.crawl.item_files import ItemDownload
+from scrapy_chunkdl.crawl.item_files import ItemFiles
+from scrapy_chunkdl.crawl.mode import Mode
 from scrapy_chunkdl.crawl.passage import Admit, Admitted, Delivery, Passage
 from scrapy_chunkdl.crawl.polling import Polling
 from scrapy_chunkdl.crawl.snapshot import Details
@@ -88,7 +89,7 @@ class _Work:
     claimed_at: float
     lease_until: float
     item: Any = None
-    download: ItemDownload | None = None
+    download: ItemFiles | None = None
     lost: bool = False
     makes_way: bool = False
     records: Sequence[Mapping[str, Any]] = ()
@@ -98,7 +99,7 @@ class _Work:
         return not self.lost and lease_clock() < self.lease_until
 
 
-class Consumer:
+class Consumer(Mode):
     """One process's share of the work in the list."""
 
     def __init__(
@@ -114,12 +115,13 @@ class Consumer:
         item_types: ItemTypes,
         problem_of_type: Callable[[object], str | None],
         announce: Callable[..., None],
-        new_download: Callable[..., ItemDownload],
+        new_download: Callable[..., ItemFiles],
         wake: Callable[[], None],
         feeds: FeedAcks | None,
         admit: Admit | None,
         root: Path,
     ) -> None:
+        self.fate = f"their items go back to {items_key}"
         self._crawler = crawler
         self._config = config
         self._key = items_key
@@ -452,7 +454,7 @@ class Consumer:
             if _is_fresh(work.claimed) and work.claimed_at <= before and self._waits(work.download)
         ]
 
-    def _waits(self, download: ItemDownload | None) -> bool:
+    def _waits(self, download: ItemFiles | None) -> bool:
         return download is not None and not any(job.is_done or self._bridge.is_running(job) for job in download.jobs)
 
     def _look_at(self, counts: Counts) -> None:
@@ -559,7 +561,7 @@ class Consumer:
             work.download = None
             self._retry(work, "by an error of its own")
 
-    def _downloaded(self, work: _Work, download: ItemDownload) -> None:
+    def _downloaded(self, work: _Work, download: ItemFiles) -> None:
         work.download = None
         download.strip()
         if work.lost:
@@ -605,7 +607,7 @@ class Consumer:
         if records:
             self._courier.call(lambda: self._queue.fail(item_id, records), recorded, aside=keep_aside)
 
-    def _hand_on(self, work: _Work, download: ItemDownload) -> None:
+    def _hand_on(self, work: _Work, download: ItemFiles) -> None:
         delivery = Delivery(work.item, download.results(), lambda: self._may_emit(work))
         self._passage.send(delivery).addCallback(lambda _: self._guarded(work, self._handed_on, delivery))
 
@@ -779,7 +781,7 @@ class Consumer:
         )
         self._went_back(work)
 
-    def _records(self, work: _Work, download: ItemDownload) -> list[dict[str, Any]]:
+    def _records(self, work: _Work, download: ItemFiles) -> list[dict[str, Any]]:
         return [given_up.record(self._spider_name) for given_up in download.given_up]
 
     @property
@@ -901,7 +903,7 @@ def _bytes_came(work: _Work) -> bool:
     return download is not None and any(job.progress.fetched for job in download.jobs)
 
 
-def _bytes_on_disk(download: ItemDownload) -> int:
+def _bytes_on_disk(download: ItemFiles) -> int:
     return sum(job.result.size if job.result is not None else job.progress.done for job in download.jobs)
 
 

@@ -1,7 +1,8 @@
 """What a project overrides of ``ChunkDownloadPipeline``: called as FilesPipeline calls it, and judged by name.
 
-Built once from the pipeline, before the spider opens. Knows the names of hooks and what they may return; nothing of
-downloads, Redis or of when a hook is due.
+One object, built once from the pipeline and given to the lifecycle before the spider opens. Knows the names of hooks
+and what they may return; nothing of downloads, Redis or of when a hook is due. Called by the intake
+(``before_queueing``, ``item_completed``) and by ``FileRequests`` (the others).
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any
 from scrapy import Request
 from scrapy.utils.misc import arg_to_iter
 
-from scrapy_chunkdl.crawl.requests import as_attachment
+from scrapy_chunkdl.crawl.hook_requests import as_attachment
 from scrapy_chunkdl.items.attachments import Attachment
 from scrapy_chunkdl.items.values import short_repr
 from scrapy_chunkdl.settings.config import ConfigError
@@ -64,9 +65,9 @@ UNUSED: Mapping[str, str] = {
 
 
 class Hooks:
-    """The hooks of one pipeline. One that is not overridden is None, but for ``item_completed``."""
+    """The hooks of one pipeline, which is of class ``base`` or derived from it. Without a pipeline there are none."""
 
-    def __init__(self, pipeline: Any, base: type, info: Any) -> None:
+    def __init__(self, pipeline: Any = None, base: type = object, info: Any = None) -> None:
         self._pipeline = type(pipeline).__qualname__
         self._info = info
         overridden = {name: getattr(pipeline, name) for name in HOOKS if _is_overridden(type(pipeline), base, name)}
@@ -79,9 +80,9 @@ class Hooks:
         self._get_media_requests = overridden.get("get_media_requests")
         self._file_path = _fitting(overridden.get("file_path"))
         self._renew_url = _fitting(overridden.get("renew_url"))
-        self._item_completed = pipeline.item_completed
+        self._item_completed = getattr(pipeline, "item_completed", None)
         self.fills_fields_itself = "item_completed" in overridden
-        self.processes_itself = _is_overridden(type(pipeline), base, "process_item")
+        self.queues_in_front = pipeline is not None and not _is_overridden(type(pipeline), base, "process_item")
 
     @property
     def names_files(self) -> bool:
@@ -133,6 +134,7 @@ class Hooks:
 
     def completed(self, results: list[Any], item: Any) -> Any:
         """Return the item for the pipelines behind. Raises what the hook raises, TypeError for no item."""
+        assert self._item_completed is not None
         made = self._item_completed(results, item, self._info)
         fits = made is not None and not inspect.isawaitable(made)
         return self._checked("item_completed", made, fits, "an item (raise DropItem to drop it)")

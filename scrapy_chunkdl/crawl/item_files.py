@@ -1,7 +1,8 @@
 """The files of one item on their way: its attachments become jobs for the bridge, their outcomes go back into it.
 
-Both modes use it. Knows attachments, the bridge and the stats; nothing of Redis, leases or the engine. Everything here
-happens on Scrapy's thread, but for ``may_publish``, which the download threads ask.
+Both modes use it: the consumer and the inline mode make an ``ItemFiles``, give its jobs to the bridge, and are called
+back once. Knows attachments, jobs and the stats; nothing of Redis, leases or the engine, nor of how a file is asked for
+(``FileRequests``). Everything here happens on Scrapy's thread, but for ``may_publish``, which the download threads ask.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ from twisted.python.failure import Failure
 
 from scrapy_chunkdl import signals
 from scrapy_chunkdl.bridge.bridge import Job
+from scrapy_chunkdl.crawl.file_requests import FileRequests, MayPublish
 from scrapy_chunkdl.crawl.stats import Stats
-from scrapy_chunkdl.download import DownloadError, FileRequest, FileResult, Permanent, Transient, without_userinfo
+from scrapy_chunkdl.download import DownloadError, FileResult, Permanent, Transient, without_userinfo
 from scrapy_chunkdl.items.attachments import Attachment, strip
 from scrapy_chunkdl.queue.metrics_table import size_class
 from scrapy_chunkdl.settings.config import Config
@@ -30,6 +32,10 @@ _LONGEST_HINT = 100
 
 Results = list[tuple[bool, Any]]
 """What FilesPipeline's ``item_completed`` gets: (True, a dict of url, path, checksum, status) or (False, a Failure)."""
+
+
+NewItemFiles = Callable[..., "ItemFiles"]
+"""Makes the files of an item (``item, on_done=, may_publish=``), with all that is the same for a whole crawl."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,26 +62,25 @@ class GivenUp:
         }
 
 
-class ItemDownload:
+class ItemFiles:
     """All files of one item. ``on_done`` is called once, when the last of them is finished, given up or cancelled.
 
-    ``given_up`` then tells of each file that could not be had, ``cancelled`` whether one was cancelled, and
-    ``unwritable`` why the item could not take its results, if so, and ``failed`` what else was raised. ``new_request``
-    says how a file is fetched, or raises
-    ValueError; ``relative`` where in the store it is; ``announce`` sends a signal.
+    ``given_up`` then tells of each file that could not be had, ``cancelled`` whether one was cancelled,
+    ``unwritable`` why the item could not take its results, if so, and ``failed`` what else was raised. ``announce``
+    sends a signal. ``may_publish`` is asked right before a file gets its name. Making one raises what hooks raise; its
+    ``jobs`` are still to be submitted to the bridge.
     """
 
     def __init__(
         self,
-        attachments: Sequence[Attachment],
+        item: object,
+        *,
+        requests: FileRequests,
         config: Config,
         stats: Stats,
-        *,
-        item: object,
-        new_request: Callable[[Attachment], FileRequest],
-        relative: Callable[[FileResult], str],
         announce: Callable[..., None],
-        on_done: Callable[[ItemDownload], None],
+        on_done: Callable[[ItemFiles], None],
+        may_publish: MayPublish | None = None,
     ) -> None:
         self.given_up: list[GivenUp] = []
         self.unwritable: ValueError | None = None
@@ -85,16 +90,16 @@ class ItemDownload:
         self._config = config
         self._stats = stats
         self._item = item
-        self._new_request = new_request
-        self._relative = relative
+        self._requests = requests
         self._announce = announce
         self._on_done = on_done
-        self._attachments = attachments
+        self._may_publish = may_publish
+        self._attachments = requests.wanted(item)
         self._outcomes: dict[int, tuple[bool, Any]] = {}
         self._same_file: dict[Job, Sequence[Attachment]] = {}
         self._left = 0
         files: dict[object, list[Attachment]] = {}
-        for attachment in attachments:
+        for attachment in self._attachments:
             files.setdefault(_wanted(attachment), []).append(attachment)
         for same_file in files.values():
             self._plan(same_file)
@@ -133,7 +138,7 @@ class ItemDownload:
             )
             return
         try:
-            request = self._new_request(attachment)
+            request = self._requests.build(self._item, attachment, self._may_publish)
         except ValueError as error:
             text = f"{masked(attachment.url)} has no place: {error}"
             self._give_up(same_file, Permanent(text, reason="bad_path"))
@@ -192,7 +197,7 @@ class ItemDownload:
         self._write_back(same_file, path, outcome)
         file = {
             "url": same_file[0].url,
-            "path": self._relative(result),
+            "path": self._requests.relative(result),
             "checksum": result.checksum and result.checksum.partition(":")[2],
             "status": result.status,
         }

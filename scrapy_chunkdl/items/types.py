@@ -18,10 +18,12 @@ from typing import Any
 
 from itemadapter import ItemAdapter
 from scrapy.http import Request, Response
+from scrapy.utils.misc import load_object
 from scrapy.utils.serialize import ScrapyJSONEncoder
 from twisted.internet.defer import Deferred
 
 from scrapy_chunkdl.items.values import CLASS_FIELD, TYPE_FIELD, Reader, Salvager, Unwritable, Writer, class_name
+from scrapy_chunkdl.settings.config import ConfigError
 from scrapy_chunkdl.text.masking import printable
 
 logger = logging.getLogger(__name__)
@@ -53,6 +55,18 @@ def item_classes_of(cls: type) -> list[type]:
     names = [name for name in list(sys.modules) if name in modules or name.partition(".")[0] in packages]
     found = [cls for name in names for cls in item_classes_in(getattr(sys.modules.get(name), "__dict__", {}))]
     return list(dict.fromkeys(found))
+
+
+def known_types(spider: type, named: Iterable[Any]) -> ItemTypes:
+    """Know the item classes of a spider's project, and those named by their paths. Raises ConfigError."""
+    classes = []
+    for entry in named:
+        try:
+            cls = load_object(entry)
+        except (ImportError, NameError, ValueError) as error:
+            raise ConfigError(f"CHUNKDL_ITEM_CLASSES has {entry!r}, which cannot be imported: {error}") from error
+        classes.append(cls)
+    return ItemTypes([*item_classes_of(spider), *classes])
 
 
 def plain_json(item: object) -> bytes:

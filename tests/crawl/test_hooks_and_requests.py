@@ -18,8 +18,8 @@ from project import Project, attachment, item, paths
 from scrapy.pipelines.files import FilesPipeline
 from scrapy.pipelines.images import ImagesPipeline
 
+from scrapy_chunkdl.crawl.hook_requests import as_attachment, as_request
 from scrapy_chunkdl.crawl.hooks import UNUSED, Hooks, warn_of_unused
-from scrapy_chunkdl.crawl.requests import as_attachment, as_request
 from scrapy_chunkdl.items.attachments import Attachment
 from scrapy_chunkdl.pipelines import ChunkDownloadPipeline
 from scrapy_chunkdl.settings.config import ConfigError

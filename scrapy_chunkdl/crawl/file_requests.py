@@ -1,0 +1,104 @@
+"""Which files an item wants, and how each of them is asked for: an attachment becomes a ``FileRequest``.
+
+The one place where it is decided how a file is fetched and where it goes. Knows attachments, the project's hooks and
+the spider's cookies; nothing of queues, threads or of what comes of a request. Called on Scrapy's thread by the intake,
+to see whether an item wants files, and by ``ItemFiles``.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+
+from scrapy import Request
+from scrapy.crawler import Crawler
+
+from scrapy_chunkdl.crawl import scrapy_engine
+from scrapy_chunkdl.crawl.hook_requests import as_request, sent_headers
+from scrapy_chunkdl.crawl.hooks import Hooks
+from scrapy_chunkdl.crawl.spider_identity import session_cookies, session_name
+from scrapy_chunkdl.crawl.stats import Stats
+from scrapy_chunkdl.crawl.stores import Place
+from scrapy_chunkdl.download import FileRequest, FileResult, Options, Renewed
+from scrapy_chunkdl.download.disk.file_identity import FileIdentity
+from scrapy_chunkdl.items import attachments
+from scrapy_chunkdl.items.attachments import Attachment
+from scrapy_chunkdl.settings.config import Config
+from scrapy_chunkdl.text import naming
+from scrapy_chunkdl.text.masking import printable
+
+logger = logging.getLogger(__name__)
+
+_LONGEST_URL = 200
+
+MayPublish = Callable[[], bool]
+
+
+class FileRequests:
+    """Those of one crawl."""
+
+    def __init__(
+        self, crawler: Crawler, config: Config, options: Options, place: Place, hooks: Hooks, stats: Stats
+    ) -> None:
+        self._crawler = crawler
+        self._config = config
+        self._options = options
+        self._place = place
+        self._hooks = hooks
+        self._stats = stats
+
+    def wanted(self, item: object) -> list[Attachment]:
+        """Return the files to fetch for an item: its attachments, or what ``get_media_requests`` makes of them."""
+        found = attachments.find(item, self._config)
+        if not self._hooks.selects:
+            return found
+        return [*(entry for entry in found if entry.problem), *self._hooks.selected(item)]
+
+    def problem_of_type(self, item: object) -> str | None:
+        """Say why items of this class cannot take their files, if so."""
+        return None if self._hooks.fills_fields_itself else attachments.problem_of_type(item, self._config)
+
+    def build(self, item: object, attachment: Attachment, may_publish: MayPublish | None) -> FileRequest:
+        """Say how a file is fetched and where it goes; without a name the server gives one. Raises ValueError."""
+        keeps_cookies = self._config.cookies
+        request = FileRequest(
+            url=attachment.url,
+            folder=self._place.root,
+            name=attachment.filename,
+            headers=attachment.headers,
+            checksum=attachment.checksum,
+            mirrors=attachment.mirrors,
+            may_publish=may_publish,
+            cookies=session_cookies(self._crawler, attachment.cookiejar) if keeps_cookies else None,
+            session=session_name(attachment.cookiejar) if keeps_cookies else None,
+            proxy=attachment.proxy,
+            accept=attachment.accept,
+            renew=self._renewal(item, attachment) if self._hooks.renews else None,
+        )
+        if self._hooks.names_files:
+            path = naming.inside(self._place.root, self._hooks.path_of(as_request(attachment), item))
+            return replace(request, folder=path.parent, name=path.name)
+        seed = FileIdentity.of(request, self._options).seed
+        return replace(request, folder=self._place.root / naming.folder_for(seed))
+
+    def relative(self, result: FileResult) -> str:
+        """Return where in the store a file is."""
+        return self._place.relative(result)
+
+    def _renewal(self, item: object, attachment: Attachment) -> Callable[[], Awaitable[str | Renewed | None]]:
+        async def renew() -> str | Renewed | None:
+            try:
+                url = await self._hooks.renewed(as_request(attachment), item)
+            except Exception as error:  # the project's: the file has to do without
+                logger.error("renew_url failed for %s", printable(attachment.url)[:_LONGEST_URL], exc_info=error)
+                return None
+            self._stats.inc_value(f"chunkdl/links/{'renewed' if url else 'not_renewed'}")
+            return Renewed(url.url, _new_headers(url, attachment)) if isinstance(url, Request) else url
+
+        return scrapy_engine.from_other_threads(scrapy_engine.thread_caller(), renew)
+
+
+def _new_headers(renewed: Request, attachment: Attachment) -> dict[str, str]:
+    """Return the headers of a renewed link that its attachment has not, or has with another value."""
+    return {name: value for name, value in sent_headers(renewed).items() if attachment.headers.get(name) != value}

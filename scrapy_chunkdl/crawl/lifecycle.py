@@ -1,0 +1,304 @@
+"""What opens and closes when, in one crawl: from reading the settings to the last ack.
+
+Knows Scrapy's signals and the order in which things start and stop, undoing what was started when a later step fails.
+What happens to a claimed item is the consumer's, what happens to its files is the bridge's. Called by the faces: the
+extension, for Scrapy's signals, and the pipeline, which brings the project's hooks; all on Scrapy's thread.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from scrapy import signals
+from scrapy.crawler import Crawler
+from scrapy.exceptions import DontCloseSpider, NotConfigured
+from scrapy.utils.defer import maybe_deferred_to_future
+from twisted.internet.defer import Deferred
+
+from scrapy_chunkdl.bridge.bridge import Bridge
+from scrapy_chunkdl.crawl import checks, refusal, scrapy_engine
+from scrapy_chunkdl.crawl.consumer import Consumer
+from scrapy_chunkdl.crawl.download_options import options_of
+from scrapy_chunkdl.crawl.feeds import FeedAcks, FeedFiles, exporter_of, name_process
+from scrapy_chunkdl.crawl.file_requests import FileRequests
+from scrapy_chunkdl.crawl.guard import Guard, Steps
+from scrapy_chunkdl.crawl.hooks import Hooks
+from scrapy_chunkdl.crawl.inline import InlineMode
+from scrapy_chunkdl.crawl.intake import Intake
+from scrapy_chunkdl.crawl.item_files import ItemFiles
+from scrapy_chunkdl.crawl.item_log import mask_items
+from scrapy_chunkdl.crawl.mode import Mode
+from scrapy_chunkdl.crawl.refusal import Unusable, refusing
+from scrapy_chunkdl.crawl.stats import Stats
+from scrapy_chunkdl.crawl.stores import Place
+from scrapy_chunkdl.download import Limits, Options
+from scrapy_chunkdl.download.disk import tidy
+from scrapy_chunkdl.items.types import ItemTypes, known_types
+from scrapy_chunkdl.progress.printed import ProgressReport
+from scrapy_chunkdl.queue.client import make_client
+from scrapy_chunkdl.queue.hosts import HostShares
+from scrapy_chunkdl.queue.share_keeper import ShareKeeper
+from scrapy_chunkdl.settings.config import Config, ConfigError, attributes_of
+from scrapy_chunkdl.storage import without_password
+
+logger = logging.getLogger(__name__)
+
+TICK_S = 0.25
+"""Seconds between looks at the list and at whether the spider is closing."""
+
+
+class Lifecycle:
+    """Downloads for one crawl, from ``spider_opened`` to ``spider_closed``.
+
+    ``ends``: whether the process is to end by itself some time. ``starts_again``: whether such a process is started
+    again and again on one list, so that it must not overwrite its feeds.
+    """
+
+    def __init__(
+        self, crawler: Crawler, config: Config, options: Options, *, ends: bool = True, starts_again: bool = False
+    ) -> None:
+        assert crawler.stats is not None
+        self.crawler = crawler
+        self.config = config
+        self.items_key = checks.items_key_of(crawler, config)
+        self._ends = ends
+        self._starts_again = starts_again
+        self._options = options
+        self._stats = Stats(crawler.stats)
+        self._item_types: ItemTypes = known_types(type(crawler.spider), config.item_classes)
+        self._announce = scrapy_engine.Announcer(crawler)
+        mask_items(crawler)
+        self._place = Place(crawler, config)
+        self._mode = Mode()
+        self.take(Hooks())
+        self._started = Steps()
+        self._tick_guard = Guard("A look at the downloads")
+        self._progress_guard = Guard("Showing how far the downloads are")
+        self._feeds_closed: Deferred[None] | None = None
+        self._last_acks: Deferred[None] = Deferred()
+        self._closing_since: float | None = None
+        self._grace_is_over = False
+
+    @classmethod
+    def configured(cls, crawler: Crawler, *, ends: bool, starts_again: bool) -> Lifecycle:
+        """Read the settings. Raises ``NotConfigured`` when CHUNKDL_ENABLED is off, or in ``scrapy shell``.
+
+        Where they cannot work, or ask for what is not there, that is told in a sentence, the crawl is closed before it
+        begins, and ``ConfigError`` is raised.
+        """
+        if crawler.spider is None:
+            raise NotConfigured
+        with refusing(crawler):
+            try:
+                config = Config.read(crawler.settings, attributes_of(crawler.spider))
+                if not config.enabled:
+                    raise NotConfigured("CHUNKDL_ENABLED is off")
+                checks.refuse_bad_settings(crawler, config)
+                if config.mode == "queue":
+                    name_process(crawler.spider)
+                options = options_of(crawler, config)
+                return cls(crawler, config, options, ends=ends, starts_again=starts_again)
+            except (ConfigError, NotConfigured):
+                raise
+            except Exception as error:
+                logger.debug("The settings could not be read", exc_info=error)
+                raise Unusable(refusal.sentence_of(error), refusal.CANNOT_START) from error
+
+    def take(self, hooks: Hooks) -> Intake:
+        """Take what the project overrides, before the spider opens. Return what the items of its pipeline go to."""
+        self._requests = FileRequests(self.crawler, self.config, self._options, self._place, hooks, self._stats)
+        self._intake = Intake(
+            lambda: self._mode,
+            hooks,
+            self._requests,
+            self.config,
+            self._stats,
+            items_key=self.items_key,
+            is_trial=scrapy_engine.is_trial(self.crawler),
+        )
+        return self._intake
+
+    def others_may_have_work(self) -> bool:
+        """Whether other processes held items of the list when it was looked at last."""
+        return self._mode.others_may_have_work()
+
+    # --- opening
+
+    def open(self) -> None:
+        """Start the threads, and look for items. Whatever raises on the way closes the crawl."""
+        if refusal.is_refused(self.crawler):
+            return
+        try:
+            self._open()
+        except Exception as error:
+            logger.debug("Downloads could not start", exc_info=error)
+            self._started.undo()
+            self._mode = Mode()
+            refusal.refuse(self.crawler, error)
+
+    def _open(self) -> None:
+        """Check what can be checked, then start one thing after the other; what lets items in and holds is last."""
+        checks.refuse_rivals(self.crawler, self.config)
+        checks.refuse_unusable_store(self.config, self._place.root, self._place.store)
+        checks.warn_of_no_cookies(self.crawler, self.config)
+        try:
+            feeds = self._open_feeds()
+        except ConfigError as error:
+            raise Unusable(str(error), "chunkdl_feed_taken") from error
+        options = replace(self._options, store=self._place.store, store_root=self._place.root)
+        self._started.add("sweep", tidy.sweep_in_background(self._place.root).set)
+        keeper = self._share_keeper()
+        limits = Limits(options, keeper)
+        bridge = Bridge(
+            options,
+            limits,
+            threads=self.config.threads,
+            deliver=scrapy_engine.thread_caller(),
+            answered=self._stats.tally.answered,
+        )
+        if keeper is not None:
+            keeper.serve(limits.uses, limits.settled)
+            self._started.add("shares of hosts", keeper.stop)
+            keeper.start()
+        self._started.add("downloads", bridge.stop)
+        bridge.start()
+        hold = scrapy_engine.ClosingHold(self.crawler)
+        self._started.add("closing hold", hold.release)
+        self._open_mode(hold, bridge, limits, feeds)
+        progress = ProgressReport(self.crawler, self.config, bridge, self._mode.ask_queued)
+        self._started.add("progress", progress.finish)
+        ticker = scrapy_engine.every(TICK_S, lambda: self._tick_guard(self._tick, hold, bridge, progress))
+        self._started.add("ticker", ticker.stop)
+        logger.debug("Downloads go to %s", without_password(self.config.store))
+
+    def _open_mode(
+        self, hold: scrapy_engine.ClosingHold, bridge: Bridge, limits: Limits, feeds: FeedAcks | None
+    ) -> None:
+        new_files = partial(
+            ItemFiles, requests=self._requests, config=self.config, stats=self._stats, announce=self._announce
+        )
+        problem_of_type = self._requests.problem_of_type
+        if self.config.mode == "inline" or scrapy_engine.is_trial(self.crawler):
+            self._mode = InlineMode(bridge, new_files, problem_of_type, hold.wake_idle_check)
+            return
+        self._open_dashboard()
+        try:
+            mode = Consumer(
+                self.crawler,
+                self.config,
+                self.items_key,
+                bridge,
+                limits,
+                scrapy_engine.thread_caller(),
+                stats=self._stats,
+                item_types=self._item_types,
+                problem_of_type=problem_of_type,
+                announce=self._announce,
+                new_download=new_files,
+                wake=hold.wake_idle_check,
+                feeds=feeds,
+                admit=self._intake.admit,
+                root=self._place.root,
+            )
+        except ValueError as error:  # of make_client and ItemQueue, which have sentences
+            raise Unusable(str(error)) from error
+        self._started.add("queue", mode.close)
+        self._mode = mode
+        mode.open()
+
+    def _open_feeds(self) -> FeedAcks | None:
+        """Keep other processes from the files of our feeds. Raises ConfigError where another has them."""
+        exporter = exporter_of(self.crawler)
+        if exporter is None or self.config.mode == "inline" or scrapy_engine.is_trial(self.crawler):
+            return None
+        files = FeedFiles()
+        files.claim(exporter, starts_again=self._starts_again)
+        self.crawler.signals.connect(files.release, signals.engine_stopped, weak=False)
+        if self.config.ack == "item":
+            return None
+        self._feeds_closed = Deferred()
+        self.crawler.signals.connect(self._exporter_closed, signals.feed_exporter_closed)
+        return FeedAcks(exporter)
+
+    def _exporter_closed(self) -> None:
+        if self._feeds_closed is not None and not self._feeds_closed.called:
+            self._feeds_closed.callback(None)
+
+    def _share_keeper(self) -> ShareKeeper | None:
+        """Return what keeps the limits per host over all processes, where that is asked for."""
+        limit = self.config.cluster_concurrent_chunks_per_host
+        return ShareKeeper(HostShares(self._client(), limit=limit, lease=self.config.lease)) if limit else None
+
+    def _open_dashboard(self) -> None:
+        """Serve the live page where that is asked for. Its questions to Redis go over a client of its own."""
+        if not self.config.dashboard:
+            return
+        from scrapy_chunkdl.dashboard.board import Board  # a crawl without a page need not load a web server
+        from scrapy_chunkdl.dashboard.server import new_app
+        from scrapy_chunkdl.dashboard.serving import DashboardThread
+
+        assert self.crawler.spider is not None
+        client = self._client()
+        self._started.add("client of the page", client.close)
+        board = Board()
+        board.add(self.crawler.spider.name, self.items_key, client, self.config)
+        host, port = self.config.dashboard_address
+        thread = DashboardThread(new_app(board, host, self.config.dashboard_token), host, port)
+        thread.start()
+        self._started.add("page", thread.stop)
+
+    def _client(self) -> Any:
+        try:
+            return make_client(self.crawler.settings)
+        except ValueError as error:
+            raise Unusable(str(error)) from error
+
+    # --- while the spider is open, and closing
+
+    def idle(self) -> None:
+        """Keep the spider open while the list, the delayed items or this process hold work: raise DontCloseSpider."""
+        if self._ends:
+            self._mode.end_outage()
+        if self._mode.may_have_work():
+            raise DontCloseSpider
+
+    async def close(self) -> None:
+        """Stop everything that :meth:`open` started. What was claimed was finished or handed back before."""
+        if self._feeds_closed is not None:
+            await maybe_deferred_to_future(self._feeds_closed)
+            self._mode.feeds_closed()
+            await maybe_deferred_to_future(self._last_acks)
+        self._started.undo()
+
+    def _tick(self, hold: scrapy_engine.ClosingHold, bridge: Bridge, progress: ProgressReport) -> None:
+        if hold.is_closing:
+            self._close_gracefully(hold, bridge)
+            return
+        self._progress_guard(progress.tick)
+        self._mode.tick()
+
+    def _close_gracefully(self, hold: scrapy_engine.ClosingHold, bridge: Bridge) -> None:
+        """Give running files their grace, then hand back what is left, then let the spider close."""
+        if self._closing_since is None:
+            self._closing_since = time.monotonic()
+            self._say_what_is_finished(bridge.running())
+            self._mode.stop_claiming()
+        self._grace_is_over |= time.monotonic() - self._closing_since >= self.config.shutdown_grace
+        if self._grace_is_over:
+            self._mode.hand_back()
+        settled = self._mode.is_settled(self._grace_is_over)
+        if settled and self._feeds_closed is not None and self._feeds_closed.called and not self._last_acks.called:
+            self._last_acks.callback(None)
+        if settled and (self._grace_is_over or not self._announce.pending) and hold.is_scraper_idle:
+            hold.release()
+
+    def _say_what_is_finished(self, files: int) -> None:
+        if files:
+            logger.info(
+                "%d files of %d items have %g s (CHUNKDL_SHUTDOWN_GRACE) to end, then %s. Ctrl-C again stops at once.",
+                *(files, self._mode.downloading, self.config.shutdown_grace, self._mode.fate),
+            )
