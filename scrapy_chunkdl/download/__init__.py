@@ -5,7 +5,9 @@ from scrapy_chunkdl.download.disk.store import Store
 from scrapy_chunkdl.download.downloader import Downloader
 from scrapy_chunkdl.download.errors import (
     DownloadError,
+    NoRoom,
     Permanent,
+    Postponed,
     RangeIgnored,
     RangeMismatch,
     SourceChanged,
@@ -26,8 +28,10 @@ __all__ = [
     "FileRequest",
     "FileResult",
     "Limits",
+    "NoRoom",
     "Options",
     "Permanent",
+    "Postponed",
     "Progress",
     "Published",
     "RangeIgnored",

@@ -107,4 +107,16 @@ class Remeasured(DownloadError):
 
 
 class Permanent(DownloadError):
-    """No retry will help: 404, refused address, wrong checksum, file too large, disk full."""
+    """No retry will help: 404, refused address, wrong checksum, file too large."""
+
+
+class Postponed(Permanent):
+    """Nothing is wrong with the file: it waits for something that others wait for, too. Asking again now is no use."""
+
+
+class NoRoom(Postponed):
+    """No space, or none within a quota, on the disk or in the store. ``needs_bytes``: what was asked for, if known."""
+
+    def __init__(self, message: str, *, needs_bytes: int = 0) -> None:
+        super().__init__(message, reason="disk_full")
+        self.needs_bytes = needs_bytes

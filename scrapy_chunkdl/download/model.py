@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from http.cookiejar import CookieJar
 from pathlib import Path
 
+from scrapy_chunkdl.download.disk.room import NO_RESERVE, Reserve
 from scrapy_chunkdl.download.disk.store import Store
 from scrapy_chunkdl.download.errors import Permanent
 from scrapy_chunkdl.download.http.proxies import Proxy
@@ -33,8 +34,8 @@ class Options:
     ``stall_timeout`` between its bytes, ``dns_timeout`` is for a name to be resolved, ``delay`` between the starts
     of two requests to one host. With ``check_type`` a page in place of a file is refused
     (:mod:`scrapy_chunkdl.download.http.plausible`). With a ``store``, finished files are moved there: a file's path
-    relative to ``store_root`` is its key. Without ``fail_on_dataloss`` a body that ends early is the file if it ends
-    there twice.
+    relative to ``store_root`` is its key. ``keep_free`` is left free of the disk. Without ``fail_on_dataloss`` a
+    body that ends early is the file if it ends there twice.
     """
 
     chunk_size: int = 1 << 20
@@ -73,6 +74,7 @@ class Options:
     expires: float = 0.0
     store: Store | None = None
     store_root: Path = Path()
+    keep_free: Reserve = NO_RESERVE
     check_type: bool = True
     fail_on_dataloss: bool = True
 

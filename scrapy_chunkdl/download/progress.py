@@ -92,7 +92,7 @@ class Progress:
     request went out, ``paused_until`` when a pause on purpose ends. ``connections`` of a host are its own. ``turned``
     tells when the loop that runs it, or will, turned last. ``asking_s`` and ``receiving_s`` are the seconds that an
     answer, and the next byte of a body, may take. ``told`` gets the status of each answer, None where none came, and
-    the seconds until its head.
+    the seconds until its head. ``has_room`` says that the disk has set the file's bytes aside.
     """
 
     size: int | None = None
@@ -110,7 +110,13 @@ class Progress:
     told: Callable[[int | None, float], object] | None = None
     asking_s: float = 90.0
     receiving_s: float = 30.0
+    has_room: bool = False
     _activities: list[Activity] = field(default_factory=list)
+
+    @property
+    def needs_bytes(self) -> int:
+        """Bytes that are still to be written and that the disk has not set aside, as far as the size is known."""
+        return 0 if self.has_room or self.size is None else max(0, self.size - self.done)
 
     @property
     def queued(self) -> int:

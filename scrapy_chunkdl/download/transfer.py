@@ -366,7 +366,9 @@ class Transfer:
             size = self._size_of_parts(journal_path, remote) if journaled else remote.size
             if size != remote.size:
                 measured.remote = replace(remote, size=size)
-            part = PartFile.open(place, url=url, size=size, validator=validator, journaled=journaled)
+            keep = self._options.keep_free
+            part = PartFile.open(place, url=url, size=size, validator=validator, journaled=journaled, keep=keep)
+            self._progress.has_room = part.has_room
             opened.append(part)
             there = read_published(final)  # by whoever held the part file until now
             if self._is_anothers(there):

@@ -2,7 +2,8 @@
 
 Knows Redis and bytes. Must not know what an item is, nor Scrapy. Safe to use from several threads.
 
-States of an item: waiting (in the list) -> leased -> acked, delayed (-> leased again), held in ``:failed`` or dead.
+States of an item: waiting (in the list) -> leased -> acked, delayed or parked (-> leased again), held in ``:failed`` or
+dead.
 Runs on Redis 5.0 and later, Valkey, and Redis Cluster: all keys of one queue hash to one slot.
 """
 
@@ -26,6 +27,9 @@ T = TypeVar("T")
 
 MOST_PER_CLAIM = 100
 """A claim of 100 keeps Redis busy for about 3 ms, one of 1000 blocks it for 23 ms (measured)."""
+
+MOST_PARKED_HOSTS = 1000
+"""Hosts with parked items that are looked at at once."""
 
 REPORT_KEPT = 900.0
 """Seconds for which the report of a process that died is kept."""
@@ -67,13 +71,14 @@ class Claimed:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """How many items are in each state; ``failed`` counts records, one per file given up."""
+    """How many items are in each state, ``parked`` for a host among them; ``failed`` counts records of files."""
 
     waiting: int
     leased: int
     delayed: int
     dead: int
     failed: int
+    parked: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +146,11 @@ def new_token() -> str:
     return f"{'-'.join(socket.gethostname().split())}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
 
 
+def _one_word(host: str) -> str:
+    """Return what a host is parked under: park.lua tells where it ends by a space."""
+    return "".join(host.split()) or "-"
+
+
 class ItemQueue:
     """One process's access to the queue on ``key``.
 
@@ -180,6 +190,8 @@ class ItemQueue:
         self.details_key = f"{prefix}:details"
         self.past_key = f"{prefix}:past"
         self.totals_key = f"{prefix}:totals"
+        self.parked_key = f"{prefix}:parked"
+        self.parked_hosts_key = f"{prefix}:parked_hosts"
         self._parts_key = f"{prefix}:parts {self.token}"
         self.records_dropped = 0
         self.most_bytes = MOST_BYTES
@@ -193,10 +205,11 @@ class ItemQueue:
         self._claim, self._renew, self._ack, self._retry, self._put_back, self._fail, self._push = (
             load_script(client, name) for name in ("claim", "renew", "ack", "retry", "put_back", "fail", "push")
         )
+        self._park = load_script(client, "park")
         self._counts, self._report, self._snapshot, self._details, self._keep = (
             load_script(client, name) for name in ("counts", "report", "snapshot", "details", "keep")
         )
-        self._counted = [key, self.leases_key, self.delayed_key, self.dead_key, self.failed_key]
+        self._counted = [key, self.leases_key, self.delayed_key, self.dead_key, self.failed_key, self.parked_key]
 
     @property
     def client(self) -> Any:
@@ -221,9 +234,15 @@ class ItemQueue:
         """
         keys = [self.key, self.leases_key, self.payload_key, self.tries_key, self.owner_key, self.delayed_key]
         arguments = [min(n, MOST_PER_CLAIM), self._lease_ms, self.token, id_prefix, self._max_deliveries, suspects]
-        dead, *flat = self._claim(
-            keys=[*keys, self.dead_key, self.control_key, self.past_key, self.totals_key], args=arguments
-        )
+        keys += [
+            self.dead_key,
+            self.control_key,
+            self.past_key,
+            self.totals_key,
+            self.parked_key,
+            self.parked_hosts_key,
+        ]
+        dead, *flat = self._claim(keys=keys, args=arguments)
         batch = [
             Claimed(item_id.decode(), payload, int(deliveries), int(errors))
             for item_id, deliveries, errors, payload in zip(*(flat[n::4] for n in range(4)), strict=True)
@@ -258,9 +277,28 @@ class ItemQueue:
         """
         return bool(self._give_back([item_id], delay, "error" if is_error else "retry"))
 
-    def release(self, ids: Sequence[str]) -> list[str]:
-        """Give items back at once, their delivery not counted. Return the ids that were ours."""
-        return self._give_back(ids, 0.0, "release")
+    def release(self, ids: Sequence[str], delay: float = 0.0) -> list[str]:
+        """Give items back, to come after ``delay`` seconds, their delivery not counted. Return those that were ours."""
+        return self._give_back(ids, delay, "release")
+
+    def park(self, host: str, delay: float, ids: Sequence[str]) -> list[str]:
+        """Set items aside that need ``host``, their delivery not counted. Return the ids that were ours.
+
+        One of them may be claimed after ``delay`` seconds, the others when :meth:`let_out` was called.
+        """
+        keys = [self.leases_key, self.tries_key, self.owner_key, self.calls_key, self.past_key]
+        keys += [self.parked_key, self.parked_hosts_key]
+        back = self._park(keys=keys, args=[self.token, _one_word(host), round(delay * 1000), *ids])
+        return [item_id.decode() for item_id in back]
+
+    def let_out(self, host: str) -> bool:
+        """Have all that is parked for ``host`` claimed in turn. False if nothing is."""
+        return bool(self._client.zadd(self.parked_hosts_key, {_one_word(host): 0}, xx=True, ch=True))
+
+    def parked_hosts(self) -> list[str]:
+        """Return hosts that items are parked for until they are tried, those that are soon first, 1000 at most."""
+        found = self._client.zrangebyscore(self.parked_hosts_key, "(0", "+inf", start=0, num=MOST_PARKED_HOSTS)
+        return [host.decode(errors="replace") for host in found]
 
     def put_back(self, ids: Sequence[str]) -> list[str]:
         """Put items behind all that wait, their delivery not counted. Return the ids that were ours.
@@ -288,9 +326,9 @@ class ItemQueue:
         return Counts(*self._counts(keys=self._counted, args=[]))
 
     def has_work(self) -> bool:
-        """Whether an item waits, now or delayed. What others have leased does not count."""
+        """Whether an item waits, now, delayed or parked. What others have leased does not count."""
         counts = self.counts()
-        return bool(counts.waiting or counts.delayed)
+        return bool(counts.waiting or counts.delayed or counts.parked)
 
     def report(self, report: bytes, details: bytes = b"") -> Orders:
         """Have people see ``report`` as what this process tells of itself, in place of what it told before.
@@ -300,7 +338,7 @@ class ItemQueue:
         paused, max_rate, watched = self._report(
             keys=[
                 *(self.workers_key, self.control_key, self.watched_key, self.details_key),
-                *(self.leases_key, self.delayed_key),
+                *(self.leases_key, self.delayed_key, self.parked_hosts_key),
             ],
             args=[self.token, report, round(REPORT_KEPT * 1000), details, round(DETAILS_KEPT * 1000)],
         )
@@ -321,7 +359,8 @@ class ItemQueue:
 
     def snapshot(self) -> Snapshot:
         """Tell how many items are in each state, who holds which, and what each process told. For people to look at."""
-        keys = [*self._counted, self.tries_key, self.owner_key, self.workers_key, self.control_key]
+        *counted, parked = self._counted
+        keys = [*counted, self.tries_key, self.owner_key, self.workers_key, self.control_key, parked]
         now_ms, counts, leased, told, asked = self._snapshot(keys=keys, args=[])
         leases = []
         for item_id, end_ms, owner, deliveries in zip(*(leased[n::4] for n in range(4)), strict=True):
@@ -346,7 +385,7 @@ class ItemQueue:
 
     def forget(self) -> None:
         """Remove what the queue remembers of this process: its last calls, and its report. Called when it leaves."""
-        calls = ("push", "ack", "fail", "back", "behind", "end", "keep")
+        calls = ("push", "ack", "fail", "back", "behind", "end", "keep", "park")
         self._client.hdel(self.calls_key, *(f"{self.token} {call}" for call in calls))
         for key in (self.workers_key, self.details_key):
             self._client.hdel(key, self.token)

@@ -191,7 +191,7 @@ def small_disk(new_disk: Callable[[str], Path]) -> Path:
 async def test_a_full_disk_gives_up_this_file_and_it_comes_when_there_is_room(origin: Origin, small_disk: Path) -> None:
     url = origin.url("a.bin", SIZE)
 
-    with pytest.raises(Permanent, match="make room") as refusal:
+    with pytest.raises(Permanent, match="larger than its disk") as refusal:
         await fetch(url, small_disk)
     assert refusal.value.reason == "disk_full"
     assert not (small_disk / "a.bin").exists()

@@ -515,7 +515,7 @@ def test_a_claim_does_the_same_work_whatever_waits(new_queue: NewQueue, client: 
         "zadd": 5,
         "hset": 15,
         "hmget": 2,
-        "zrangebyscore": 2,
+        "zrangebyscore": 3,
         "time": 1,
     }
     assert not calls.keys() & {"lrange", "lrem", "lindex", "linsert", "hgetall", "zrange", "scan"}

@@ -34,6 +34,7 @@ LIST, DONE, PREFIX = "s:items", "{s:items}:done", "{s:items}"
 MOST_DELIVERIES = 2
 LONG_AGO = 1
 PROCESSES = 3
+HOSTS = ("ill.example:80", "ill.example:8080", "dead.example:443")
 IN_THE_BEGINNING = 8
 
 
@@ -47,12 +48,13 @@ class _Process:
     acked_last: list[str] = field(default_factory=list)
     back_last: list[str] = field(default_factory=list)
     behind_last: list[str] = field(default_factory=list)
+    parked_last: list[str] = field(default_factory=list)
     ended_last: str = ""
 
 
 @dataclass
 class _Delivery:
-    """Where the model has a delivered item: who holds it (None: delayed), and whether it is due.
+    """Where the model has a delivered item: who holds it (None: delayed, or ``parked`` for a host); whether it is due.
 
     ``deliveries`` counts claims that came to nothing, and this one unless it brought bytes (``is_refunded``) or ended
     well; ``on_disk`` is the most bytes that any delivery told.
@@ -65,6 +67,7 @@ class _Delivery:
     errors: int = 0
     on_disk: int = 0
     is_refunded: bool = False
+    parked: str | None = None
 
 
 class QueueModel(RuleBasedStateMachine):
@@ -88,6 +91,8 @@ class QueueModel(RuleBasedStateMachine):
         self.failed = DeadLetters.failed(self.client, LIST)
         self.dead_letters = DeadLetters.dead(self.client, LIST)
         self.over: list[str] = []
+        self.parked: dict[str, list[str]] = {}
+        self.hosts_due: dict[str, bool | None] = {}
         self.push(0, IN_THE_BEGINNING, False)
 
     def _new_process(self) -> _Process:
@@ -117,24 +122,47 @@ class QueueModel(RuleBasedStateMachine):
         poison = [key for key in looked_at if self.out[key].deliveries >= MOST_DELIVERIES]
         alone = [key for key in looked_at if self._may_come(key, suspects) and key not in poison][:1]
         others = [] if alone else [key for key in looked_at if self.out[key].deliveries == 0]
+        let_out = [] if alone else self._let_out(n - len(poison) - len(others))
         batch, dead = process.queue.claim(n, prefix, suspects)
         if twice and batch:
             assert process.queue.claim(n, prefix, suspects) == (batch, 0)
 
-        came = [self.out[key] for key in [*alone, *others]]
-        for key in [*alone, *others]:
+        came = [self.out[key] for key in [*alone, *others, *let_out]]
+        for key in [*alone, *others, *let_out]:
             self._end(key)
         self.dead += [self._end(key) for key in poison]
         assert dead == len(poison)
-        fresh = [] if alone else self.waiting[: max(0, n - len(poison) - len(others))]
+        fresh = [] if alone else self.waiting[: max(0, n - len(poison) - len(others) - len(let_out))]
         del self.waiting[: len(fresh)]
         assert [claimed.payload for claimed in batch] == [delivery.item for delivery in came] + fresh
         for claimed, before in itertools.zip_longest(batch, came):
             known = before or _Delivery(claimed.payload, None, 0)
             assert (claimed.deliveries, claimed.errors) == (known.deliveries + 1, known.errors)
-            self.out[claimed.id] = replace(
-                known, owner=process.queue.token, deliveries=known.deliveries + 1, is_due=False, is_refunded=False
-            )
+            known = replace(known, is_due=False, is_refunded=False, parked=None)
+            self.out[claimed.id] = replace(known, owner=process.queue.token, deliveries=known.deliveries + 1)
+
+    def _let_out(self, room: int) -> list[str]:
+        """The parked items a claim takes: one of each host that is due, of a free one all, half of a batch at most."""
+        due = [host.decode() for host in self.client.zrangebyscore(f"{PREFIX}:parked_hosts", "-inf", LONG_AGO)]
+        found: list[str] = []
+        room = max(0, room)
+        due, left = due[:room], -(-room // 2) if self.waiting and due else room
+        for host in due:
+            if left < 1:
+                break
+            wanted = left if self.hosts_due[host] is None else 1
+            keys, self.parked[host] = self.parked[host][:wanted], self.parked[host][wanted:]
+            left -= len(keys)
+            if len(keys) < wanted:
+                del self.parked[host], self.hosts_due[host]
+            elif self.hosts_due[host] is not None:
+                self.hosts_due[host] = False
+            for key in keys:
+                if self.out[key].deliveries:  # a suspect waits for a batch of its own
+                    self.out[key].parked, self.out[key].is_due = None, True
+                else:
+                    found.append(key)
+        return found
 
     def _first_due(self, n: int) -> list[str]:
         """The deliveries a claim looks at: leases that ran out, then delays that are over, in Redis' order."""
@@ -239,6 +267,41 @@ class QueueModel(RuleBasedStateMachine):
             if goes:
                 self.waiting.append(self._end(key))
 
+    @rule(
+        who=st.integers(0, PROCESSES - 1),
+        data=st.data(),
+        host=st.sampled_from(HOSTS),
+        twice=st.booleans(),
+        due=st.booleans(),
+    )
+    def park(self, who: int, data: st.DataObject, host: str, twice: bool, due: bool) -> None:
+        process = self.processes[who]
+        ids = self._some(data)
+        ours = [key for key in ids if self._is_owner(process, key)]
+        told = [key for key in ids if key in ours or key in process.parked_last]
+        for _ in range(1 + twice):
+            assert process.queue.park(host, 3600, ids) == told
+        process.parked_last = told or process.parked_last
+        for key in ours:
+            delivery = self.out[key]
+            delivery.owner, delivery.parked = None, host
+            delivery.deliveries -= not delivery.is_refunded
+            delivery.is_refunded = True
+        if ours:
+            self.parked[host] = [*self.parked.get(host, []), *ours]
+        if told:
+            self.hosts_due[host] = False
+            self.parked.setdefault(host, [])
+        if told and due:
+            self.client.zadd(f"{PREFIX}:parked_hosts", {host: LONG_AGO}, xx=True)
+            self.hosts_due[host] = True
+
+    @rule(host=st.sampled_from(HOSTS))
+    def host_is_well_again(self, host: str) -> None:
+        assert self.processes[0].queue.let_out(host) is (self.hosts_due.get(host, None) is not None)
+        if host in self.hosts_due:
+            self.hosts_due[host] = None
+
     @rule(who=st.integers(0, PROCESSES - 1), data=st.data(), bury=st.booleans(), records=st.integers(1, 3))
     def set_aside(self, who: int, data: st.DataObject, bury: bool, records: int) -> None:
         process = self.processes[who]
@@ -277,6 +340,8 @@ class QueueModel(RuleBasedStateMachine):
         some = st.lists(st.sampled_from(sorted(self.out)), unique=True, min_size=1)
         for key in data.draw(st.just(sorted(self.out)) | some):
             delivery = self.out[key]
+            if delivery.parked:
+                continue
             where = f"{PREFIX}:leases" if delivery.owner else f"{PREFIX}:delayed"
             self.client.zadd(where, {key: LONG_AGO}, xx=True)
             delivery.is_due = True
@@ -289,9 +354,19 @@ class QueueModel(RuleBasedStateMachine):
 
     @invariant()
     def each_item_is_in_exactly_one_state(self) -> None:
-        waiting, raw_leases, raw_delayed, raw_payloads, raw_tries, raw_owners, raw_past, raw_failed, done, dead = (
-            self._raw_state()
-        )
+        (
+            waiting,
+            raw_leases,
+            raw_delayed,
+            raw_payloads,
+            raw_tries,
+            raw_owners,
+            raw_past,
+            raw_failed,
+            done,
+            dead,
+            raw_parked,
+        ) = self._raw_state()
         leased, delayed = ({key.decode() for key in keys} for keys in (raw_leases, raw_delayed))
         payloads = {key.decode(): item for key, item in raw_payloads.items()}
         tries = {key.decode(): int(count) for key, count in raw_tries.items()}
@@ -303,7 +378,10 @@ class QueueModel(RuleBasedStateMachine):
         assert waiting == self.waiting
         assert {key: owners[key] for key in leased} == owners
         assert owners == {key: delivery.owner for key, delivery in self.out.items() if delivery.owner}
-        assert delayed == {key for key, delivery in self.out.items() if not delivery.owner}
+        assert delayed == {key for key, delivery in self.out.items() if not delivery.owner and not delivery.parked}
+        parked = [(member.split()[0].decode(), member.split()[-1].decode()) for member in raw_parked]
+        assert parked == [(host, key) for host in sorted(self.parked) for key in self.parked[host]]
+        assert {key for _, key in parked} == {key for key, delivery in self.out.items() if delivery.parked}
         assert payloads == {key: delivery.item for key, delivery in self.out.items()}
         assert tries == {key: delivery.deliveries for key, delivery in self.out.items()}
         assert stories.keys() <= self.out.keys()
@@ -330,6 +408,7 @@ class QueueModel(RuleBasedStateMachine):
             pipeline.hgetall(f"{PREFIX}:{name}")
         for key in (f"{PREFIX}:failed", DONE, f"{PREFIX}:dead"):
             pipeline.lrange(key, 0, -1)
+        pipeline.zrange(f"{PREFIX}:parked", 0, -1)
         return pipeline.execute()
 
     def _some(self, data: st.DataObject) -> list[str]:

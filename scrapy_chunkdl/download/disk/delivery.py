@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import TypeVar
 
 from scrapy_chunkdl.download.disk.partfile import Published
+from scrapy_chunkdl.download.disk.room import is_full
 from scrapy_chunkdl.download.disk.store import Store
-from scrapy_chunkdl.download.errors import DownloadError, Permanent, Transient
+from scrapy_chunkdl.download.errors import DownloadError, NoRoom, Permanent, Transient
 from scrapy_chunkdl.download.http.sources import Sources
 from scrapy_chunkdl.download.model import Progress
 from scrapy_chunkdl.download.progress import Doing
@@ -120,9 +121,11 @@ async def _told(work: Awaitable[T]) -> T:
         return await work
     except DownloadError:
         raise
-    except PermissionError as error:
-        raise Permanent(f"the store refuses: {error}", reason="store_denied") from error
     except Exception as error:
+        if is_full(error):
+            raise NoRoom(f"the store has no room: {error or type(error).__name__}") from error
+        if isinstance(error, PermissionError):
+            raise Permanent(f"the store refuses: {error}", reason="store_denied") from error
         raise Transient(f"the store failed: {error or type(error).__name__}", reason="store_failed") from error
 
 

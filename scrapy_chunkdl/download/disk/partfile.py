@@ -23,7 +23,8 @@ from email.utils import formatdate
 from pathlib import Path
 
 from scrapy_chunkdl.download.disk import journal, platform
-from scrapy_chunkdl.download.errors import Permanent, Transient
+from scrapy_chunkdl.download.disk.room import NO_RESERVE, Reserve
+from scrapy_chunkdl.download.errors import NoRoom, Permanent, Transient
 from scrapy_chunkdl.download.http.headers import Validator, parse_date
 from scrapy_chunkdl.download.http.known import By, Known, Match, compare
 from scrapy_chunkdl.download.plan.ranges import Range, Ranges
@@ -114,13 +115,18 @@ def _disk_errors(path: Path, *, reading: bool = False) -> Iterator[None]:
 
 
 class PartFile:
-    """One incomplete file, locked for this download. Made by :meth:`open`."""
+    """One incomplete file, locked for this download. Made by :meth:`open`.
 
-    def __init__(self, final: Path, path: Path, fd: int) -> None:
+    ``has_room`` says that the disk has set all of its bytes aside.
+    """
+
+    def __init__(self, final: Path, path: Path, fd: int, keep: Reserve = NO_RESERVE) -> None:
         self.final = final
         self.path = path
         self.done = Ranges()
         self.fresh_reason: str | None = None
+        self.has_room = False
+        self._keep = keep
         self._journal_path = path.with_name(path.name + _JOURNAL)
         self._fd = fd
         self._identity: journal.Identity | None = None
@@ -130,17 +136,26 @@ class PartFile:
         self._folders: list[int] = []
 
     @classmethod
-    def open(cls, final: Path, *, url: str, size: int | None, validator: Validator, journaled: bool = True) -> PartFile:
+    def open(
+        cls,
+        final: Path,
+        *,
+        url: str,
+        size: int | None,
+        validator: Validator,
+        journaled: bool = True,
+        keep: Reserve = NO_RESERVE,
+    ) -> PartFile:
         """Open and lock ``<final>.part``, with what an earlier run left of this very version in ``done``.
 
-        ``size`` is in bytes, None if unknown. Space for it is reserved. Without ``journaled`` (a file so small that it
-        is not worth it) nothing is resumed and nothing recorded. Raises :class:`Busy`, or Permanent with reason
-        ``disk_full``, ``read_only`` or ``disk_error``.
+        ``size`` is in bytes, None if unknown. Space for it is reserved, ``keep`` is left free of the disk. Without
+        ``journaled`` (a file so small that it is not worth it) nothing is resumed and nothing recorded. Raises
+        :class:`Busy`, NoRoom, or Permanent with reason ``disk_full``, ``read_only`` or ``disk_error``.
         """
         path = part_path(final)
         with _disk_errors(path):
             unsynced, path, fd = _open_in_folder(final)
-            part = cls(final, path, fd)
+            part = cls(final, path, fd, keep)
         try:
             with _disk_errors(path):
                 if journaled:
@@ -150,6 +165,8 @@ class PartFile:
                     part._unsynced = unsynced
                 part._begin(url, size, validator, journaled, is_first=bool(unsynced))
         except BaseException as problem:
+            if isinstance(problem, NoRoom) and not problem.needs_bytes:
+                problem.needs_bytes = size or 0
             if isinstance(problem, Permanent):
                 problem.bytes_done, problem.resumable = part.done.total, part.done.total > 0
                 if not problem.resumable:
@@ -177,7 +194,9 @@ class PartFile:
                 self.done = self._resumable(self._identity)
             except journal.JournalError as problem:
                 self.fresh_reason = f"{self.path} starts afresh: {problem}"
-        if not self.done.total:
+        if self.done.total:
+            self.has_room = getattr(os.fstat(self._fd), "st_blocks", 0) * 512 >= size
+        else:
             self._start_afresh(size)
         self._writer = journal.JournalWriter(self._journal_path, self._identity, self.done)
 
@@ -202,7 +221,7 @@ class PartFile:
     def _reserve(self, size: int | None) -> None:
         """Find out before the first byte whether there is room; what is so small finds out by its one write as soon."""
         if size and (size > _WORTH_RESERVING or self._identity is not None):
-            platform.reserve(self._fd, size, self.path.parent)
+            self.has_room = platform.reserve(self._fd, size, self.path.parent, self._keep)
 
     def write(self, offset: int, data: bytes | bytearray | memoryview) -> None:
         """Write all of ``data`` at ``offset``. Called on the event loop: into the page cache this is a copy."""

@@ -11,7 +11,6 @@ import errno
 import hashlib
 import logging
 import os
-import shutil
 import socket
 import sys
 import time
@@ -22,7 +21,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import cast
 
-from scrapy_chunkdl.download.errors import DownloadError, Permanent, Transient
+from scrapy_chunkdl.download.disk.room import FULL, NO_RESERVE, Reserve, room_of
+from scrapy_chunkdl.download.errors import DownloadError, NoRoom, Permanent, Transient
 
 try:
     import fcntl
@@ -34,7 +34,6 @@ logger = logging.getLogger(__name__)
 RECORD = ".chunkdl"
 _XATTR = "user.chunkdl"
 
-_FULL = frozenset({errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)})
 _REFUSED = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
 _TOO_MANY_FILES = frozenset({errno.EMFILE, errno.ENFILE})
 _PASSING = _TOO_MANY_FILES | {
@@ -72,8 +71,8 @@ def disk_error(error: OSError, path: object, *, reading: bool = False) -> Downlo
     EIO is final where bytes were written or synced: what the disk holds is not known then, see ``PartFile._sync``.
     """
     said = error.strerror or type(error).__name__
-    if error.errno in _FULL:
-        return Permanent(f"no space left for {path}: make room, it resumes", reason="disk_full")
+    if error.errno in FULL:
+        return NoRoom(f"no space left for {path}: make room, it resumes")
     if error.errno in _REFUSED:
         return Permanent(f"{path} may not be written: {said}", reason="read_only")
     if error.errno in _TOO_MANY_FILES:
@@ -121,22 +120,38 @@ def read_at(fd: int, size: int, offset: int) -> bytes:
         return os.read(fd, size)
 
 
-def reserve(fd: int, size: int, folder: Path) -> None:
-    """Have room for ``size`` bytes. Raises OSError, ENOSPC, where there is none.
+def reserve(fd: int, size: int, folder: Path, keep: Reserve = NO_RESERVE) -> bool:
+    """Have room for ``size`` bytes, and leave free what is to be kept; tell whether the disk has set it aside.
+
+    Raises NoRoom where there is none, Permanent where the disk is too small for it, and OSError, ENOSPC perhaps.
 
     By Linux' own fallocate(2). glibc's posix_fallocate writes into every block where the file system does not know it
     (NFS before 4.2, ext3, NTFS): the whole file, before its first byte.
     """
+    room = room_of(folder)
+    kept_bytes = keep.of(room.total_bytes)
+    if room.total_bytes and room.free_bytes - size < kept_bytes:
+        if size > room.total_bytes - kept_bytes:
+            text = f"{size} bytes for {folder}, a disk of {room.total_bytes} bytes with {kept_bytes} to be left free"
+            raise Permanent(f"the file is larger than its disk: {text}", reason="disk_full")
+        raise _too_little(size, folder, room.free_bytes, kept_bytes)
     problem = _fallocate(fd, size)
     if not problem:
-        return
-    room = shutil.disk_usage(folder)
-    if room.total and room.free < size:
-        problem = errno.ENOSPC  # also where it is more than any file may have (EFBIG)
+        if kept_bytes and (free_bytes := room_of(folder).free_bytes) < kept_bytes:  # others took it meanwhile
+            os.ftruncate(fd, 0)
+            raise _too_little(size, folder, free_bytes, kept_bytes)
+        return True
     if problem not in _NOT_KNOWN:
         os.ftruncate(fd, 0)
         raise OSError(problem, os.strerror(problem))
     os.ftruncate(fd, size)
+    return False
+
+
+def _too_little(size: int, folder: Path, free_bytes: int, kept_bytes: int) -> NoRoom:
+    kept = f", of which {kept_bytes} are left free" if kept_bytes else ""
+    text = f"no space left for {size} bytes in {folder}, which has {free_bytes}{kept}: make room, it resumes"
+    return NoRoom(text, needs_bytes=size)
 
 
 def _fallocate(fd: int, size: int) -> int:

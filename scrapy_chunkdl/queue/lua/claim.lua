@@ -1,7 +1,9 @@
--- Lease up to n items: those whose lease ran out first, then those whose delay is over, then the oldest waiting.
+-- Lease up to n items: those whose lease ran out first, then those whose delay is over, those parked whose host may be
+-- asked, then the oldest waiting.
 --
 -- KEYS: 1 waiting list, 2 :leases, 3 :payload, 4 :tries, 5 :owner, 6 :delayed, 7 :dead, 8 :control, 9 :past,
---       10 :totals, where "taken" counts what was taken from the front of the list (mark.lua)
+--       10 :totals, where "taken" counts what was taken from the front of the list (mark.lua),
+--       11 :parked, 12 :parked_hosts, see park.lua
 -- ARGV: 1 n, 2 lease in ms, 3 token of the claimer, 4 id prefix, new for each claim, 5 most claims that count,
 --       6 which suspects may come: 'due', 'overdue' (those due for a whole lease) or 'none'
 -- Result: {items moved to :dead, id, deliveries, errors, payload, id, ...}
@@ -9,11 +11,13 @@
 -- :tries counts the claims of an item that came to nothing and the one it has now. A claim whose owner gave the item
 -- back, or told that it brought bytes, does not count, so what is left counts processes that died. An item with such a
 -- claim behind it is a suspect, and is the only one of its batch; where it may not come now, it waits.
+-- Of a host that is tried again one parked item comes, and no other for a lease; of one that may be asked again all come
+-- in turn, but only half of a batch while others wait. A host's parked items are not looked at before.
 -- Every delivery gets a new id, prefix:1, prefix:2, ...: a former owner's id means nothing any more, and the same
 -- claim sent again (the reply was lost) finds its own ids and gives what is still leased of them. O(n), whatever waits.
 -- Nothing is given where people asked that nothing be claimed, by all or by this process.
 if redis.replicate_commands then redis.replicate_commands() end -- Redis 5 and 6: TIME before writes
-local waiting, leases, payloads, tries, owners, delayed, dead, control, past, totals = unpack(KEYS)
+local waiting, leases, payloads, tries, owners, delayed, dead, control, past, totals, parked, hosts = unpack(KEYS)
 local n, lease, token, prefix, most = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3], ARGV[4], tonumber(ARGV[5])
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -67,6 +71,44 @@ local function take(found)
   if found.story then redis.call('HDEL', past, found.id) end
 end
 
+local function unpark(host, most)
+  local members = redis.call('ZRANGEBYLEX', parked, '[' .. host .. ' ', '(' .. host .. '!', 'LIMIT', 0, most)
+  local found = {}
+  for _, member in ipairs(members) do
+    local id = string.match(member, '(%S+)$')
+    redis.call('ZREM', parked, member)
+    local one = {due = delayed, id = id, payload = redis.call('HGET', payloads, id), story = redis.call('HGET', past, id)}
+    one.tries = math.max(0, tonumber(redis.call('HGET', tries, id)) or 0)
+    if one.tries > 0 and one.payload then
+      redis.call('ZADD', delayed, now, id) -- a suspect: it comes alone, one day
+    else
+      found[#found + 1] = one
+    end
+  end
+  return found, #members
+end
+
+local function take_parked(most)
+  local due = redis.call('ZRANGEBYSCORE', hosts, '-inf', now, 'WITHSCORES', 'LIMIT', 0, most)
+  if #due == 0 then return end
+  if redis.call('LLEN', waiting) > 0 then most = math.ceil(most / 2) end
+  for i = 1, #due, 2 do
+    if most < 1 then return end
+    local host, is_free = due[i], tonumber(due[i + 1]) <= 0
+    local found, looked_at = unpark(host, is_free and most or 1)
+    if looked_at < (is_free and most or 1) then
+      redis.call('ZREM', hosts, host)
+    elseif not is_free then
+      redis.call('ZADD', hosts, now + lease, host)
+    end
+    for _, one in ipairs(found) do
+      take(one)
+      if one.payload then deliver(one.payload, 1, one.story) end
+    end
+    most = most - looked_at
+  end
+end
+
 local looked_at, others, suspect = 0, {}, nil
 for _, due in ipairs({leases, delayed}) do
   local over = redis.call('ZRANGEBYSCORE', due, '-inf', now, 'WITHSCORES', 'LIMIT', 0, n - looked_at)
@@ -97,6 +139,7 @@ for _, found in ipairs(others) do
   deliver(found.payload, found.tries + 1, found.story)
 end
 if suspect then return result end
+take_parked(n - leased - result[1])
 local before = leased
 for _ = leased + result[1] + 1, n do
   local payload = redis.call('LPOP', waiting)

@@ -1,8 +1,8 @@
 -- Count the items in each state, at one moment: an item on its way from one to another is not missed.
 --
--- KEYS: 1 waiting list, 2 :leases, 3 :delayed, 4 :dead, 5 :failed
--- Result: {waiting, leased, delayed, dead, failed}
+-- KEYS: 1 waiting list, 2 :leases, 3 :delayed, 4 :dead, 5 :failed, 6 :parked
+-- Result: {waiting, leased, delayed, dead, failed, parked}
 return {
   redis.call('LLEN', KEYS[1]), redis.call('ZCARD', KEYS[2]), redis.call('ZCARD', KEYS[3]), redis.call('LLEN', KEYS[4]),
-  redis.call('LLEN', KEYS[5])
+  redis.call('LLEN', KEYS[5]), redis.call('ZCARD', KEYS[6])
 }

@@ -280,7 +280,7 @@ def small_disk(new_disk: Callable[[str], Path]) -> Path:
 
 
 def test_a_full_disk_is_noticed_before_the_first_byte(small_disk: Path) -> None:
-    with pytest.raises(Permanent, match="make room") as refusal:
+    with pytest.raises(Permanent, match="larger than its disk") as refusal:
         open_part(small_disk / "a.bin", size=10_000_000)
 
     assert refusal.value.reason == "disk_full"

@@ -155,8 +155,8 @@ def test_what_a_dead_process_left_without_locks_is_gone_on_with(
 @pytest.mark.parametrize(
     ("number", "kind", "reason"),
     [
-        ("ENOSPC", "Permanent", "disk_full"),
-        ("EDQUOT", "Permanent", "disk_full"),
+        ("ENOSPC", "NoRoom", "disk_full"),
+        ("EDQUOT", "NoRoom", "disk_full"),
         ("EROFS", "Permanent", "read_only"),
         ("EACCES", "Permanent", "read_only"),
         ("EPERM", "Permanent", "read_only"),
