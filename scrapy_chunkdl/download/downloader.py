@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from types import TracebackType
 
-import aiohttp
-
 from scrapy_chunkdl.download.concurrency import QuickCalls
+from scrapy_chunkdl.download.disk.checksum import parse_expected
 from scrapy_chunkdl.download.errors import DownloadError
 from scrapy_chunkdl.download.http.client import new_session
 from scrapy_chunkdl.download.http.handed_on import Tried
 from scrapy_chunkdl.download.http.identity import host_of, with_logins_apart
+from scrapy_chunkdl.download.http.source import HttpOpener
 from scrapy_chunkdl.download.http.tls import tls_context
 from scrapy_chunkdl.download.limits.hosts import Limits
 from scrapy_chunkdl.download.model import FileRequest, FileResult, Options, Progress
 from scrapy_chunkdl.download.plan.small import SmallFiles
+from scrapy_chunkdl.download.schemes import Schemes
+from scrapy_chunkdl.download.source import Evidence, FileContext
 from scrapy_chunkdl.download.transfer import Transfer
 
 
@@ -28,22 +30,23 @@ class Downloader:
         self._options = options or Options()
         self._limits = limits or Limits(self._options)
         self._quick_calls = QuickCalls()
-        self._session: aiohttp.ClientSession | None = None
+        self._schemes: Schemes | None = None
         self._small: SmallFiles | None = None
 
     async def __aenter__(self) -> Downloader:
         context = tls_context(self._options)
-        self._session = new_session(self._options, self._limits.rates, context)
+        http = HttpOpener(new_session(self._options, self._limits.rates, context))
+        self._schemes = Schemes(self._options, self._limits, http)
         self._small = SmallFiles(self._options, self._limits, context)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        assert self._session is not None
+        assert self._schemes is not None
         assert self._small is not None
         await self._small.close()
-        await self._session.close()
+        await self._schemes.close()
 
     async def fetch(self, request: FileRequest, progress: Progress | None = None) -> FileResult:
         """Download one file and return once it stands under its final name.
@@ -51,24 +54,26 @@ class Downloader:
         Raises :class:`DownloadError` with ``reason``, ``status``, ``attempts``, ``bytes_done`` and ``resumable`` set.
         When the task is cancelled, what has arrived is kept and a later call resumes it.
         """
-        assert self._session is not None, "use 'async with Downloader() as downloader'"
+        assert self._schemes is not None, "use 'async with Downloader() as downloader'"
         assert self._small is not None
         request = with_logins_apart(request)
         progress = progress or Progress()
-        tried, transfer = Tried(), None
+        tried = Tried()
         try:
             small = await self._small.fetch(request, progress)
             if isinstance(small, FileResult):
                 return small
             tried = small
-            transfer = Transfer(request, self._options, self._limits, self._session, progress, self._quick_calls, tried)
-            result = await transfer.run()
-            small_size = result.size <= self._options.chunk_size
-            by_ranges = progress.plan is not None
-            self._limits.habits.brought(host_of(request.url), small=small_size, by_ranges=by_ranges)
+            evidence = Evidence(parse_expected(request.checksum) if request.checksum else None)
+            context = FileContext(request, self._options, self._limits, progress, evidence)
+            result = await Transfer(context, self._schemes.sources(context, tried), self._quick_calls).run()
+            if self._schemes.is_http(request):
+                small_size = result.size <= self._options.chunk_size
+                by_ranges = progress.plan is not None
+                self._limits.habits.brought(host_of(request.url), small=small_size, by_ranges=by_ranges)
             return result
         except DownloadError as error:
-            error.attempts = transfer.requests if transfer is not None else progress.requests
+            error.attempts = progress.requests
             raise
         finally:
             tried.close()

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from http.cookiejar import CookieJar
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from scrapy_chunkdl.download.disk.room import NO_RESERVE, Reserve
 from scrapy_chunkdl.download.disk.store import Store
@@ -16,6 +17,9 @@ from scrapy_chunkdl.download.errors import Permanent
 from scrapy_chunkdl.download.http.proxies import Proxy
 from scrapy_chunkdl.download.http.robots import Robots
 from scrapy_chunkdl.download.progress import Progress
+
+if TYPE_CHECKING:
+    from scrapy_chunkdl.download.source import FileContext, Source
 
 __all__ = ["DEFAULT_RETRY_CODES", "FileRequest", "FileResult", "Options", "Progress"]
 
@@ -108,7 +112,8 @@ class FileRequest:
     and proxy it says which of the files is meant that one URL may give. ``renew`` is awaited in the downloader's loop
     when ``url`` has expired, and brings a fresh one, or None; the file's name and record keep to ``url``. ``accept``
     has the types (``application/pdf``, ``image/*``) or extensions (``.pdf``) that the file may be of; without any,
-    whatever its name and its server do not speak against.
+    whatever its name and its server do not speak against. ``source`` makes the source that has the file, in the
+    downloader's loop, in place of the one that its URL's scheme has (:mod:`scrapy_chunkdl.download.source`).
     """
 
     url: str
@@ -124,6 +129,7 @@ class FileRequest:
     session: str | None = None
     renew: Callable[[], Awaitable[str | Renewed | None]] | None = None
     accept: tuple[str, ...] = ()
+    source: Callable[[FileContext], Source] | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -137,6 +137,10 @@ class Progress:
         if self.told is not None:
             self.told(status, time.monotonic() - asked_at)
 
+    def retried(self, reason: str) -> None:
+        """Count a retry by its reason."""
+        self.retries[reason] = self.retries.get(reason, 0) + 1
+
     def paused_for(self, seconds: float) -> None:
         """Note a pause on purpose, before a retry perhaps. One that is longer stands."""
         self.moved()

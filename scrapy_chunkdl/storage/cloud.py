@@ -24,7 +24,7 @@ import obstore
 from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError
 from obstore.store import AzureStore, GCSStore, S3Store
 
-from scrapy_chunkdl.download.disk.partfile import Published
+from scrapy_chunkdl.download.disk.record import Published
 from scrapy_chunkdl.download.errors import Permanent
 from scrapy_chunkdl.storage.errors import StoreUnusable
 from scrapy_chunkdl.storage.record import from_metadata, to_metadata

@@ -15,8 +15,8 @@ from dataclasses import asdict
 from pathlib import Path, PurePosixPath
 
 from scrapy_chunkdl.download.disk.checksum import hash_file
-from scrapy_chunkdl.download.disk.partfile import Published, with_kept_url
 from scrapy_chunkdl.download.disk.platform import sync_file, sync_folder
+from scrapy_chunkdl.download.disk.record import Published, with_kept_url
 
 OURS = ".chunkdl"
 """Folder in the store for records and part files. On the same disk, so that files can be linked and not copied."""

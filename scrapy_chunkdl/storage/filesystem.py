@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 from fsspec.core import url_to_fs
 
-from scrapy_chunkdl.download.disk.partfile import Published
+from scrapy_chunkdl.download.disk.record import Published
 from scrapy_chunkdl.storage.errors import MissingExtra, StoreUnusable
 from scrapy_chunkdl.storage.record import without_password
 

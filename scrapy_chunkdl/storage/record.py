@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
-from scrapy_chunkdl.download.disk.partfile import Published
+from scrapy_chunkdl.download.disk.record import Published
 from scrapy_chunkdl.text.naming import kept_url, url_digest
 
 KEY = "chunkdl"

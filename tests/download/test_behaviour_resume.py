@@ -19,7 +19,7 @@ from servers import wait_for
 
 from scrapy_chunkdl.download import Downloader, FileRequest, Options, Permanent, Progress
 from scrapy_chunkdl.download.disk import journal
-from scrapy_chunkdl.download.disk.partfile import JOURNAL
+from scrapy_chunkdl.download.disk.part_lock import JOURNAL
 
 CHUNK = 65_536
 CONNECTIONS = 4

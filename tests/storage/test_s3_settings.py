@@ -14,7 +14,7 @@ import trustme
 
 pytest.importorskip("obstore", reason="obstore needs Python 3.11 or later")
 
-from scrapy_chunkdl.download.disk.partfile import Published
+from scrapy_chunkdl.download.disk.record import Published
 from scrapy_chunkdl.storage import open_store
 
 KEYS = {"AWS_ACCESS_KEY_ID": "AKID", "AWS_SECRET_ACCESS_KEY": "secret"}

@@ -12,13 +12,12 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from scrapy_chunkdl.download.disk.partfile import Published
+from scrapy_chunkdl.download.disk.record import Published
 from scrapy_chunkdl.download.disk.room import is_full
 from scrapy_chunkdl.download.disk.store import Store
 from scrapy_chunkdl.download.errors import DownloadError, NoRoom, Permanent, Transient
-from scrapy_chunkdl.download.http.sources import Sources
 from scrapy_chunkdl.download.model import Progress
 from scrapy_chunkdl.download.progress import Doing
 
@@ -37,13 +36,17 @@ _STOP_PATIENCE = 3.0
 """Seconds a cancelled upload gets to take back what it has sent."""
 
 
+Insist = Callable[[Callable[..., Awaitable[Any]]], Callable[..., Awaitable[Any]]]
+"""Makes a coroutine function of one that is called again after a Transient error, as often as a file is worth it."""
+
+
 class Delivery:
     """The store's side of one file, whose local path under ``root`` is its key."""
 
-    def __init__(self, store: Store, root: Path, sources: Sources, progress: Progress) -> None:
+    def __init__(self, store: Store, root: Path, insist: Insist, progress: Progress) -> None:
         self._store = store
-        self._root = root
-        self._sources = sources
+        self.root = root
+        self._insist = insist
         self._progress = progress
 
     def uri(self, final: Path) -> str:
@@ -52,7 +55,8 @@ class Delivery:
 
     async def find(self, final: Path) -> Published | None:
         """Return what the store has under the file's key. Raises DownloadError."""
-        return await self._sources.retrying()(self._find)(final)
+        found: Published | None = await self._insist(self._find)(final)
+        return found
 
     async def _find(self, final: Path) -> Published | None:
         if _overdue[id(self._store)] >= _MOST_OVERDUE:
@@ -78,7 +82,7 @@ class Delivery:
             failed = True
             await self._put(final, record)
 
-        await self._sources.retrying()(insist)()
+        await self._insist(insist)()
 
     async def _put(self, final: Path, record: Published) -> None:
         stop = threading.Event()
@@ -101,7 +105,7 @@ class Delivery:
         await _told(work)
 
     def _key(self, final: Path) -> str:
-        return final.relative_to(self._root).as_posix()
+        return final.relative_to(self.root).as_posix()
 
 
 class _Stopped(Exception):

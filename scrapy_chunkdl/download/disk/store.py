@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
-from scrapy_chunkdl.download.disk.partfile import Published
+from scrapy_chunkdl.download.disk.record import Published
 
 
 class Store(Protocol):

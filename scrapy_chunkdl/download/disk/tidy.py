@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from scrapy_chunkdl.download.disk import platform
-from scrapy_chunkdl.download.disk.partfile import JOURNAL, PART
+from scrapy_chunkdl.download.disk.part_lock import JOURNAL, PART
 
 logger = logging.getLogger(__name__)
 

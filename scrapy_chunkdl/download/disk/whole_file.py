@@ -22,7 +22,8 @@ from pathlib import Path
 
 from scrapy_chunkdl.download.concurrency import outlast
 from scrapy_chunkdl.download.disk import platform
-from scrapy_chunkdl.download.disk.partfile import JOURNAL, PART, Published, make_folder, remember
+from scrapy_chunkdl.download.disk.part_lock import JOURNAL, PART, make_folder
+from scrapy_chunkdl.download.disk.record import Published, remember
 
 _QUICK_S = 0.0003
 _CALLS_REMEMBERED = 16

@@ -11,8 +11,6 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable
-from enum import Enum
 from typing import Any
 
 import aiohttp
@@ -22,9 +20,7 @@ from scrapy_chunkdl.download.errors import Transient
 from scrapy_chunkdl.download.http import paced
 from scrapy_chunkdl.download.http.paced import LONGEST_PAUSE, PacedReader
 from scrapy_chunkdl.download.limits.rate import Pace
-
-Take = Callable[["bytes | memoryview"], bool]
-"""Takes a piece of a body, which is good until it returns; False when no more is wanted."""
+from scrapy_chunkdl.download.source import End, Take
 
 BUFFER = 4 << 20
 """Bytes read from a socket at once, at most. 1 GiB from nginx took 1.22 s with 64 KiB, 0.99 s with 256 KiB, 0.90 s with
@@ -36,15 +32,6 @@ _LOOKS = 4
 _NO_LENGTH = 1 << 62
 
 _thread = threading.local()
-
-
-class End(Enum):
-    """How a body ended. A reset is no end: it is raised as an error (RFC 9112 §8)."""
-
-    COUNTED = "all the bytes its length promised have come"
-    CHUNKED = "its last chunk has come"
-    CLOSED = "the connection was closed in order"
-    STOPPED = "no more was wanted"
 
 
 async def receive(

@@ -11,7 +11,7 @@ import inspect
 import socket
 import ssl
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -35,7 +35,7 @@ from scrapy_chunkdl.download.http.paced import PacedConnector
 from scrapy_chunkdl.download.http.robots import BYTES_READ
 from scrapy_chunkdl.download.http.urls import NoUrl, host_name, wire_url, without_userinfo
 from scrapy_chunkdl.download.limits.rate import Rates
-from scrapy_chunkdl.download.model import FileRequest, Options
+from scrapy_chunkdl.download.model import FileRequest, Options, Progress
 from scrapy_chunkdl.download.plan import retry
 from scrapy_chunkdl.text.masking import cut, shown_url
 
@@ -100,15 +100,15 @@ def _timeout(options: Options, *, total: float | None) -> aiohttp.ClientTimeout:
 
 
 class FileClient:
-    """Sends the requests of one file: with its headers, cookies and proxy, along its redirects."""
+    """Sends the requests of one file, counted in its progress: with its headers, cookies, proxy, along redirects."""
 
     def __init__(
         self,
         session: aiohttp.ClientSession,
         options: Options,
         request: FileRequest,
+        progress: Progress,
         tried: Tried | None = None,
-        answered: Callable[[int | None, float], object] = lambda status, asked_at: None,
     ) -> None:
         self._session = session
         self._options = options
@@ -116,9 +116,8 @@ class FileClient:
         self._identity = Identity(request, options)
         self._has_stalled = False
         self._unreadable = 0
+        self._progress = progress
         self._tried = tried or Tried()
-        self._answered = answered
-        self.requests = self._tried.requests
 
     @property
     def given(self) -> Tried | None:
@@ -199,7 +198,7 @@ class FileClient:
         if method == hdrs.METH_GET and (given := self._tried.take()) is not None:
             given_answer.set(given)
         else:
-            self.requests += 1
+            self._progress.requests += 1
         asked_at = time.monotonic()
         try:
             with addresses.connecting(may_be_inside=is_trusted), waiting(patiently=self._has_stalled):
@@ -213,7 +212,7 @@ class FileClient:
                     proxy_headers=to_proxy,
                 )
         except (aiohttp.ClientError, asyncio.TimeoutError, OSError, ValueError) as error:
-            self._answered(None, asked_at)
+            self._progress.answered(None, asked_at)
             offered = tls.explain(error) is not None and self._forget_session(host_name(url))
             problem = explain(error, url, offered=offered)
             self._has_stalled |= problem.reason == "stalled" and method == "GET"
@@ -224,7 +223,7 @@ class FileClient:
             raise problem from error
         finally:
             given_answer.set(None)
-        self._answered(response.status, asked_at)
+        self._progress.answered(response.status, asked_at)
         self._unreadable = 0
         if response.cookies:
             self._identity.note_cookies(response.cookies, response.url)
@@ -266,7 +265,7 @@ class FileClient:
     async def _fetch_robots(self, url: str) -> bytes:
         """Get a robots.txt the way this file is got, but for what is the item's own."""
         request = FileRequest(url, Path(), proxy=self._request.proxy)
-        client = FileClient(self._session, replace(self._options, robots=None), request)
+        client = FileClient(self._session, replace(self._options, robots=None), request, Progress())
         backoff = retry.Backoff(self._options.backoff_base, self._options.backoff_max)
         insist = retry.retrying(
             _ROBOTS_RETRIES, backoff, position=lambda *_: 0, enough=lambda *_: 1, on_retry=lambda *_: None

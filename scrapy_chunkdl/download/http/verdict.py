@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from enum import Enum
 
-from scrapy_chunkdl.download.http.known import Match
+from scrapy_chunkdl.download.known import Match
 
 
 class Asked(Enum):

@@ -13,6 +13,9 @@ from scrapy_chunkdl.download.errors import Throttled, Transient
 P = ParamSpec("P")
 T = TypeVar("T")
 
+UNSAID_PAUSE = 4
+"""A 429 without Retry-After cools the host down as the fourth failure in a row would."""
+
 _random = random.Random()
 
 _MOST_WHILE_IT_MOVES = 3

@@ -23,7 +23,7 @@ from multidict import CIMultiDict
 from scrapy_chunkdl.download.disk import platform
 from scrapy_chunkdl.download.disk.checksum import parse_expected
 from scrapy_chunkdl.download.disk.file_identity import FileIdentity
-from scrapy_chunkdl.download.disk.partfile import Published, read_published
+from scrapy_chunkdl.download.disk.record import Published, read_published
 from scrapy_chunkdl.download.disk.whole_file import NoLocks, Publishing, WholeFile
 from scrapy_chunkdl.download.errors import Permanent
 from scrapy_chunkdl.download.http import plausible, proxies
@@ -94,7 +94,7 @@ class SmallFiles:
         be sent.
         """
         match = _PLAIN_URL.fullmatch(request.url)
-        if match is None or self._is_off or self._limits.rates.is_limited:
+        if match is None or self._is_off or request.source is not None or self._limits.rates.is_limited:
             return Tried()
         scheme, name, port, _ = match.groups()
         host = f"{name}:{port or _DEFAULT_PORTS[scheme]}"
@@ -113,7 +113,7 @@ class SmallFiles:
             result = await self._keep(request, wanted, identity, answer, expected, progress, began)
         except Odd as odd:
             if odd.why == "stalled":
-                progress.retries["stalled"] = progress.retries.get("stalled", 0) + 1
+                progress.retried("stalled")
             if odd.why not in _NOT_OF_THE_HOST:
                 self._habits.was_odd(host)
             progress.size, progress.done = None, 0

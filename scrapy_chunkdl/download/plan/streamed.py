@@ -6,29 +6,22 @@ is there is compared with it. Knows that answer and the part file; nothing of na
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import logging
 from contextlib import AsyncExitStack
 from dataclasses import replace
 
-import aiohttp
-
 from scrapy_chunkdl.download.concurrency import in_thread
 from scrapy_chunkdl.download.disk.partfile import PartFile
 from scrapy_chunkdl.download.errors import Contradiction, DownloadError, Permanent, SourceChanged, Transient
-from scrapy_chunkdl.download.http import body
-from scrapy_chunkdl.download.http.body import End
-from scrapy_chunkdl.download.http.client import explain
 from scrapy_chunkdl.download.http.coding import KEEP
 from scrapy_chunkdl.download.http.decoding import Decoder
-from scrapy_chunkdl.download.http.headers import parse_content_length
-from scrapy_chunkdl.download.http.known import By, Match, compare
-from scrapy_chunkdl.download.http.remote import Remote
-from scrapy_chunkdl.download.http.sources import Opening, Source, Sources
-from scrapy_chunkdl.download.http.verdict import Asked
+from scrapy_chunkdl.download.known import By, Match, compare
 from scrapy_chunkdl.download.model import Options, Progress
 from scrapy_chunkdl.download.plan.ranges import Ranges
+from scrapy_chunkdl.download.remote import Remote
+from scrapy_chunkdl.download.source import Answer, End, Opening, Source
+from scrapy_chunkdl.download.sources import Sources
 from scrapy_chunkdl.text.masking import printable
 
 logger = logging.getLogger(__name__)
@@ -42,6 +35,7 @@ class StreamedFetch:
 
     def __init__(self, sources: Sources, options: Options, progress: Progress, part: PartFile, kept: Ranges) -> None:
         self._sources = sources
+        self._evidence = sources.evidence
         self._options = options
         self._progress = progress
         self._part = part
@@ -71,49 +65,42 @@ class StreamedFetch:
         async with AsyncExitStack() as stack:
             if given:
                 opening = await stack.enter_async_context(given.pop())
-                response = opening.response
+                answer = opening.answer
             else:
                 await stack.enter_async_context(self._sources.slot(source))
-                response = await self._sources.ask("GET", source, {}, Asked.PLAIN)
-                stack.callback(response.close)
-            remote = self._checked(response, source)
-            if remote.coding and self._sources.keeps_coded:
+                answer = await source.read_whole()
+                stack.callback(answer.close)
+            remote = self._checked(answer, source)
+            if remote.coding and self._evidence.keeps_coded:
                 remote = replace(remote, size=remote.coding.coded_size, coding=KEEP)
             self._options.refuse_too_large(remote.size)
-            source.used = True
+            self._sources.used(source)
             self._progress.size, self._progress.done = remote.size, self._kept.total
-            try:
-                size = await self._read_whole(response, remote, source)
-            except (aiohttp.ClientError, asyncio.TimeoutError, OSError) as error:
-                raise explain(error, str(response.url)) from error
-            if response.content.at_eof():
-                response.release()
+            size = await self._read_whole(answer, remote)
         if self._part.size != size:
             await in_thread(self._part.truncate, size)
         return remote, size
 
-    def _checked(self, response: aiohttp.ClientResponse, source: Source) -> Remote:
+    def _checked(self, answer: Answer, source: Source) -> Remote:
         """Return what the answer says the file is, once it may be the file."""
-        if response.status in (204, 416):  # said to be empty by more than this
-            known = self._sources.known
-            return Remote(0, False, known.validator if known is not None else Remote.of(response).validator)
-        remote = Remote.of(response)
-        if (error := self._sources.refused(response, source, Asked.PLAIN, remote=remote)) is not None:
-            raise error
-        known = self._sources.known
+        known = self._evidence.known
+        if answer.says_empty:  # and so does more than this
+            return Remote(0, False, known.validator if known is not None else answer.told.validator)
+        answer.check_whole()
+        remote = answer.told
         match = compare(known, remote.known) if known is not None else Match.UNTOLD
-        if source is not self._sources.main:
+        if not self._sources.is_main(source):
             self._refuse_other_file(remote, source, match)
         elif self._kept.total and match is not Match.SAME:
-            raise SourceChanged(f"{response.url} is another version now", status=response.status)
+            raise SourceChanged(f"{answer.url} is another version now", status=answer.status)
         elif match is not Match.SAME or remote.known.by > (known.by if known is not None else 0):
-            self._sources.known = remote.known
+            self._evidence.known = remote.known
         return remote
 
     def _refuse_other_file(self, remote: Remote, source: Source, match: Match) -> None:
         """Raise unless a mirror has what the main source told of, as for ranges; a checksum decides at the end."""
-        known = self._sources.known
-        if known is None or self._sources.is_checked:
+        known = self._evidence.known
+        if known is None or self._evidence.expected is not None:
             return
         if known.size is not None and remote.size is not None and known.size != remote.size:
             text = f"{source.url} has {remote.size} bytes, not {known.size}"
@@ -122,10 +109,10 @@ class StreamedFetch:
             text = f"{source.url} cannot be told to be the same file: no checksum, other validators"
             raise Permanent(text, reason="other_version", status=200)
 
-    async def _read_whole(self, response: aiohttp.ClientResponse, remote: Remote, source: Source) -> int:
+    async def _read_whole(self, answer: Answer, remote: Remote) -> int:
         decoder = Decoder(remote.coding) if remote.coding else None
         progress, position = self._progress, 0
-        expected = self._sources.expected
+        expected = self._evidence.expected
         as_sent = hashlib.new(expected[0]) if decoder is not None and expected is not None else None
 
         def take(data: bytes | memoryview) -> bool:
@@ -136,27 +123,25 @@ class StreamedFetch:
             if decoder is None and remote.size is not None:
                 data = data[: remote.size - position]
             for piece in decoder.decode(data) if decoder is not None else (data,):
-                self._place(position, piece, response)
+                self._place(position, piece, answer)
                 position += len(piece)
                 self._options.refuse_too_large(position)
             progress.done = max(position, self._kept.total)
             progress.moved()
             return remote.size is None or position < remote.size
 
-        length = parse_content_length(response.headers.get("Content-Length"))
-        pace = self._sources.pace(source)
-        end = await body.receive(response, length, take, stall_timeout=self._options.stall_timeout, pace=pace)
+        end = await answer.read(take)
         if decoder is not None and not decoder.is_complete:
-            raise Transient(f"{response.url} ended in the middle of its {remote.coding} form", reason="short_body")
+            raise Transient(f"{answer.url} ended in the middle of its {remote.coding} form", reason="short_body")
         if as_sent is not None and expected is not None and as_sent.hexdigest() == expected[1]:
-            self._sources.keeps_coded = True
-            text = f"the checksum is of the {remote.coding} form of {response.url}: it is fetched as it is sent"
+            self._evidence.keeps_coded = True
+            text = f"the checksum is of the {remote.coding} form of {answer.url}: it is fetched as it is sent"
             raise Transient(text, reason="checksum")
         if end is not End.STOPPED:
-            self._refuse_short(response, remote, position, end, is_counted=length is not None)
+            self._refuse_short(answer, remote, position, end, is_counted=answer.length is not None)
         return position
 
-    def _place(self, position: int, piece: bytes | memoryview, response: aiohttp.ClientResponse) -> None:
+    def _place(self, position: int, piece: bytes | memoryview, answer: Answer) -> None:
         """Write a piece where nothing is yet, and compare the rest."""
         if not self._kept.total:
             self._part.write(position, piece)
@@ -166,14 +151,12 @@ class StreamedFetch:
         for start, end in [*self._kept.missing(position, stop), (stop, stop)]:
             there = view[at - position : start - position]
             if there and self._part.read(at, len(there)) != there:
-                raise SourceChanged(f"{response.url} sends other bytes under the same validators", status=200)
+                raise SourceChanged(f"{answer.url} sends other bytes under the same validators", status=200)
             if start < end:
                 self._part.write(start, view[start - position : end - position])
             at = end
 
-    def _refuse_short(
-        self, response: aiohttp.ClientResponse, remote: Remote, position: int, end: End, *, is_counted: bool
-    ) -> None:
+    def _refuse_short(self, answer: Answer, remote: Remote, position: int, end: End, *, is_counted: bool) -> None:
         """Raise unless a body that has ended is all of the file, by its own count and by what is known.
 
         A body that ends with its connection cannot be told from one cut short (RFC 9112 §8), but by HEAD's size.
@@ -181,15 +164,15 @@ class StreamedFetch:
         missing = remote.size - position if remote.size is not None else 0
         if missing > 0 or (is_counted and end is End.CLOSED):
             if not self._options.fail_on_dataloss and position == self._ended_short_at:
-                logger.warning("%s", printable(f"{response.url} ends {missing} bytes early each time: taken as it is"))
+                logger.warning("%s", printable(f"{answer.url} ends {missing} bytes early each time: taken as it is"))
                 return
             self._ended_short_at = position
-            raise Transient(f"{response.url} ended {missing or 'some'} bytes early", reason="short_body")
-        if end is End.CLOSED and not is_counted and not remote.coding and position < self._sources.hinted:
-            text = f"{response.url} ended at {position} bytes of {self._sources.hinted}"
+            raise Transient(f"{answer.url} ended {missing or 'some'} bytes early", reason="short_body")
+        if end is End.CLOSED and not is_counted and not remote.coding and position < self._evidence.hinted:
+            text = f"{answer.url} ended at {position} bytes of {self._evidence.hinted}"
             raise Transient(text, reason="short_body", status=200)
-        known = self._sources.known
+        known = self._evidence.known
         if known is None or remote.size is not None or remote.coding or known.by is By.BARE_GET:
             return
         if compare(known, replace(remote.known, size=position)) is Match.CONTRADICTION:
-            raise Contradiction(f"{response.url} has {position} bytes, not {known.size}")
+            raise Contradiction(f"{answer.url} has {position} bytes, not {known.size}")

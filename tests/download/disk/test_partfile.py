@@ -17,7 +17,9 @@ import pytest
 
 from scrapy_chunkdl.download.disk import journal
 from scrapy_chunkdl.download.disk.file_identity import FileIdentity
-from scrapy_chunkdl.download.disk.partfile import Busy, PartFile, Published, read_published
+from scrapy_chunkdl.download.disk.part_lock import Busy
+from scrapy_chunkdl.download.disk.partfile import PartFile
+from scrapy_chunkdl.download.disk.record import Published, read_published
 from scrapy_chunkdl.download.errors import Permanent
 from scrapy_chunkdl.download.http.headers import Validator
 from scrapy_chunkdl.text import naming

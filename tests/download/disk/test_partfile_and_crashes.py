@@ -14,7 +14,9 @@ from failing_disk import FailingDisk, PowerLoss
 from part_files import ONE, PIECE, PIECES, SIZE, TWO, URL, VERSIONS, fill, open_part
 
 from scrapy_chunkdl.download.disk import journal, platform
-from scrapy_chunkdl.download.disk.partfile import PartFile, Published, read_published, remove_leftovers
+from scrapy_chunkdl.download.disk.part_lock import remove_leftovers
+from scrapy_chunkdl.download.disk.partfile import PartFile
+from scrapy_chunkdl.download.disk.record import Published, read_published
 from scrapy_chunkdl.download.errors import Permanent
 from scrapy_chunkdl.download.http.headers import Validator
 from scrapy_chunkdl.download.plan.ranges import Range

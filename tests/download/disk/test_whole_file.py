@@ -14,7 +14,7 @@ import pytest
 from failing_disk import FailingDisk, PowerLoss
 
 from scrapy_chunkdl.download.disk import whole_file
-from scrapy_chunkdl.download.disk.partfile import Published, read_published
+from scrapy_chunkdl.download.disk.record import Published, read_published
 from scrapy_chunkdl.download.disk.whole_file import FolderSyncs, Publishing, WholeFile
 
 BODIES = {f"{name}.bin": bytes([n]) * 3000 for n, name in enumerate("abc")}

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from scrapy_chunkdl.download.http.known import Match
 from scrapy_chunkdl.download.http.verdict import ROWS, Asked, Came, Word, row_of, verdict
+from scrapy_chunkdl.download.known import Match
 from scrapy_chunkdl.download.model import DEFAULT_RETRY_CODES
 
 ROOT = Path(__file__).parents[3]

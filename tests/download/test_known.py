@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from scrapy_chunkdl.download.http.headers import Validator
-from scrapy_chunkdl.download.http.known import By, Known, Match, compare
+from scrapy_chunkdl.download.known import By, Known, Match, compare
 
 OLD, NEW = "Mon, 01 Jan 2024 00:00:00 GMT", "Tue, 02 Jan 2024 00:00:00 GMT"
 ONE, TWO, NONE = Validator('"one"', OLD, True), Validator('"two"', NEW, True), Validator()

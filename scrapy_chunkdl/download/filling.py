@@ -1,0 +1,183 @@
+"""A part file filled with a file's bytes, and these checked: by ranges where that is safe, else in one stream.
+
+Knows both ways, and what to do when one does not work; nothing of names, records of earlier runs, or stores.
+
+Rules that keep wrong bytes out:
+
+- A file is split only where parts can be told to be of one version (``Remote.can_be_split``); every part's answer must
+  agree in total size and validators, and If-Range is sent. Else one response brings the whole file.
+- On a 200 to a range with If-Range it is asked once without, and the 206's own validators decide: some CDNs honour
+  If-Range only with a date, others give each backend its own ETag.
+- A change of version starts the file afresh, once; when versions keep disagreeing, one stream brings it.
+- Bytes are counted here. A body is complete when its count is, whatever the client library thinks
+  (aiohttp #13348), and nothing is written past the end of a span.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from scrapy_chunkdl.download.concurrency import in_thread
+from scrapy_chunkdl.download.disk.checksum import hashing
+from scrapy_chunkdl.download.disk.file_identity import FileIdentity
+from scrapy_chunkdl.download.disk.partfile import PartFile
+from scrapy_chunkdl.download.disk.record import Published
+from scrapy_chunkdl.download.errors import Permanent, RangeIgnored, RangeMismatch, Remeasured, SourceChanged, Transient
+from scrapy_chunkdl.download.http import plausible
+from scrapy_chunkdl.download.plan.ranged import RangedFetch
+from scrapy_chunkdl.download.plan.streamed import StreamedFetch
+from scrapy_chunkdl.download.plausibility import Plausibility
+from scrapy_chunkdl.download.progress import Doing
+from scrapy_chunkdl.download.remote import Remote
+from scrapy_chunkdl.download.source import FileContext, Measured, Opening
+from scrapy_chunkdl.download.sources import Sources
+from scrapy_chunkdl.text.masking import shown_url
+
+_MOST_RESTARTS = 3
+
+
+class Filling:
+    """Brings the bytes of one file into its part file. ``got`` is what it turned out to be."""
+
+    def __init__(
+        self, context: FileContext, sources: Sources, identity: FileIdentity, plausibility: Plausibility
+    ) -> None:
+        self._request = context.request
+        self._options = context.options
+        self._progress = context.progress
+        self._expected = context.evidence.expected
+        self._sources = sources
+        self._identity = identity
+        self._plausibility = plausibility
+        self.got: Remote | None = None
+
+    async def run(self, part: PartFile, measured: Measured) -> Published:
+        """Bring all bytes into the part file and check them; a wrong checksum makes them come again, once."""
+        for last_try in (False, True):
+            remote, size = await self._fill_with_the_file(part, measured)
+            self.got = remote
+            wanted = dict(remote.digests)
+            if self._expected is not None:
+                wanted[self._expected[0]] = self._expected[1]
+            to_compute = {*wanted, *([self._options.checksum] if self._options.checksum else [])}
+            found = await self._digests(part, size, to_compute) if to_compute else {}
+            wrong = [
+                f"{name}: expected {wanted[name]}, got {found[name]}" for name in wanted if found[name] != wanted[name]
+            ]
+            if not wrong:
+                reported = self._options.checksum or (self._expected[0] if self._expected else min(found, default=None))
+                found = {name: f"{name}:{digest}" for name, digest in sorted(found.items())}
+                checksum = found.pop(reported) if reported else None
+                validator = remote.validator
+                return Published(
+                    self._identity.recorded,
+                    size,
+                    validator.etag,
+                    validator.last_modified,
+                    checksum,
+                    date_is_strong=validator.date_is_strong,
+                    more_checksums=" ".join(found.values()) or None,
+                )
+            if last_try:
+                first = part.read(0, plausible.FIRST_BYTES)
+                await in_thread(part.discard)
+                undone = f", after its {remote.coding} form was undone" if remote.coding else ""
+                instead = self._plausibility.why_not(first, size, remote)
+                raise Permanent(
+                    f"wrong checksum, twice{undone}{f' ({instead})' if instead else ''}: {'; '.join(wrong)}",
+                    reason="checksum",
+                )
+            self._progress.retried("checksum")
+            self._sources.distrust()
+            measured.remote = remote
+            await self._reset(part, remote)
+        raise AssertionError("unreachable")
+
+    async def _digests(self, part: PartFile, size: int, algorithms: set[str]) -> dict[str, str]:
+        """Hash what is in the part file, which may take an hour: it is all safe before that begins."""
+        progress = self._progress
+        with progress.during(Doing.CHECKING, lambda: max(progress.moved_at, hashing.moved_at)):
+            if part.is_resumable:
+                await in_thread(part.checkpoint, [(0, size)])
+            return await hashing.digests(part.read, algorithms, progress.moved)
+
+    async def _fill_with_the_file(self, part: PartFile, measured: Measured) -> tuple[Remote, int]:
+        """Bring all bytes into the part file; what is a page in its place is asked for anew. Raises ``wrong_type``.
+
+        Where the item gives a checksum, that decides.
+        """
+        while True:
+            remote, size = await self._fill(part, measured)
+            if self._expected is not None:
+                return remote, size
+            first = part.read(0, plausible.FIRST_BYTES)
+            instead = self._plausibility.why_not(first, size, remote)
+            if instead is None:
+                return remote, size
+            text = f"{shown_url(self._sources.first.led_to)} brought {instead}"
+            error = Permanent(f"{text}, which begins {plausible.shown(first)}" if first else text, reason="wrong_type")
+            if not await self._sources.begin_anew(error):
+                await in_thread(part.discard)
+                raise error
+            again = await self._sources.measure()
+            measured.remote, measured.opening = remote, _ = again.remote, again.opening
+            self._options.refuse_too_large(remote.size)
+            await self._reset(part, remote)
+
+    async def _fill(self, part: PartFile, measured: Measured) -> tuple[Remote, int]:
+        """Bring all bytes into the part file, by ranges where that is safe; return what it turned out to be."""
+        changes, by_ranges = 0, measured.remote.can_be_split or part.done.total > 0
+        while True:
+            remote = measured.remote
+            opening, measured.opening = measured.opening, None  # whoever gets it ends it
+            try:
+                if by_ranges:
+                    assert remote.size is not None
+                    fetch = RangedFetch(self._sources, self._options, self._progress, part, remote)
+                    measured.opening = await fetch.run(opening)
+                    if measured.opening is None:
+                        return remote, remote.size
+                    by_ranges = changes == 0 and await self._may_split(measured, measured.opening, part)
+                    changes += by_ranges
+                    continue
+                return await StreamedFetch(self._sources, self._options, self._progress, part, part.done).run(opening)
+            except (RangeIgnored, RangeMismatch):
+                by_ranges = False
+                if part.done.total:
+                    continue
+            except Remeasured as error:
+                changes += 1
+                self._sources.forget()
+                # Told less, there may be more: the whole answer decides. Told more, the parts will show it.
+                ranges = remote.ranges and error.total > (remote.size or 0)
+                measured.remote = remote = replace(remote, size=error.total, ranges=ranges, confirmed=True)
+                self._options.refuse_too_large(remote.size)
+                by_ranges = remote.can_be_split
+            except SourceChanged:
+                changes += 1
+                self._sources.forget()
+                again = await self._sources.measure(by_hint=False)
+                measured.remote, measured.opening = remote, _ = again.remote, again.opening
+                self._options.refuse_too_large(remote.size)
+                by_ranges = remote.can_be_split and changes == 1
+                if not by_ranges and measured.opening is not None and measured.opening.answer.is_part:
+                    await measured.close()
+            if changes > _MOST_RESTARTS:
+                raise Transient(f"{self._request.url} keeps changing", reason="source_changed")
+            await self._reset(part, remote)
+
+    async def _may_split(self, measured: Measured, opening: Opening, part: PartFile) -> bool:
+        """Whether what a plain GET said the file is allows for ranges: then that answer brings the first of them."""
+        told = opening.answer.told
+        if not (opening.answer.is_plain and told.can_be_split):
+            return False
+        self._options.refuse_too_large(told.size)
+        measured.remote, self._sources.evidence.known = told, told.known
+        await self._reset(part, told)
+        return True
+
+    async def _reset(self, part: PartFile, remote: Remote) -> None:
+        self._progress.done = 0
+        worth_it = remote.can_be_split and (remote.size or 0) > self._options.chunk_size
+        url = self._identity.recorded if worth_it else None
+        await in_thread(part.reset, remote.size, remote.validator, url)

@@ -1,0 +1,53 @@
+"""What one answer says of a remote file, in words that every kind of source has. Pure.
+
+A hint (HTTP's HEAD) may be wrong in anything. What the first answer with a body says counts (``Remote.confirmed``).
+Knows sizes, versions and types; nothing of requests, nor of what an answer means.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from scrapy_chunkdl.download.http.coding import KEEP, Coding
+from scrapy_chunkdl.download.http.headers import Validator
+from scrapy_chunkdl.download.known import By, Known
+
+
+@dataclass(frozen=True, slots=True)
+class Remote:
+    """A file as its server describes it. ``size`` is in bytes, None when unknown; ``ranges`` None when not said.
+
+    ``digests`` maps algorithms to hex; ``content_type`` is the field as it was sent; ``coding`` is what is to be done
+    about a Content-Encoding, false where the bytes are the file.
+    """
+
+    size: int | None
+    ranges: bool | None
+    validator: Validator
+    digests: Mapping[str, str] = field(default_factory=dict)
+    disposition: str | None = None
+    content_type: str | None = None
+    coding: Coding = KEEP
+    confirmed: bool = False
+
+    @property
+    def known(self) -> Known:
+        """What this answer alone says of the file."""
+        by = By.HEAD if not self.confirmed else By.BARE_GET if self.validator.is_empty else By.GET
+        return Known(by, self.size, self.validator, self.content_type)
+
+    @property
+    def can_be_split(self) -> bool:
+        """Whether it may be fetched by several requests without ever mixing two versions unnoticed.
+
+        That takes ranges, a known size, and a usable validator or a digest to check the whole by (RFC 9110 §13.1.5,
+        §15.3.7.3). Without them one response, which is of one version, has to bring it all.
+        """
+        return bool(self.ranges and self.could_be_split)
+
+    @property
+    def could_be_split(self) -> bool:
+        """The same, if the server did ranges."""
+        usable = self.validator.is_usable or bool(self.digests)
+        return bool(self.size and usable and not self.coding)
