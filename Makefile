@@ -91,6 +91,7 @@ docs: $(VENV)/docs-installed
 settings: $(VENV)/installed
 	$(BIN)/python docs/settings_table.py
 	$(BIN)/python docs/answers_table.py
+	$(BIN)/python docs/state_tables.py
 
 $(VENV)/bench-installed: $(VENV)/installed
 	$(BIN)/python -m pip install -qq --editable '.[bench]'

@@ -17,7 +17,7 @@ from itemadapter import ItemAdapter
 from twisted.python.failure import Failure
 
 from scrapy_chunkdl import signals
-from scrapy_chunkdl.bridge.bridge import Job
+from scrapy_chunkdl.bridge.run import Job
 from scrapy_chunkdl.crawl.file_requests import FileRequests, MayPublish
 from scrapy_chunkdl.crawl.stats import Stats
 from scrapy_chunkdl.download import DownloadError, FileResult, Permanent, Transient, without_userinfo

@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from itertools import groupby
 from typing import Any
 
-from scrapy_chunkdl.bridge.bridge import Bridge, Job
+from scrapy_chunkdl.bridge.bridge import Bridge
+from scrapy_chunkdl.bridge.run import Job
 from scrapy_chunkdl.download import Limits
 from scrapy_chunkdl.progress.totals import Rate
 from scrapy_chunkdl.text.masking import masked

@@ -16,7 +16,8 @@ import pytest
 from origin import Origin
 from patience import HANG
 
-from scrapy_chunkdl.bridge.bridge import Bridge, Job
+from scrapy_chunkdl.bridge.bridge import Bridge
+from scrapy_chunkdl.bridge.run import Job
 from scrapy_chunkdl.download import FileRequest, Limits, Options
 
 
@@ -116,8 +117,8 @@ class Ticks:
         self._cores = cores
         self._looks: Counter[str] = Counter()
         self._looked = threading.Condition()
-        monkeypatch.setattr("scrapy_chunkdl.bridge.bridge._TICK", 0.01)
-        monkeypatch.setattr("scrapy_chunkdl.bridge.bridge.time.thread_time", self._thread_time)
+        monkeypatch.setattr("scrapy_chunkdl.bridge.lane._TICK", 0.01)
+        monkeypatch.setattr("scrapy_chunkdl.bridge.lane.time.thread_time", self._thread_time)
 
     def _thread_time(self) -> float:
         with self._looked:
@@ -316,7 +317,8 @@ import logging, queue, sys, threading, urllib.request
 from concurrent.futures import thread
 from pathlib import Path
 
-from scrapy_chunkdl.bridge.bridge import Bridge, Job
+from scrapy_chunkdl.bridge.bridge import Bridge
+from scrapy_chunkdl.bridge.run import Job
 from scrapy_chunkdl.download import FileRequest, Limits, Options
 
 logging.basicConfig(format="%(message)s")
