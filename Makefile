@@ -5,7 +5,7 @@ VENV = .venv
 BIN = $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test coverage test-real test-lacking test-oldest test-all test-wheel lint docs settings picture bench outcomes chaos chaos-short clean
+.PHONY: help demo test coverage test-real test-lacking test-oldest test-all test-wheel lint docs settings deploy picture bench outcomes chaos chaos-short clean
 
 help:
 	@echo "make demo      crawl a local site and download its files, with a bundled server instead of Redis"
@@ -19,6 +19,7 @@ help:
 	@echo "make lint      ruff and mypy"
 	@echo "make docs      write the documentation to docs/_build"
 	@echo "make settings  bring the table of settings in README.md up to date"
+	@echo "make deploy    write Grafana's dashboard and the alert rules anew"
 	@echo "make bench     measure speed and memory side by side with aria2, curl and FilesPipeline"
 	@echo "make picture   draw the picture of a run in README.md anew"
 	@echo "make outcomes  run the same troubles against aria2 and curl, side by side"
@@ -92,6 +93,10 @@ settings: $(VENV)/installed
 	$(BIN)/python docs/settings_table.py
 	$(BIN)/python docs/answers_table.py
 	$(BIN)/python docs/state_tables.py
+	$(BIN)/python docs/metrics_page.py
+
+deploy: $(VENV)/installed
+	$(BIN)/python deploy/generate.py
 
 $(VENV)/bench-installed: $(VENV)/installed
 	$(BIN)/python -m pip install -qq --editable '.[bench]'

@@ -153,6 +153,10 @@ class Bridge:
         """Return when the loop of some download thread turned last: a file that waits may get any of them."""
         return max(lane.ticked_at for lane in self._lanes)
 
+    def loops_turned(self) -> list[float]:
+        """Return when the loop of each download thread turned last, by the monotonic clock."""
+        return [lane.ticked_at for lane in self._lanes]
+
     def stop(self) -> None:
         """Cancel what still runs, close the connections and end the threads, all within ``ends_within_s`` seconds."""
         ends_at = time.monotonic() + self.ends_within_s

@@ -248,6 +248,10 @@ class Consumer(Mode):
         """Return what is known of an item that our pipeline meets. Raises why a scraped one is not queued."""
         return self._passage.take(item)
 
+    def redis_heard_at(self) -> float:
+        """Return when Redis answered a report last, by the monotonic clock."""
+        return self._heartbeat.heard_at
+
     def tick(self) -> None:
         """Look for work. Called a few times a second."""
         self._ticked_at = time.monotonic()

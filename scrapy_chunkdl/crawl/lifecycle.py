@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -26,6 +27,7 @@ from scrapy_chunkdl.crawl.download_options import options_of
 from scrapy_chunkdl.crawl.feeds import FeedAcks, FeedFiles, exporter_of, name_process
 from scrapy_chunkdl.crawl.file_requests import FileRequests
 from scrapy_chunkdl.crawl.guard import Guard, Steps
+from scrapy_chunkdl.crawl.health import Health
 from scrapy_chunkdl.crawl.hooks import Hooks
 from scrapy_chunkdl.crawl.inline import InlineMode
 from scrapy_chunkdl.crawl.intake import Intake
@@ -33,6 +35,7 @@ from scrapy_chunkdl.crawl.item_files import ItemFiles
 from scrapy_chunkdl.crawl.item_log import mask_items
 from scrapy_chunkdl.crawl.mode import Mode
 from scrapy_chunkdl.crawl.refusal import Unusable, refusing
+from scrapy_chunkdl.crawl.served import serve_health, serve_page
 from scrapy_chunkdl.crawl.stats import Stats
 from scrapy_chunkdl.crawl.stores import Place
 from scrapy_chunkdl.download import Limits, Options
@@ -82,6 +85,7 @@ class Lifecycle:
         self._last_acks: Deferred[None] = Deferred()
         self._closing_since: float | None = None
         self._grace_is_over = False
+        self._ticked_at = time.monotonic()
 
     @classmethod
     def configured(cls, crawler: Crawler, *, ends: bool, starts_again: bool) -> Lifecycle:
@@ -184,8 +188,9 @@ class Lifecycle:
         problem_of_type = self._requests.problem_of_type
         if self.config.mode == "inline" or scrapy_engine.is_trial(self.crawler):
             self._mode = InlineMode(bridge, new_files, problem_of_type, hold.wake_idle_check)
+            if not scrapy_engine.is_trial(self.crawler):
+                self._serve(hold, bridge, None)
             return
-        self._open_dashboard()
         try:
             mode = Consumer(
                 self.crawler,
@@ -208,6 +213,7 @@ class Lifecycle:
             raise Unusable(str(error)) from error
         self._started.add("queue", mode.close)
         self._mode = mode
+        self._serve(hold, bridge, mode.redis_heard_at)
         mode.open()
 
     def _open_feeds(self) -> FeedAcks | None:
@@ -233,23 +239,16 @@ class Lifecycle:
         limit = self.config.cluster_concurrent_chunks_per_host
         return ShareKeeper(HostShares(self._client(), limit=limit, lease=self.config.lease)) if limit else None
 
-    def _open_dashboard(self) -> None:
-        """Serve the live page where that is asked for. Its questions to Redis go over a client of its own."""
-        if not self.config.dashboard:
-            return
-        from scrapy_chunkdl.dashboard.board import Board  # a crawl without a page need not load a web server
-        from scrapy_chunkdl.dashboard.server import new_app
-        from scrapy_chunkdl.dashboard.serving import DashboardThread
-
-        assert self.crawler.spider is not None
-        client = self._client()
-        self._started.add("client of the page", client.close)
-        board = Board()
-        board.add(self.crawler.spider.name, self.items_key, client, self.config)
-        host, port = self.config.dashboard_address
-        thread = DashboardThread(new_app(board, host, self.config.dashboard_token), host, port)
-        thread.start()
-        self._started.add("page", thread.stop)
+    def _serve(self, hold: scrapy_engine.ClosingHold, bridge: Bridge, redis_heard: Callable[[], float] | None) -> None:
+        """Serve the page and the probes where they are asked for."""
+        health = Health(
+            lambda: self._ticked_at, bridge.loops_turned, redis_heard, lambda: hold.is_closing, self.config.lease
+        )
+        serve_health(self.config, health, self._started)
+        if redis_heard is not None:
+            assert self.crawler.spider is not None
+            spider = self.crawler.spider.name
+            serve_page(self.config, spider, self.items_key, self._client, health, self._started)
 
     def _client(self) -> Any:
         try:
@@ -275,6 +274,7 @@ class Lifecycle:
         self._started.undo()
 
     def _tick(self, hold: scrapy_engine.ClosingHold, bridge: Bridge, progress: ProgressReport) -> None:
+        self._ticked_at = time.monotonic()
         if hold.is_closing:
             self._close_gracefully(hold, bridge)
             return

@@ -99,6 +99,10 @@ class Board:
         minutes = look(self._place(spider).queue).minutes
         return {"step": 60, "minutes": [asdict(minute) for minute in minutes]}
 
+    def hours(self, spider: str, days: int) -> dict[str, Any]:
+        """Tell what a spider's processes did, hour by hour, also those that are gone."""
+        return {"hours": [{"at": hour.at, **hour.counts} for hour in self._place(spider).totals.history(days)]}
+
     def details(self, spider: str) -> Details:
         """Tell which files run, and the hosts they come from. Processes tell it for as long as somebody asks."""
         place = self._place(spider)

@@ -10,6 +10,7 @@ import html
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
 
+from scrapy_chunkdl.dashboard import health
 from scrapy_chunkdl.dashboard.guard import GUARD, refused
 from scrapy_chunkdl.dashboard.parameters import BadRequest
 from scrapy_chunkdl.dashboard.static_files import TO_THE_FOLDER
@@ -60,7 +61,7 @@ async def guarded(request: web.Request, handler: Handler) -> web.StreamResponse:
     guard = request.app[GUARD]
     guard.check_name(request)
     path = request.path.lstrip("/")
-    if path in ("login", "static/style.css"):
+    if path in ("login", "static/style.css") or path in health.PATHS:
         return await handler(request)
     if not guard.lets_in(request):
         if path == "":

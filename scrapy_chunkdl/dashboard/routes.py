@@ -6,12 +6,15 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import hdrs, web
 
-from scrapy_chunkdl.dashboard import login, static_files
+from scrapy_chunkdl.dashboard import health, login, static_files
 from scrapy_chunkdl.dashboard.answers import error_answer, in_thread
 from scrapy_chunkdl.dashboard.board import Filter
 from scrapy_chunkdl.dashboard.events import BOARD, LIVE, events, of_spider
 from scrapy_chunkdl.dashboard.parameters import BadRequest, json_body, kind, number, shown
 from scrapy_chunkdl.queue.errors import REDIS_ERRORS
+from scrapy_chunkdl.queue.totals import HISTORY_DAYS
+
+PROBE: web.AppKey[health.Probe | None] = web.AppKey("probe")
 
 MOST_ITEMS = 500
 """Items set aside that one answer tells of, at most."""
@@ -38,6 +41,11 @@ async def _history(request: web.Request) -> web.StreamResponse:
     return web.json_response(await in_thread(request.app[BOARD].history, request.match_info["spider"]))
 
 
+async def _hours(request: web.Request) -> web.StreamResponse:
+    days = number(request.query, "days", HISTORY_DAYS, HISTORY_DAYS)
+    return web.json_response(await in_thread(request.app[BOARD].hours, request.match_info["spider"], days))
+
+
 async def _files(request: web.Request) -> web.StreamResponse:
     start, limit = number(request.query, "offset", 0, MOST_ENTRIES), number(request.query, "limit", 50, MOST_FILES)
     details = await in_thread(request.app[BOARD].details, request.match_info["spider"])
@@ -47,6 +55,19 @@ async def _files(request: web.Request) -> web.StreamResponse:
 async def _hosts(request: web.Request) -> web.StreamResponse:
     details = await in_thread(request.app[BOARD].details, request.match_info["spider"])
     return web.json_response(details.hosts())
+
+
+async def _healthz(request: web.Request) -> web.StreamResponse:
+    """Tell whether this process is well: that it answers, and the crawl it serves beside, if there is one."""
+    probe = request.app[PROBE]
+    return health.answer({"page": None, **(probe.live() if probe is not None else {})})
+
+
+async def _readyz(request: web.Request) -> web.StreamResponse:
+    """Tell whether it can show something besides: whether Redis answers."""
+    probe, redis = request.app[PROBE], (await request.app[LIVE].status())["redis"]
+    checks = dict(probe.ready()) if probe is not None else {}
+    return health.answer({"page": None, **checks, "redis": None if redis["ok"] else "Redis does not answer"})
 
 
 async def _metrics(request: web.Request) -> web.StreamResponse:
@@ -117,10 +138,13 @@ ROUTES: tuple[tuple[str, str, Callable[[web.Request], Awaitable[web.StreamRespon
     ("POST", "login", login.sign_in),
     ("GET", "static/{name:.+}", static_files.static),
     ("GET", "metrics", _metrics),
+    ("GET", health.LIVE, _healthz),
+    ("GET", health.READY, _readyz),
     ("GET", "api/status", _status),
     ("GET", "api/events", events),
     ("GET", "api/spiders/{spider}/details", _details),
     ("GET", "api/spiders/{spider}/history", _history),
+    ("GET", "api/spiders/{spider}/hours", _hours),
     ("GET", "api/spiders/{spider}/files", _files),
     ("GET", "api/spiders/{spider}/hosts", _hosts),
     ("GET", "api/spiders/{spider}/failed", _set_aside),

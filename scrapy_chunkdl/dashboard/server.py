@@ -11,8 +11,9 @@ from scrapy_chunkdl.dashboard.answers import told_as_json
 from scrapy_chunkdl.dashboard.board import Board
 from scrapy_chunkdl.dashboard.events import BOARD, LIVE, Live, end_events
 from scrapy_chunkdl.dashboard.guard import GUARD, Guard, check
+from scrapy_chunkdl.dashboard.health import Probe
 from scrapy_chunkdl.dashboard.login import guarded
-from scrapy_chunkdl.dashboard.routes import ROUTES
+from scrapy_chunkdl.dashboard.routes import PROBE, ROUTES
 from scrapy_chunkdl.dashboard.static_files import SCRIPT_HASHES
 
 SLASHES = "/{slashes:/*}"
@@ -32,11 +33,14 @@ _HEADERS = {
 }
 
 
-def new_app(board: Board, host: str, token: str | None) -> web.Application:
-    """Return the application that serves ``board`` on the address ``host``. Raises as :func:`check` does."""
+def new_app(board: Board, host: str, token: str | None, probe: Probe | None = None) -> web.Application:
+    """Return the application that serves ``board`` on the address ``host``. Raises as :func:`check` does.
+
+    ``probe`` looks at the crawl that serves it, if one does.
+    """
     check(host, token)
     app = web.Application(middlewares=[told_as_json, guarded], client_max_size=1 << 20)
-    app[BOARD], app[GUARD], app[LIVE] = board, Guard(host, token), Live(board)
+    app[BOARD], app[GUARD], app[LIVE], app[PROBE] = board, Guard(host, token), Live(board), probe
     app.on_response_prepare.append(_add_headers)
     app.on_shutdown.append(end_events)
     for method, path, handler in ROUTES:

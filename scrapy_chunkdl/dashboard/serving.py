@@ -30,11 +30,12 @@ async def serve(app: web.Application, host: str, port: int, stop: asyncio.Event,
         await runner.cleanup()
 
 
-class DashboardThread(ServiceThread):
-    """Serves beside a crawl, until :meth:`stop`."""
+class ServerThread(ServiceThread):
+    """Serves ``what`` beside a crawl, until :meth:`stop`: "dashboard", "health"."""
 
-    def __init__(self, app: web.Application, host: str, port: int) -> None:
-        super().__init__("chunkdl-dashboard")
+    def __init__(self, what: str, app: web.Application, host: str, port: int) -> None:
+        super().__init__(f"chunkdl-{what}")
+        self._what = what
         self._app = app
         self._address = host, port
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -45,14 +46,19 @@ class DashboardThread(ServiceThread):
             asyncio.run(self._serve())
         except OSError as error:  # another process of this machine serves it, as a rule
             host, port = self._address
-            logger.warning("No dashboard on %s port %d (%s): the crawl goes on without.", host, port, error.strerror)
+            logger.warning(
+                "No %s on %s port %d (%s): the crawl goes on without.", self._what, host, port, error.strerror
+            )
 
     async def _serve(self) -> None:
         self._stop_asked = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         if self.stopping.is_set():  # before there was a loop to tell it to
             return
-        await serve(self._app, *self._address, self._stop_asked, lambda url: logger.info("Dashboard at %s", url))
+        await serve(self._app, *self._address, self._stop_asked, self._tell)
+
+    def _tell(self, url: str) -> None:
+        logger.info("%s at %s", self._what.capitalize(), url)
 
     def wake(self) -> None:
         """Stop serving."""

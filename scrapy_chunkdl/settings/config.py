@@ -217,11 +217,17 @@ class Config:
 
     dashboard: str = _setting(
         "",
-        values.host_and_port,
+        values.host_and_port("127.0.0.1:6024"),
         "The crawl serves the live page of its spider: `True` (at `127.0.0.1:6024`), or `host:port`.",
     )
     dashboard_token: str | None = _setting(
         None, values.secret, "Secret that lets people see the page; a must on addresses that other machines can reach."
+    )
+
+    health: str = _setting(
+        "",
+        values.host_and_port("127.0.0.1:6025"),
+        "Crawls and workers answer `/healthz` and `/readyz`: `True` (at `127.0.0.1:6025`), or `host:port`.",
     )
 
     @classmethod
@@ -257,8 +263,7 @@ class Config:
     @property
     def dashboard_address(self) -> tuple[str, int]:
         """Host and port of the live page, where CHUNKDL_DASHBOARD is set."""
-        host, _, port = self.dashboard.rpartition(":")
-        return host.strip("[]"), int(port)
+        return values.address_of(self.dashboard)
 
 
 def attributes_of(spider: object) -> dict[str, Any]:

@@ -162,16 +162,26 @@ def checksum(value: Any) -> str | None:
     return str(value)
 
 
-def host_and_port(value: Any) -> str:
-    """Read where to serve: nowhere (empty), or ``host:port``."""
-    if value in (True, 1, "1", "True", "true"):
-        return "127.0.0.1:6024"
-    if value in (False, 0, "0", "False", "false", ""):
-        return ""
-    host, _, port = str(value).rpartition(":")
-    if not host or not port.isdecimal() or int(port) > 65535:
-        raise ValueError('True, False, or an address such as "127.0.0.1:6024"')
-    return str(value)
+def host_and_port(default: str) -> Callable[[Any], str]:
+    """Return a reader of where to serve: nowhere (empty), at ``default`` (``True``), or at a ``host:port``."""
+
+    def read(value: Any) -> str:
+        if value in (True, 1, "1", "True", "true"):
+            return default
+        if value in (False, 0, "0", "False", "false", ""):
+            return ""
+        host, _, port = str(value).rpartition(":")
+        if not host or not port.isdecimal() or int(port) > 65535:
+            raise ValueError(f'True, False, or an address such as "{default}"')
+        return str(value)
+
+    return read
+
+
+def address_of(host_and_port: str) -> tuple[str, int]:
+    """Return host and port of what such a reader read."""
+    host, _, port = host_and_port.rpartition(":")
+    return host.strip("[]"), int(port)
 
 
 def secret(value: Any) -> str | None:

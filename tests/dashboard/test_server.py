@@ -11,11 +11,11 @@ import pytest
 import redis
 from patience import HANG
 from served import CONTROL, DEAD, FAILED, WAITING, Dashboard, NewDashboard, push_failed, report
-from servers import Server, any_binary
+from servers import Server, any_binary, wait_for
 
 from scrapy_chunkdl.dashboard.board import Board
 from scrapy_chunkdl.dashboard.server import new_app
-from scrapy_chunkdl.dashboard.serving import DashboardThread
+from scrapy_chunkdl.dashboard.serving import ServerThread
 from scrapy_chunkdl.queue.client import make_client
 from scrapy_chunkdl.queue.item_queue import ItemQueue
 from scrapy_chunkdl.settings.config import Config
@@ -319,9 +319,25 @@ def test_unknown_spiders_and_paths_are_told(dashboard: Dashboard, path: str, cap
 def test_a_port_that_is_taken_is_told_and_no_harm(
     board: Board, dashboard: Dashboard, caplog: pytest.LogCaptureFixture
 ) -> None:
-    thread = DashboardThread(new_app(board, "127.0.0.1", None), "127.0.0.1", dashboard.port)
+    thread = ServerThread("dashboard", new_app(board, "127.0.0.1", None), "127.0.0.1", dashboard.port)
     thread.start()
+    wait_for(lambda: f"port {dashboard.port}" in caplog.text, "it is not told")
     thread.stop()
 
     assert not thread.is_alive()
-    assert f"port {dashboard.port}" in caplog.text
+
+
+def test_probes_need_no_token_and_tell_nothing_of_what_it_guards(new_dashboard: NewDashboard) -> None:
+    board = Board()
+    with Server(any_binary()) as server:
+        board.add("secret-name", WAITING, make_client({"REDIS_URL": server.url}), Config())
+        dashboard = new_dashboard(board, "0.0.0.0", "a long secret")
+        live, ready = dashboard.get("/healthz"), dashboard.get("/readyz")
+        assert dashboard.get("/api/status").status == 401
+    wait_for(lambda: dashboard.get("/readyz").status == 503, "it is ready without Redis")
+    away = dashboard.get("/readyz")
+
+    assert (live.status, live.json) == (200, {"ok": True, "checks": {"page": "ok"}})
+    assert (ready.status, ready.json["checks"]) == (200, {"page": "ok", "redis": "ok"})
+    assert (away.status, away.json["checks"]["redis"]) == (503, "Redis does not answer")
+    assert dashboard.get("/healthz").status == 200

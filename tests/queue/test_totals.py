@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import redis
@@ -17,6 +19,7 @@ from scrapy_chunkdl.queue.totals import MOST_MARKS, Totals
 
 LIST, TOTALS, MARKS = "s:items", "{s:items}:totals", "{s:items}:marks"
 DAY = 86400
+DOCS = Path(__file__).parent.parent.parent / "docs"
 
 NewQueue = Callable[..., ItemQueue]
 
@@ -219,6 +222,18 @@ def test_nothing_waits_in_an_empty_list(new_queue: NewQueue) -> None:
 
 
 # --- the table
+
+
+def test_the_page_has_the_table_as_it_is() -> None:
+    spec = importlib.util.spec_from_file_location("metrics_page", DOCS / "metrics_page.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    page = (DOCS / "monitoring.md").read_text("utf-8")
+
+    assert module.with_table(page) == page, "run: make settings"
+    assert all(f"`{metric.name}`" in page for metric in METRICS)
 
 
 def test_names_are_prometheus_names() -> None:
