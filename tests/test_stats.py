@@ -44,5 +44,6 @@ def test_what_is_filled_in_is_a_reason_or_a_status() -> None:
         "chunkdl/files/",
         "chunkdl/items/",
         "chunkdl/links/",
+        "chunkdl/postponed/",
         "chunkdl/retries/",
     }

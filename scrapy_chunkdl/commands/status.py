@@ -24,6 +24,7 @@ WATCH_EVERY = 2.0
 """Seconds between looks with ``--watch``."""
 
 _CLEAR = "\x1b[H\x1b[J"
+_MOST_SENTENCES = 20
 _HEADINGS = ("host", "pid", "items", "held for", "heartbeat", "files", "connections", "up", "state")
 
 Looked = Sequence[tuple[SpiderQueue, Status]]
@@ -72,7 +73,7 @@ def _lines(looked: Looked) -> Iterator[str]:
         counts, rate = status.counts, status.throughput[1]
         yield (
             f"{_now()} {queue.spider} waiting={counts.waiting} leased={counts.leased} delayed={counts.delayed} "
-            f"failed={counts.failed} dead={counts.dead} workers={len(status.workers)} "
+            f"parked={counts.parked} failed={counts.failed} dead={counts.dead} workers={len(status.workers)} "
             f"items_per_second={rate.items_per_second:.3g} bytes_per_second={rate.bytes_per_second:.0f}"
         )
 
@@ -84,8 +85,8 @@ def _blocks(looked: Looked) -> Iterator[str]:
         counts = status.counts
         yield printable(f"{queue.spider}: {queue.place}")
         yield (
-            f"  {counts.waiting} waiting, {counts.leased} leased, {counts.delayed} delayed, {counts.failed} failed, "
-            f"{counts.dead} dead"
+            f"  {counts.waiting} waiting, {counts.leased} leased, {counts.delayed} delayed, "
+            f"{f'{counts.parked} parked, ' if counts.parked else ''}{counts.failed} failed, {counts.dead} dead"
         )
         if asked := _asked(status):
             yield f"  {asked}"
@@ -96,6 +97,7 @@ def _blocks(looked: Looked) -> Iterator[str]:
             )
             yield "  " + ", ".join(rates)
             yield from _table([_HEADINGS, *map(_row, status.workers)])
+        yield from _waits(status)
 
 
 def _asked(status: Status) -> str:
@@ -106,6 +108,16 @@ def _asked(status: Status) -> str:
             f"at most {size_text(status.max_rate)}/s each" if status.max_rate else "no limit in bytes per second"
         )
     return ", ".join(parts)
+
+
+def _waits(status: Status) -> Iterator[str]:
+    """Tell what is waited for, in the words of whoever decided it."""
+    of_workers = dict.fromkeys(sentence for worker in status.workers for sentence in worker.waits)
+    sentences = [*of_workers, *(ill.sentence() for ill in status.ill_hosts)]
+    for sentence in sentences[:_MOST_SENTENCES]:
+        yield f"  {printable(sentence)}"
+    if len(sentences) > _MOST_SENTENCES:
+        yield f"  ... and {len(sentences) - _MOST_SENTENCES} more"
 
 
 def _row(worker: Worker) -> tuple[str, ...]:

@@ -29,6 +29,7 @@ from scrapy_chunkdl import __version__, signals
 from scrapy_chunkdl.bridge.bridge import Bridge, Deliver
 from scrapy_chunkdl.crawl import breaker, refusal
 from scrapy_chunkdl.crawl.breaker import Breaker, delay_s, place_of
+from scrapy_chunkdl.crawl.disk_gate import DiskGate
 from scrapy_chunkdl.crawl.feeds import FeedAcks
 from scrapy_chunkdl.crawl.folders import work_folder
 from scrapy_chunkdl.crawl.guard import Steps
@@ -39,7 +40,7 @@ from scrapy_chunkdl.crawl.polling import Polling
 from scrapy_chunkdl.crawl.snapshot import Details
 from scrapy_chunkdl.crawl.stats import Stats
 from scrapy_chunkdl.crawl.strangers import Strangers
-from scrapy_chunkdl.download import Limits
+from scrapy_chunkdl.download import Limits, NoRoom, Postponed
 from scrapy_chunkdl.items import attachments
 from scrapy_chunkdl.items.types import ItemTypes, plain_json
 from scrapy_chunkdl.queue.client import check_policy, make_client
@@ -69,6 +70,9 @@ LOOK_EVERY = 1.0
 
 ALONE_FOR_S = 10.0
 """Seconds for which nothing is claimed beside a suspect of which no byte comes: what kills its process does so soon."""
+
+WAITS_TOLD_EVERY_S = 60.0
+"""Seconds between two lines that say what is waited for."""
 
 _REFUSED_FOLDER = "chunkdl-refused"
 
@@ -119,6 +123,7 @@ class Consumer(Mode):
         wake: Callable[[], None],
         feeds: FeedAcks | None,
         admit: Admit | None,
+        disk: DiskGate,
         root: Path,
     ) -> None:
         self.fate = f"their items go back to {items_key}"
@@ -138,6 +143,8 @@ class Consumer(Mode):
         self._flushing = False
         self._stats = stats
         self._root = root
+        self._disk_gate = disk
+        self._told_waits_at = 0.0
         self._passage = Passage(crawler, admit)
         self._most = config.batch_size * config.threads
         self._works: dict[str, _Work] = {}
@@ -255,6 +262,8 @@ class Consumer(Mode):
     def tick(self) -> None:
         """Look for work. Called a few times a second."""
         self._ticked_at = time.monotonic()
+        self._disk_gate.tick(lambda: sum(job.progress.needs_bytes for job in self._bridge.jobs_running()))
+        self._tell_waits()
         if self._passage.rest():
             self._wake()
         if self._polling.is_due():
@@ -284,7 +293,7 @@ class Consumer(Mode):
 
     def ask_queued(self, then: Callable[[int], None]) -> None:
         """Have ``then`` called with the number of items that wait in the list, or come back to it later."""
-        self._courier.call(self._queue.counts, lambda counts: then(counts.waiting + counts.delayed))
+        self._courier.call(self._queue.counts, lambda counts: then(counts.waiting + counts.delayed + counts.parked))
 
     def others_may_have_work(self) -> bool:
         """Whether another process held items when the list was looked at last: they may come back."""
@@ -327,6 +336,7 @@ class Consumer(Mode):
         """Called on the courier's thread."""
         counts = self._queue.counts()
         left = {"waiting": counts.waiting, "to come back later": counts.delayed, "held by processes": counts.leased}
+        left["for hosts that are ill"] = counts.parked
         if any(left.values()):
             told = ", ".join(f"{number} {state}" for state, number in left.items() if number)
             logger.info("Left in %s: %s. The next crawl or worker goes on with them.", self._key, told)
@@ -337,6 +347,7 @@ class Consumer(Mode):
 
     def _claim_more(self) -> None:
         room = self._breaker.room(min(self._config.batch_size, self._most - len(self._works)), len(self._works))
+        room = self._disk_gate.room(room, len(self._works))
         if not self._claims or self._orders.paused or self._asking or self._is_full:
             return
         if not room or self._is_alone():
@@ -464,7 +475,7 @@ class Consumer(Mode):
     def _look_at(self, counts: Counts) -> None:
         was = (self._found_empty, self._held_by_all)
         self._held_by_all = counts.leased
-        self._found_empty = not counts.waiting and not counts.delayed
+        self._found_empty = not (counts.waiting or counts.delayed or counts.parked)
         if self._found_empty and self._unreadable:
             self._bury_unreadable()  # they are all there is
             self._unreadable = {}
@@ -568,6 +579,8 @@ class Consumer(Mode):
     def _downloaded(self, work: _Work, download: ItemFiles) -> None:
         work.download = None
         download.strip()
+        if download.has_written and not download.postponed:
+            self._disk_gate.passed()
         if work.lost:
             self._drop_lost(work)
         elif download.cancelled or not work.is_ours():
@@ -576,6 +589,8 @@ class Consumer(Mode):
             raise download.failed
         elif download.unwritable is not None:
             self._bury(work, f"an item that cannot take its results: {download.unwritable}")
+        elif download.postponed:
+            self._postpone(work, download.postponed)
         elif download.given_up and self._config.on_failure == "hold":
             self._stats.inc_value("chunkdl/items/held")
             self._hold(work, self._records(work, download))
@@ -748,6 +763,29 @@ class Consumer(Mode):
         give_back = self._queue.put_back if work.makes_way else self._queue.release
         self._courier.call(lambda: give_back([work.claimed.id]), released)
 
+    def _postpone(self, work: _Work, why: Sequence[Postponed]) -> None:
+        """Give back an item with which nothing is wrong, uncounted, to come when what it waits for may be there."""
+        for problem in why:
+            self._stats.inc_value(f"chunkdl/postponed/{problem.reason}")
+            if isinstance(problem, NoRoom):
+                self._disk_gate.refused(problem)
+        self._stats.inc_value("chunkdl/items/postponed")
+        item_id, delay = work.claimed.id, self._disk_gate.delay_s
+        self._courier.call(lambda: self._queue.release([item_id], delay), lambda _: self._went_back(work))
+
+    def _tell_waits(self) -> None:
+        """Say now and then what a process waits for that does nothing else."""
+        now = time.monotonic()
+        if now - self._told_waits_at < WAITS_TOLD_EVERY_S or self._works or not self._claims:
+            return
+        for sentence in self.waits():
+            self._told_waits_at = now
+            logger.info("Items of %s wait. %s.", self._key, sentence)
+
+    def waits(self) -> list[str]:
+        """Return why less is claimed than could be, a sentence each. Called from any thread."""
+        return [because for because in (self._disk_gate.because,) if because is not None]
+
     def _bury(self, work: _Work, told: str, reason: str = "bad_item") -> None:
         self._stats.inc_value("chunkdl/items/dead")
         logger.warning(
@@ -829,6 +867,7 @@ class Consumer(Mode):
             pace=self._pace.note(self._finished, self._bridge.bytes_fetched(), connections, time.monotonic()),
             disk_free=disk[0],
             disk_size=disk[1],
+            waits=tuple(self.waits()),
         )
         return report.encode()
 

@@ -12,6 +12,7 @@ from scrapy.crawler import Crawler
 from scrapy_chunkdl.crawl.politeness import politeness
 from scrapy_chunkdl.crawl.spider_identity import as_the_spider, told_of_middlewares
 from scrapy_chunkdl.download import Options
+from scrapy_chunkdl.download.disk.room import Reserve
 from scrapy_chunkdl.settings.config import Config
 
 logger = logging.getLogger(__name__)
@@ -34,6 +35,7 @@ def options_of(crawler: Crawler, config: Config) -> Options:
         connect_timeout=config.connect_timeout,
         stall_timeout=config.stall_timeout,
         max_file_size=config.max_file_size,
+        keep_free=Reserve.of_setting(config.min_free),
         max_rate=config.max_rate,
         max_rate_per_host=config.max_rate_per_host,
         checksum=config.checksum,

@@ -17,6 +17,7 @@ from typing import TypeVar
 from scrapy.exceptions import NotConfigured
 from scrapy.utils.project import data_path
 
+from scrapy_chunkdl.download.disk.room import FULL
 from scrapy_chunkdl.settings.config import ConfigError
 
 T = TypeVar("T")
@@ -47,7 +48,8 @@ def require_writable(folder: Path, setting: str) -> None:
     try:
         probe.write_bytes(b"?")
     except OSError as error:
-        raise ConfigError(_unusable(folder, "written to", error, setting)) from error
+        if error.errno not in FULL:  # a full one is waited for: see disk_gate.py
+            raise ConfigError(_unusable(folder, "written to", error, setting)) from error
     finally:
         with suppress(OSError):
             os.unlink(probe)

@@ -6,13 +6,19 @@ with the same verbs for the lifecycle and the intake, which call it on Scrapy's 
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 
 from twisted.internet.defer import Deferred
 
 from scrapy_chunkdl.bridge.bridge import Bridge
+from scrapy_chunkdl.crawl.disk_gate import DiskGate
 from scrapy_chunkdl.crawl.item_files import ItemFiles, NewItemFiles, Results
 from scrapy_chunkdl.crawl.mode import Mode
+from scrapy_chunkdl.download import NoRoom
+
+_Start = Callable[[], None]
+"""Begins, or begins again, with an item that waited for room."""
 
 
 class InlineMode(Mode):
@@ -26,12 +32,16 @@ class InlineMode(Mode):
         new_files: NewItemFiles,
         problem_of_type: Callable[[object], str | None],
         wake: Callable[[], None],
+        disk: DiskGate,
     ) -> None:
         self._bridge = bridge
         self._new_files = new_files
         self._problem_of_type = problem_of_type
         self._wake = wake
+        self._disk = disk
         self._items: set[ItemFiles] = set()
+        self._waiting: deque[_Start] = deque()
+        self._is_over = False
         self._may_be_idle = False
 
     def download(self, item: object) -> Deferred[Results]:
@@ -53,33 +63,57 @@ class InlineMode(Mode):
         def done(files: ItemFiles) -> None:
             self._items.discard(files)
             self._may_be_idle = not self._items
+            for problem in files.postponed:
+                if isinstance(problem, NoRoom):
+                    self._disk.refused(problem)
+            if files.has_written and not files.postponed:
+                self._disk.passed()
+            if files.postponed and not self._is_over:
+                self._waiting.append(start)
+                return
             files.give_up_cancelled()
+            files.give_up_postponed()
             settle(files)
 
-        files = self._new_files(item, on_done=done)
-        if files.is_done:
-            settle(files)
+        def start() -> None:
+            begin(self._new_files(item, on_done=done))
+
+        def begin(files: ItemFiles) -> None:
+            if files.is_done:
+                settle(files)
+            else:
+                self._items.add(files)
+                self._bridge.submit(files.jobs)
+
+        first = self._new_files(item, on_done=done)  # raises what hooks raise
+        if first.is_done or self._disk.room(1, len(self._items)):
+            begin(first)
         else:
-            self._items.add(files)
-            self._bridge.submit(files.jobs)
+            self._waiting.append(lambda: begin(first))
         return fired
 
     def tick(self) -> None:
-        """Have the engine look whether the spider is idle, a tick after an item is done: it has left the pipelines."""
+        """Begin what waited for room; a tick after an item is done, have the engine look whether the spider is idle."""
+        self._disk.tick(lambda: sum(job.progress.needs_bytes for job in self._bridge.jobs_running()))
+        while self._waiting and self._disk.room(1, len(self._items)):
+            self._waiting.popleft()()
         if self._may_be_idle:
             self._may_be_idle = False
             self._wake()
 
     def may_have_work(self) -> bool:
         """Whether items wait for their files."""
-        return bool(self._items)
+        return bool(self._items or self._waiting)
 
     @property
     def downloading(self) -> int:
         """How many items have files that are not done."""
-        return len(self._items)
+        return len(self._items) + len(self._waiting)
 
     def hand_back(self) -> None:
         """Stop the files that still run: their items have nowhere to go back to, they go on without."""
+        self._is_over = True
+        while self._waiting:
+            self._waiting.popleft()()
         for files in list(self._items):
             self._bridge.cancel(files.jobs)

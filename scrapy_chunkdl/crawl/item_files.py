@@ -20,7 +20,7 @@ from scrapy_chunkdl import signals
 from scrapy_chunkdl.bridge.run import Job
 from scrapy_chunkdl.crawl.file_requests import FileRequests, MayPublish
 from scrapy_chunkdl.crawl.stats import Stats
-from scrapy_chunkdl.download import DownloadError, FileResult, Permanent, Transient, without_userinfo
+from scrapy_chunkdl.download import DownloadError, FileResult, Permanent, Postponed, Transient, without_userinfo
 from scrapy_chunkdl.items.attachments import Attachment, strip
 from scrapy_chunkdl.queue.metrics_table import size_class
 from scrapy_chunkdl.settings.config import Config
@@ -65,7 +65,8 @@ class GivenUp:
 class ItemFiles:
     """All files of one item. ``on_done`` is called once, when the last of them is finished, given up or cancelled.
 
-    ``given_up`` then tells of each file that could not be had, ``cancelled`` whether one was cancelled,
+    ``given_up`` then tells of each file that could not be had, ``cancelled`` whether one was cancelled, ``postponed``
+    what files have to wait for with which nothing is wrong,
     ``unwritable`` why the item could not take its results, if so, and ``failed`` what else was raised. ``announce``
     sends a signal. ``may_publish`` is asked right before a file gets its name. Making one raises what hooks raise; its
     ``jobs`` are still to be submitted to the bridge.
@@ -83,6 +84,7 @@ class ItemFiles:
         may_publish: MayPublish | None = None,
     ) -> None:
         self.given_up: list[GivenUp] = []
+        self.postponed: list[Postponed] = []
         self.unwritable: ValueError | None = None
         self.failed: Exception | None = None
         self.cancelled = False
@@ -121,6 +123,17 @@ class ItemFiles:
         """Return what became of each attachment, in their order, but for those that were cancelled."""
         outcomes = (self._outcomes.get(id(attachment)) for attachment in self._attachments)
         return [outcome for outcome in outcomes if outcome is not None]
+
+    @property
+    def has_written(self) -> bool:
+        """Whether a file of it came down."""
+        return any(job.result is not None and job.result.status == "downloaded" for job in self.jobs)
+
+    def give_up_postponed(self) -> None:
+        """Count the files that were to wait as given up: for an item that goes on without them."""
+        for job in self.jobs:
+            if isinstance(job.error, Postponed):
+                self._give_up(self._same_file[job], job.error)
 
     def give_up_cancelled(self) -> None:
         """Count the files that were cancelled as given up: for an item that goes on without them."""
@@ -169,6 +182,8 @@ class ItemFiles:
             self._finish(job.result, same_file)
         elif job.error is not None and job.error.reason == "lease_lost":
             self.cancelled = True  # there is nothing wrong with the file: it only may not be finished now
+        elif isinstance(job.error, Postponed):
+            self.postponed.append(job.error)
         elif job.error is not None:
             self._give_up(same_file, job.error)
         else:

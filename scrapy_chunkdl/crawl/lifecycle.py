@@ -23,6 +23,7 @@ from twisted.internet.defer import Deferred
 from scrapy_chunkdl.bridge.bridge import Bridge
 from scrapy_chunkdl.crawl import checks, refusal, scrapy_engine
 from scrapy_chunkdl.crawl.consumer import Consumer
+from scrapy_chunkdl.crawl.disk_gate import DiskGate
 from scrapy_chunkdl.crawl.download_options import options_of
 from scrapy_chunkdl.crawl.feeds import FeedAcks, FeedFiles, exporter_of, name_process
 from scrapy_chunkdl.crawl.file_requests import FileRequests
@@ -186,8 +187,9 @@ class Lifecycle:
             ItemFiles, requests=self._requests, config=self.config, stats=self._stats, announce=self._announce
         )
         problem_of_type = self._requests.problem_of_type
+        disk = DiskGate(self._place.root, self._options.keep_free)
         if self.config.mode == "inline" or scrapy_engine.is_trial(self.crawler):
-            self._mode = InlineMode(bridge, new_files, problem_of_type, hold.wake_idle_check)
+            self._mode = InlineMode(bridge, new_files, problem_of_type, hold.wake_idle_check, disk)
             if not scrapy_engine.is_trial(self.crawler):
                 self._serve(hold, bridge, None)
             return
@@ -207,6 +209,7 @@ class Lifecycle:
                 wake=hold.wake_idle_check,
                 feeds=feeds,
                 admit=self._intake.admit,
+                disk=disk,
                 root=self._place.root,
             )
         except ValueError as error:  # of make_client and ItemQueue, which have sentences

@@ -100,7 +100,7 @@ _FAMILIES: Mapping[str, Callable[[Row, Measured], Metric]] = {
 
 
 def _states(status: Status) -> Values:
-    names = ("waiting", "leased", "delayed", "failed", "dead")
+    names = ("waiting", "leased", "delayed", "parked", "failed", "dead")
     return {(name,): float(getattr(status.counts, name)) for name in names}
 
 
@@ -135,6 +135,8 @@ GAUGES: Mapping[str, Callable[[Status], Values]] = {
     "chunkdl_paused": _alone(lambda status: status.paused),
     "chunkdl_items_per_second": _alone(lambda status: status.throughput[1].items_per_second),
     "chunkdl_bytes_per_second": _alone(lambda status: status.throughput[1].bytes_per_second),
+    "chunkdl_workers_held_up": _alone(lambda status: sum(bool(worker.waits) for worker in status.workers)),
+    "chunkdl_ill_hosts": _alone(lambda status: len(status.ill_hosts)),
     "chunkdl_disk_free_bytes": _disks("disk_free"),
     "chunkdl_disk_size_bytes": _disks("disk_size"),
 }

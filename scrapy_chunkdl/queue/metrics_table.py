@@ -84,6 +84,8 @@ METRICS: tuple[Metric, ...] = (
     Metric("chunkdl_paused", "gauge", "Whether all claiming is paused."),
     Metric("chunkdl_items_per_second", "gauge", "Items finished, last minute."),
     Metric("chunkdl_bytes_per_second", "gauge", "Bytes fetched, last minute."),
+    Metric("chunkdl_workers_held_up", "gauge", "Processes that claim less than they could, for want of room."),
+    Metric("chunkdl_ill_hosts", "gauge", "Hosts that are left alone until they serve again, on the whole Redis."),
     Metric("chunkdl_disk_free_bytes", "gauge", "Room where files grow, the least of each machine.", ("host",)),
     Metric("chunkdl_disk_size_bytes", "gauge", "Size of the same disk.", ("host",)),
     Metric("chunkdl_files_total", "counter", "Files by outcome.", ("outcome",), "files"),

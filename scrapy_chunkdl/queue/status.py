@@ -16,15 +16,20 @@ from scrapy_chunkdl.queue import untrusted
 from scrapy_chunkdl.queue.control import Wishes
 from scrapy_chunkdl.queue.forecast import forecast
 from scrapy_chunkdl.queue.heartbeat import REPORT_EVERY
+from scrapy_chunkdl.queue.host_health import HostHealth, Illness
 from scrapy_chunkdl.queue.item_queue import Counts, ItemQueue, Lease, Reported
 from scrapy_chunkdl.queue.totals import Counted, Totals
 
 WINDOWS = (1, 5, 15)
 """Minutes over which throughput is told."""
 
+MOST_ILL_HOSTS = 200
+"""Hosts that are told of."""
+
 SILENT_AFTER = 3 * REPORT_EVERY
 """Seconds without a report after which a process is taken for dead: long before its leases end."""
 
+_MOST_SENTENCES = 8
 _MINUTE = 60.0
 _MINUTES = 61  # an hour's whole ones, and the one that has just begun
 
@@ -79,8 +84,8 @@ class Report:
     """What a process tells of itself. ``state`` is ``claiming``, ``paused`` or ``closing``.
 
     ``files`` counts those that run, ``connections`` those that are open for them; ``disk_free`` and ``disk_size`` are
-    bytes where files grow. What a report tells in a way that
-    nobody understands is None.
+    bytes where files grow. ``waits`` says why it claims less than it could, a sentence each. What a report tells in a
+    way that nobody understands is None.
     """
 
     host: str | None
@@ -92,6 +97,7 @@ class Report:
     pace: Pace
     disk_free: int | None = None
     disk_size: int | None = None
+    waits: tuple[str, ...] = ()
 
     def encode(self) -> bytes:
         """Return the report as JSON."""
@@ -119,10 +125,16 @@ def _counts(value: object) -> tuple[int, ...]:
     return tuple(untrusted.count(one) or 0 for one in value[:_MINUTES]) if isinstance(value, list) else ()
 
 
+def _sentences(value: object) -> tuple[str, ...]:
+    some = value[:_MOST_SENTENCES] if isinstance(value, list) else []
+    return tuple(untrusted.text(one) or "" for one in some)
+
+
 _REPORT = {
     **dict.fromkeys(("host", "version", "state"), untrusted.text),
     **dict.fromkeys(("pid", "files", "connections", "disk_free", "disk_size"), untrusted.count),
     "pace": _pace,
+    "waits": _sentences,
 }
 
 
@@ -153,6 +165,7 @@ class Worker:
     paused: bool
     disk_free: int | None
     disk_size: int | None
+    waits: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +201,8 @@ class Status:
 
     ``throughput`` is that of the processes there are, by :data:`WINDOWS` in minutes; ``minutes`` the last hour of it,
     the oldest minute first. ``paused`` and ``max_rate`` are what was asked of all: see :mod:`.control`. ``counted`` is
-    what was done by all processes so far, see :mod:`.totals`.
+    what was done by all processes so far, see :mod:`.totals`. ``ill_hosts`` are left alone by all processes on this
+    Redis, the longest ill first, see :mod:`.host_health`.
     """
 
     key: str
@@ -199,6 +213,7 @@ class Status:
     paused: bool
     max_rate: float | None
     counted: Counted
+    ill_hosts: tuple[Illness, ...] = ()
 
     @property
     def backlog(self) -> int:
@@ -230,6 +245,9 @@ class Status:
                 for minutes, rate in self.throughput.items()
             },
             "workers": [_rounded(asdict(worker)) for worker in self.workers],
+            "ill_hosts": [
+                {**_rounded(asdict(ill)), "sentence": ill.sentence()} for ill in self.ill_hosts[:MOST_ILL_HOSTS]
+            ],
         }
 
 
@@ -261,6 +279,7 @@ def look(queue: ItemQueue, *, every_count: bool = False) -> Status:
         wishes.paused,
         wishes.max_rate,
         counted,
+        tuple(sorted(HostHealth(queue.client, queue.token).look().values(), key=lambda ill: -ill.since_s)),
     )
 
 
@@ -291,6 +310,7 @@ def _worker(
         paused=paused,
         disk_free=report.disk_free if report else None,
         disk_size=report.disk_size if report else None,
+        waits=report.waits if report and not silent else (),
     )
 
 

@@ -98,6 +98,12 @@ class Config:
     connect_timeout: float = _setting(15.0, values.seconds, "Seconds to wait for a connection.")
     stall_timeout: float = _setting(30.0, values.seconds, "Seconds without a byte before a chunk is retried.")
     max_file_size: int = _setting(0, values.size_bytes(0), "Bytes; larger files are given up. 0: no limit.")
+    min_free: float | None = _setting(
+        None,
+        values.min_free,
+        'What is left free of the disk, in bytes or as `"5%"`: claiming pauses before, until there is room. '
+        "`None`: the larger of 1 GiB and 2 %, at most a tenth of the disk.",
+    )
     checksum: str | None = _setting(
         None, values.checksum, 'Checksum to compute and report, such as `"sha256"`. Expected ones are always verified.'
     )

@@ -68,6 +68,25 @@ def _in_unit(value: Any, units: Mapping[str, int], suffix: str = "") -> str:
         return ""
 
 
+def min_free(value: Any) -> float | None:
+    """Read what is to be left free of a disk: whole numbers are bytes, a percentage becomes a share below 1."""
+    if value is None or value == "":
+        return None
+    if isinstance(value, str) and value.strip().endswith("%"):
+        try:
+            share = float(value.strip()[:-1]) / 100
+        except ValueError:
+            share = -1.0
+        if 0 <= share < 1:
+            return share
+    else:
+        try:
+            return size_bytes(0)(value)
+        except ValueError as error:
+            raise ValueError(f'{error}, or a percentage such as "5%"') from None
+    raise ValueError('bytes, or a percentage below 100 such as "5%"')
+
+
 def seconds(value: Any) -> float:
     """Read a time above 0, and tell who writes "5min" how many seconds that is."""
     try:

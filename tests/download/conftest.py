@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 from fetching import Client
 from lacking import take_away
 from origin import Origin
+from small_disks import small_disk
 
 
 @pytest.fixture(autouse=True)
@@ -28,17 +29,5 @@ def client(origin: Origin, tmp_path: Path) -> Client:
 @pytest.fixture
 def new_disk(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
     """Mount a file system of a size such as ``256k``. Skips where that is not allowed."""
-    mounted: list[Path] = []
-
-    def mount(size: str) -> Path:
-        folder = tmp_path / "disk"
-        folder.mkdir()
-        command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
-        if os.geteuid() != 0 or subprocess.run(command, capture_output=True, check=False).returncode != 0:
-            pytest.skip("needs the right to mount a small tmpfs")
-        mounted.append(folder)
-        return folder
-
-    yield mount
-    for folder in mounted:
-        subprocess.run(["umount", "-l", str(folder)], check=True)
+    with ExitStack() as stack:
+        yield lambda size: stack.enter_context(small_disk(tmp_path / "disk", "tmpfs", size))
