@@ -56,7 +56,7 @@ class Measuring:
                 evidence.known = remote.known
         measured = await self._open(remote)
         if asks_head and self._link.is_own:
-            self._limits.head_told(self._link.host, remote is not None)
+            self._limits.habits.head_told(self._link.host, remote is not None)
         return measured
 
     def _wants_head(self) -> bool:
@@ -65,7 +65,7 @@ class Measuring:
         Of a file that is there it tells more than a 304, which may leave out the date that gives away a lying ETag.
         """
         probe, host = self._options.probe, self._link.host
-        if self._file.requests.given is not None or probe == "range" or not self._limits.wants_heads(host):
+        if self._file.requests.given is not None or probe == "range" or not self._limits.habits.wants_heads(host):
             return False
         return probe == "head" or self._finished is not None or not self._limits.habits.are_small(host)
 

@@ -4,15 +4,8 @@ One :class:`Limits` is shared by every downloader of the process; each has an ev
 first come, first served. Knows hosts and loops; nothing of HTTP, nor of where the :class:`Shares` of a host come from
 that other processes use, too.
 
-A host starts with few connections. Each answer lets two more, so that they triple with each round trip, up to the limit
-(docs/performance.md has what doubling cost). A refusal (429, 503, no connection) halves them, and from there on they
-grow by one in a round trip: the slow start and congestion avoidance of TCP (RFC 5681 §3.1). A host that refuses what
-they grew to is left at what it bore for a while, twice as long each time: a server that bears only so many connections
-is soon asked for no more than that.
-
-Some hosts bear so many requests a second instead, and say so by errors that name no pause. Where several in a row come
-from a host that has just served others, the starts of requests are spaced, twice as far each time, and move together
-again while it serves.
+How many connections a host seems to bear is :mod:`.ceiling`'s to say, how far apart its requests begin
+:mod:`.spacing`'s; here is who gets one, and when.
 """
 
 from __future__ import annotations
@@ -24,57 +17,19 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
-from scrapy_chunkdl.download.http.habits import Habits
+from scrapy_chunkdl.download.limits.ceiling import Ceiling
+from scrapy_chunkdl.download.limits.habits import Habits
 from scrapy_chunkdl.download.limits.rate import Pace, Rates
+from scrapy_chunkdl.download.limits.shares import Shares, Use
+from scrapy_chunkdl.download.limits.spacing import Spacing, first_and_longest_s
 from scrapy_chunkdl.download.model import Options
 from scrapy_chunkdl.download.progress import Progress
 
 _Waiter = tuple[asyncio.AbstractEventLoop, "asyncio.Future[None]"]
 
-_FIRST = 4.0
-_MORE = 2.0
 _HOSTS_REMEMBERED = 4096
-
-_PATIENCE = 1.0
-_MOST_PATIENCE = 64.0
-"""Seconds for which a ceiling is left where it is after a refusal: from the first to the longest."""
-
-_IN_A_ROW = 2
-_SERVED_LATELY = 60.0
-_BELIEVED = 300.0
-_FASTER = 0.8
-_SERVED_IN_A_ROW = 10
-_LONGEST_SPACE = 2.0
-"""Seconds between two requests at the slowest pace that a host is given unasked."""
-
-_HEADS_IN_VAIN = 2
-_NO_HEADS = 3600.0
-"""Seconds for which a host is asked no HEAD, once they were of no use there."""
-
-
-class Shares(Protocol):
-    """What this process may do at a host that other processes use, too. All methods are called from any thread."""
-
-    def slots(self, host: str) -> int:
-        """Return below how many running requests one may be begun now."""
-
-    def cooling(self, host: str) -> float:
-        """Return the seconds for which the host is to be left alone."""
-
-    def cool_down(self, host: str, seconds: float) -> None:
-        """Have all processes leave the host alone for so many seconds."""
-
-    def ask(self) -> None:
-        """Have the shares settled soon: more is wanted, or less is used, than was told."""
-
-
-class Use(NamedTuple):
-    """Requests of this process at a host: those that run, and how many there would be if none had to wait."""
-
-    running: int
-    wanted: int
 
 
 class HostState(NamedTuple):
@@ -93,30 +48,6 @@ class _Host:
     holders: list[Progress] = field(default_factory=list)
 
 
-@dataclass(slots=True)
-class _Ceiling:
-    """How many connections a host seems to bear. ``threshold`` is where they begin to grow slowly."""
-
-    now: float
-    threshold: float = float("inf")
-    lowered_at: float = 0.0
-    patience: float = _PATIENCE
-
-
-@dataclass(slots=True)
-class _Manner:
-    """How a host wants to be asked. ``space`` is in seconds between two requests, ``no_heads_until`` monotonic."""
-
-    space: float = 0.0
-    spaced_at: float = 0.0
-    served_at: float = float("-inf")
-    believed_until: float = 0.0
-    refused: int = 0
-    served: int = 0
-    heads_in_vain: int = 0
-    no_heads_until: float = 0.0
-
-
 class Limits:
     """Thread-safe. A host's connections are remembered while it is in use, waited for or cooling down.
 
@@ -126,16 +57,15 @@ class Limits:
     def __init__(self, options: Options, shares: Shares | None = None) -> None:
         self._per_host = options.chunks_per_host
         self._delay = options.delay
-        self._first_space = min(options.backoff_base / 10, _LONGEST_SPACE)
-        self._longest_space = min(options.backoff_max / 4, _LONGEST_SPACE)
+        self._first_space_s, self._longest_space_s = first_and_longest_s(options)
         self._last_start: OrderedDict[str, float] = OrderedDict()
         self._shares = shares
         self.habits = Habits()
         self.rates = Rates(options.max_rate, options.max_rate_per_host)
         self._hosts: dict[str, _Host] = {}
         self._cooling: list[tuple[float, str]] = []
-        self._ceilings: OrderedDict[str, _Ceiling] = OrderedDict()
-        self._manners: OrderedDict[str, _Manner] = OrderedDict()
+        self._ceilings: OrderedDict[str, Ceiling] = OrderedDict()
+        self._spacings: OrderedDict[str, Spacing] = OrderedDict()
         self._peaks: dict[str, int] = {}
         self._told: dict[str, int] = {}
         self._crowded: Mapping[str, int] = {}
@@ -145,10 +75,10 @@ class Limits:
         """Hold one of the host's connections, once one is free and the host is not cooling down."""
         return Slot(self, host)
 
-    async def _pace(self, host: str) -> None:
+    async def wait_for_pace(self, host: str) -> None:
         """Wait until the host's last request was begun long enough ago."""
-        manner = self._manners.get(host)
-        delay = max(self._delay, manner.space if manner is not None else 0.0)
+        spacing = self._spacings.get(host)
+        delay = max(self._delay, spacing.space_s if spacing is not None else 0.0)
         if not delay:
             return
         with self._lock:
@@ -185,38 +115,16 @@ class Limits:
     def answered(self, host: str) -> None:
         """Note that ``host`` served a request: it bears some connections more."""
         with self._lock:
-            ceiling = self._ceiling(host)
-            manner = self._manner(host)
-            manner.served_at, manner.refused = time.monotonic(), 0
-            if manner.space:
-                self._move_together(manner)
-            if ceiling.now < self._per_host and manner.served_at >= ceiling.lowered_at + ceiling.patience:
-                ceiling.now += _MORE if ceiling.now < ceiling.threshold else 1.0 / ceiling.now
+            now = time.monotonic()
+            self._spacing(host).served(now, self._first_space_s)
+            if self._ceiling(host).answered(now, self._per_host):
                 self._grant_waiters(host)
 
-    def _move_together(self, manner: _Manner) -> None:
-        manner.served += 1
-        if manner.served >= _SERVED_IN_A_ROW:
-            manner.served, manner.space = 0, manner.space * _FASTER
-            if manner.space < self._first_space:
-                manner.space = 0.0
-
     def refused(self, host: str, asked_at: float) -> None:
-        """Note that ``host`` refused a request made at ``asked_at``, of the monotonic clock: it bears fewer.
-
-        Refusals of requests that went out before the last one was noted tell nothing new.
-        """
+        """Note that ``host`` refused a request made at ``asked_at``, of the monotonic clock: it bears fewer."""
         with self._lock:
-            ceiling = self._ceiling(host)
-            if asked_at < ceiling.lowered_at:
-                return
-            state, now = self._hosts.get(host), time.monotonic()
-            if ceiling.lowered_at and now < ceiling.lowered_at + 4 * ceiling.patience:
-                ceiling.patience = min(2 * ceiling.patience, _MOST_PATIENCE)
-            else:
-                ceiling.patience = _PATIENCE
-            ceiling.now = ceiling.threshold = max(1.0, min(ceiling.now, state.in_use if state else 1.0) / 2)
-            ceiling.lowered_at = now
+            state = self._hosts.get(host)
+            self._ceiling(host).refused(asked_at, time.monotonic(), state.in_use if state else 1)
 
     def is_serving(self, host: str) -> bool:
         """Whether another request than the one that asks this runs at ``host``."""
@@ -225,37 +133,10 @@ class Limits:
             return state is not None and state.in_use > 1
 
     def too_fast(self, host: str, asked_at: float) -> bool:
-        """Note an error without a name for its cause; tell whether ``host`` refuses the pace of the requests.
-
-        It does if it has served others lately, if this is not the first error in a row, and unless the same came back
-        at the slowest pace: then it means what it says, for a while.
-        """
+        """Note an error without a name for its cause; tell whether ``host`` refuses the pace of the requests."""
         with self._lock:
-            manner, now = self._manner(host), time.monotonic()
-            manner.refused += 1
-            manner.served = 0
-            if now - manner.served_at > _SERVED_LATELY or now < manner.believed_until:
-                return False
-            if manner.refused >= _IN_A_ROW and asked_at >= manner.spaced_at:
-                if manner.space >= self._longest_space:
-                    manner.space, manner.believed_until = 0.0, now + _BELIEVED
-                    return False
-                manner.space = min(max(2 * manner.space, self._first_space), self._longest_space)
-                manner.spaced_at = now
-            return True
-
-    def wants_heads(self, host: str) -> bool:
-        """Whether a HEAD is worth its time at ``host``."""
-        manner = self._manners.get(host)
-        return manner is None or time.monotonic() >= manner.no_heads_until
-
-    def head_told(self, host: str, something: bool) -> None:
-        """Note whether a HEAD to ``host`` told something, where a GET did after it."""
-        with self._lock:
-            manner = self._manner(host)
-            manner.heads_in_vain = 0 if something else manner.heads_in_vain + 1
-            if manner.heads_in_vain >= _HEADS_IN_VAIN:
-                manner.heads_in_vain, manner.no_heads_until = 0, time.monotonic() + _NO_HEADS
+            spacing = self._spacing(host)
+            return spacing.is_too_fast(asked_at, time.monotonic(), self._first_space_s, self._longest_space_s)
 
     def bears(self, host: str) -> int:
         """Return how many connections ``host`` seems to bear, at most as many as it may get."""
@@ -334,13 +215,13 @@ class Limits:
 
     # --- slots
 
-    async def _acquire(self, host: str) -> None:
+    async def acquire(self, host: str) -> None:
         while True:
             await self._take_slot(host)
             pause = self.cooling(host)
             if not pause:
                 return
-            self._release(host)
+            self.release(host)
             await asyncio.sleep(pause)
 
     async def _take_slot(self, host: str) -> None:
@@ -368,7 +249,7 @@ class Limits:
                     state.waiters.remove(waiter)
                     self._forget_unused(host)
             if not still_waiting:  # the slot was on its way here: pass it on
-                self._release(host)
+                self.release(host)
             raise
 
     def _note_peak(self, host: str, state: _Host) -> bool:
@@ -376,7 +257,7 @@ class Limits:
         self._peaks[host] = max(self._peaks.get(host, 0), wanted)
         return wanted > self._told.get(host, 0)
 
-    def _release(self, host: str) -> None:
+    def release(self, host: str) -> None:
         with self._lock:
             state = self._hosts[host]
             state.in_use -= 1
@@ -404,19 +285,19 @@ class Limits:
     def _borne(self, host: str) -> int:
         return int(min(self._ceiling(host).now, self._per_host))
 
-    def _ceiling(self, host: str) -> _Ceiling:
+    def _ceiling(self, host: str) -> Ceiling:
         if (ceiling := self._ceilings.get(host)) is None:
-            ceiling = self._ceilings[host] = _Ceiling(_FIRST)
+            ceiling = self._ceilings[host] = Ceiling()
             if len(self._ceilings) > _HOSTS_REMEMBERED:
                 self._ceilings.popitem(last=False)
         return ceiling
 
-    def _manner(self, host: str) -> _Manner:
-        if (manner := self._manners.get(host)) is None:
-            manner = self._manners[host] = _Manner()
-            if len(self._manners) > _HOSTS_REMEMBERED:
-                self._manners.popitem(last=False)
-        return manner
+    def _spacing(self, host: str) -> Spacing:
+        if (spacing := self._spacings.get(host)) is None:
+            spacing = self._spacings[host] = Spacing()
+            if len(self._spacings) > _HOSTS_REMEMBERED:
+                self._spacings.popitem(last=False)
+        return spacing
 
     def _forget_unused(self, host: str) -> None:
         state = self._hosts.get(host)
@@ -434,15 +315,15 @@ class Slot:
         self._host = host
 
     async def __aenter__(self) -> None:
-        await self._limits._acquire(self._host)
+        await self._limits.acquire(self._host)
         try:
-            await self._limits._pace(self._host)
+            await self._limits.wait_for_pace(self._host)
         except BaseException:
-            self._limits._release(self._host)
+            self._limits.release(self._host)
             raise
 
     async def __aexit__(self, *error: object) -> None:
-        self._limits._release(self._host)
+        self._limits.release(self._host)
 
 
 def _running_loop() -> asyncio.AbstractEventLoop | None:

@@ -32,7 +32,8 @@ from scrapy_chunkdl.download.http.headers import Validator, parse_digests
 from scrapy_chunkdl.download.http.identity import Identity
 from scrapy_chunkdl.download.http.media_types import Kind, kind_of_name, kind_of_type
 from scrapy_chunkdl.download.http.names import name_of
-from scrapy_chunkdl.download.http.plain_get import Answer, Odd, Origin, PlainConnections
+from scrapy_chunkdl.download.http.plain_answer import Answer, Odd
+from scrapy_chunkdl.download.http.plain_get import Origin, PlainConnections
 from scrapy_chunkdl.download.limits.hosts import Limits
 from scrapy_chunkdl.download.model import FileRequest, FileResult, Options, Progress
 from scrapy_chunkdl.download.progress import Doing

@@ -13,8 +13,9 @@ import pytest
 from fetching import SIZE, Client, payload
 
 from scrapy_chunkdl.download import Downloader, FileRequest, Limits, Options
+from scrapy_chunkdl.download.limits import habits as habits_module
 from scrapy_chunkdl.download.limits import hosts as limits_module
-from scrapy_chunkdl.download.limits.hosts import Use
+from scrapy_chunkdl.download.limits.shares import Use
 
 HOST = "files.example:443"
 
@@ -81,6 +82,7 @@ class Clock:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 1000.0
         monkeypatch.setattr(limits_module, "time", self)
+        monkeypatch.setattr(habits_module, "time", self)
 
     def monotonic(self) -> float:
         return self.now
@@ -149,12 +151,12 @@ def test_errors_in_a_row_from_a_host_that_served_others_space_its_requests(monke
     for _ in range(4):
         clock.now += 0.1
         assert limits.too_fast(HOST, clock.now)
-        spaces.append(limits._manners[HOST].space)
+        spaces.append(limits._spacings[HOST].space_s)
     assert spaces == [0.0, 0.05, 0.1, 0.2]
 
     for _ in range(200):
         limits.answered(HOST)
-    assert limits._manners[HOST].space == 0.0
+    assert limits._spacings[HOST].space_s == 0.0
 
 
 def test_a_host_that_says_no_at_the_slowest_pace_is_believed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -168,20 +170,20 @@ def test_a_host_that_says_no_at_the_slowest_pace_is_believed(monkeypatch: pytest
 
     assert asked <= 8
     assert not limits.too_fast(HOST, clock.now)
-    assert limits._manners[HOST].space == 0.0
+    assert limits._spacings[HOST].space_s == 0.0
 
 
 def test_a_head_that_was_in_vain_twice_is_not_sent_again_for_an_hour(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock(monkeypatch)
     limits = Limits(Options())
     for something in (False, True, False):
-        limits.head_told(HOST, something)
-    assert limits.wants_heads(HOST)
+        limits.habits.head_told(HOST, something)
+    assert limits.habits.wants_heads(HOST)
 
-    limits.head_told(HOST, False)
-    assert not limits.wants_heads(HOST)
+    limits.habits.head_told(HOST, False)
+    assert not limits.habits.wants_heads(HOST)
     clock.now += 3601
-    assert limits.wants_heads(HOST)
+    assert limits.habits.wants_heads(HOST)
 
 
 async def test_half_of_what_ran_is_kept_after_a_refusal() -> None:

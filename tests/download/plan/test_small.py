@@ -18,7 +18,7 @@ from origin_content import expected_sha256
 
 from scrapy_chunkdl.download import Downloader, DownloadError, FileRequest, Limits, Options, Progress
 from scrapy_chunkdl.download.disk import platform
-from scrapy_chunkdl.download.http.plain_get import Odd, read_head
+from scrapy_chunkdl.download.http.plain_answer import Odd, read_head
 from scrapy_chunkdl.download.http.urls import wire_url
 from scrapy_chunkdl.download.plan import small as small_module
 

@@ -6,6 +6,7 @@ Pure bookkeeping, shared by all threads of a process. Knows hosts and outcomes; 
 from __future__ import annotations
 
 import threading
+import time
 from collections import OrderedDict
 from dataclasses import dataclass
 
@@ -14,6 +15,10 @@ _FILES_REMEMBERED = 16
 """Files of a host that count: about the last so many."""
 
 _MOST_LEFT_OUT = 256
+
+_HEADS_IN_VAIN = 2
+_NO_HEADS_S = 3600.0
+"""Seconds for which a host is asked no HEAD, once they were of no use there."""
 
 
 @dataclass(slots=True)
@@ -25,11 +30,18 @@ class _Habit:
     by_ranges: bool = False
 
 
+@dataclass(slots=True)
+class _Heads:
+    in_vain: int = 0
+    none_until: float = 0.0
+
+
 class Habits:
     """Thread-safe. A host is ``host:port``."""
 
     def __init__(self) -> None:
         self._hosts: OrderedDict[str, _Habit] = OrderedDict()
+        self._heads: OrderedDict[str, _Heads] = OrderedDict()
         self._lock = threading.Lock()
 
     def brought(self, host: str, *, small: bool, by_ranges: bool = False) -> None:
@@ -64,6 +76,21 @@ class Habits:
         """Whether files of ``host`` are known, most of them were small, and nothing was odd of late."""
         habit = self._hosts.get(host)
         return habit is not None and habit.small > habit.large and not habit.left_out
+
+    def wants_heads(self, host: str) -> bool:
+        """Whether a HEAD is worth its time at ``host``."""
+        heads = self._heads.get(host)
+        return heads is None or time.monotonic() >= heads.none_until
+
+    def head_told(self, host: str, something: bool) -> None:
+        """Note whether a HEAD to ``host`` told something, where a GET did after it."""
+        with self._lock:
+            heads = self._heads.setdefault(host, _Heads())
+            heads.in_vain = 0 if something else heads.in_vain + 1
+            if heads.in_vain >= _HEADS_IN_VAIN:
+                heads.in_vain, heads.none_until = 0, time.monotonic() + _NO_HEADS_S
+            if len(self._heads) > _HOSTS_REMEMBERED:
+                self._heads.popitem(last=False)
 
     def asks_for_ranges(self, host: str) -> bool:
         """Whether a GET is better of the first chunk only: where larger files were among the last, and came by ranges.

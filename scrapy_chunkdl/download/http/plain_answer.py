@@ -1,0 +1,238 @@
+"""One connection that asks by one head and reads one plain answer, all of its body in memory: strict, and quick.
+
+Read by a protocol of ours (RFC 9112 §2.2, §5, §6.3). What is not plain is no error: :class:`Odd` says why, and has the
+answer as far as it came for the ordinary client, which knows the rest of HTTP. Knows a transport and heads; nothing of
+hosts, pools or files.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from dataclasses import dataclass
+
+from multidict import CIMultiDict
+
+from scrapy_chunkdl.download.http.handed_on import HandedOn
+from scrapy_chunkdl.download.http.headers import parse_content_range
+
+_USUAL_HEAD = 1 << 10
+_MOST_HEAD = 1 << 14
+_FIELD = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[ \t]*[ -~\t]*\r\n"
+_HEAD = re.compile(rb"HTTP/1\.1 (200|206)(?: [ -~]*)?\r\n((?:" + _FIELD + rb")+)\r\n")
+"""A status line and fields of printable ASCII (RFC 9112 §4, §5): no folded line, no space before a colon."""
+
+_OTHER_STATUS = re.compile(rb"HTTP/1\.1 (?!200|206)[2-5][0-9]{2} ")
+_LENGTH = re.compile(r"[0-9]{1,10}")
+_ODD_FIELDS = frozenset({"transfer-encoding", "content-encoding", "set-cookie", "location", "refresh", "trailer"})
+_ONCE = ("Content-Length", "Content-Range", "Content-Type", "ETag", "Last-Modified", "Content-Disposition")
+
+
+class Odd(Exception):
+    """An answer, or a connection, that is not for this way. ``why`` is one short word.
+
+    ``given`` is the answer as it came, for whoever reads it to its end; the receiver of the error has to close it.
+    ``length`` and ``headers`` are those of a plain answer that is too large.
+    """
+
+    def __init__(self, why: str, length: int = 0, headers: CIMultiDict[str] | None = None) -> None:
+        super().__init__(why)
+        self.why = why
+        self.length = length
+        self.headers = headers if headers is not None else CIMultiDict()
+        self.given: HandedOn | None = None
+
+
+@dataclass(slots=True)
+class Answer:
+    """A plain answer with all of its body."""
+
+    status: int
+    headers: CIMultiDict[str]
+    body: bytearray
+
+
+class Connection(asyncio.BufferedProtocol):
+    """One connection: asks, then reads an answer into memory."""
+
+    __slots__ = (
+        *(
+            "_answer",
+            "_answers",
+            "_body",
+            "_buffer",
+            "_early",
+            "_given",
+            "_head",
+            "_loop",
+            "_most",
+            "_rest",
+            "_transport",
+        ),
+        *("_transport", "is_open", "moved_at", "was_answered"),
+    )
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, buffer: memoryview) -> None:
+        self._loop = loop
+        self._buffer = buffer
+        self._transport: asyncio.Transport | None = None
+        self._answer: asyncio.Future[Answer] | None = None
+        self._answers = 0
+        self._most = 0
+        self._early = b""
+        self._head: tuple[int, CIMultiDict[str]] | None = None
+        self._given: HandedOn | None = None
+        self._body = bytearray()
+        self._rest: memoryview | None = None
+        self.is_open = False
+        self.was_answered = False
+        self.moved_at = time.monotonic()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport  # type: ignore[assignment]
+        self.is_open = True
+
+    def ask(self, request: bytes, most_bytes: int) -> asyncio.Future[Answer]:
+        """Send a request; the future has its answer, or an Odd."""
+        assert self._transport is not None
+        self._answer = answer = self._loop.create_future()
+        self._most = most_bytes
+        self.was_answered = False
+        self.moved_at = time.monotonic()
+        self._transport.write(request)
+        return answer
+
+    def abort(self) -> None:
+        """Close it at once."""
+        self.is_open = False
+        if self._transport is not None:
+            self._transport.abort()
+
+    def give_up_waiting(self) -> None:
+        """End a silent answer. A first one that has not begun goes on to whoever knows how long a server may take.
+
+        A connection that had an answer before may have been lost meanwhile: there it is asked anew.
+        """
+        odd = Odd("stalled" if self.was_answered or self._answers else "slow")
+        if odd.why == "slow":
+            assert self._transport is not None
+            self._given = odd.given = HandedOn(self._transport, b"")
+        self.fail(odd)
+
+    def fail(self, odd: Odd) -> None:
+        """End the answer that is waited for, and the connection."""
+        self.is_open = False
+        answer, self._answer = self._answer, None
+        if answer is not None and not answer.done():
+            answer.set_exception(odd)
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Where the socket is read into: the body's own place, as soon as its length is known."""
+        return self._buffer if self._rest is None else self._rest
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Take what was read."""
+        self.moved_at = time.monotonic()
+        if self._rest is not None:
+            self._rest = self._rest[nbytes:]
+            if not self._rest:
+                self._end()
+            return
+        self.was_answered = True
+        if self._answer is None:  # nobody asked: what comes now would pass as the next answer
+            self.abort()
+            return
+        try:
+            self._begin(nbytes)
+        except Odd as odd:
+            assert self._transport is not None
+            self._given = odd.given = HandedOn(self._transport, self._early + bytes(self._buffer[:nbytes]))
+            if self._answer.done():  # whoever asked has gone
+                odd.given.close()
+            self.fail(odd)
+
+    def _begin(self, nbytes: int) -> None:
+        raw = self._early + bytes(self._buffer[: min(nbytes, _USUAL_HEAD)])
+        end = raw.find(b"\r\n\r\n") + 4
+        if end < 4:
+            raw = self._early + bytes(self._buffer[: min(nbytes, _MOST_HEAD)])
+            end = raw.find(b"\r\n\r\n") + 4
+        if end < 4:
+            if len(raw) >= _MOST_HEAD:
+                raise Odd("long_head")
+            self._early = raw
+            return
+        status, headers, length = read_head(raw[:end])
+        if length > self._most or (length == self._most and status == 200):  # which may be just the part asked for
+            raise Odd("large", length, headers)
+        if length == 0:
+            raise Odd("empty")
+        start = end - len(self._early)
+        got = nbytes - start
+        if got > length:
+            raise Odd("too_long")
+        self._early = b""
+        self._head = status, headers
+        self._body = body = bytearray(length)
+        body[:got] = self._buffer[start:nbytes]
+        if got == length:
+            self._end()
+        else:
+            self._rest = memoryview(body)[got:]
+
+    def _end(self) -> None:
+        assert self._head is not None
+        self._rest = None
+        status, headers = self._head
+        self._head = None
+        answer, self._answer = self._answer, None
+        self._answers += 1
+        if answer is not None and not answer.done():
+            self.is_open = self.is_open and headers.get("Connection", "keep-alive").lower() == "keep-alive"
+            answer.set_result(Answer(status, headers, self._body))
+        self._body = bytearray()
+
+    def eof_received(self) -> None:
+        """The peer has closed its side; the transport closes, too."""
+        self._lost()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Tell whoever waits."""
+        self._lost()
+
+    def _lost(self) -> None:
+        if self._given is not None:
+            self._given.is_lost = True
+        self.fail(Odd("closed"))
+
+
+def read_head(raw: bytes) -> tuple[int, CIMultiDict[str], int]:
+    """Return status, fields and the length of the body, which is that of the file. Raises Odd for what is not plain."""
+    match = _HEAD.fullmatch(raw)
+    if match is None:
+        raise Odd("status" if _OTHER_STATUS.match(raw) else "head")
+    headers: CIMultiDict[str] = CIMultiDict()
+    for line in match[2].decode("ascii").split("\r\n"):
+        name, colon, value = line.partition(":")
+        if not colon:
+            break
+        if name.lower() in _ODD_FIELDS:
+            raise Odd(name.lower())
+        headers.add(name, value.strip(" \t"))
+    if any(len(headers.getall(name, ())) > 1 for name in _ONCE):
+        raise Odd("twice")
+    told = headers.get("Content-Length", "")
+    if not _LENGTH.fullmatch(told):
+        raise Odd("no_length")
+    length = int(told)
+    if match[1] == b"200":
+        if "Content-Range" in headers:
+            raise Odd("part")
+        return 200, headers, length
+    span = parse_content_range(headers.get("Content-Range"))
+    if span is None or span.start != 0 or span.stop != length:
+        raise Odd("part")
+    if span.total != length:
+        raise Odd("large")
+    return 206, headers, length
