@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from typing import IO, Any
 
@@ -75,7 +75,7 @@ class _Worker:
         self.has_opened = False
         self.is_done = False
         self.began_at = 0.0
-        self.begins_at: float | None = 0.0
+        self.begins_at: float | None = None
         self.pause_s = FIRST_PAUSE_S
         self.snapshot = Snapshot(Totals(), ())
         self.before = Totals()
@@ -92,42 +92,80 @@ class _Worker:
 
 
 class Supervisor:
-    """Runs ``count`` processes of ``command`` until all are done. Used once: :meth:`run`."""
+    """Runs ``count`` processes of ``command`` until all are done: :meth:`run`, once, on the main thread."""
+
+    ends_within_s = 60.0
+    """Longer than the grace that a worker has by default. One that has not ended by then is killed."""
 
     def __init__(self, command: Sequence[str], count: int) -> None:
         self._command = command
         self._workers = [_Worker(number) for number in range(1, count + 1)]
-        self._selector = selectors.DefaultSelector()
         self._stops: list[int] = []
         self._handed_on = 0
         self._failed = False
+        self._is_stopped = False
         self._bars = bars.Bars() if bars is not None and bars.can_be_shown() else None
-        self._watched, self._alive = os.pipe()  # its end is how the processes learn that this one is gone
+        self._given_back = ExitStack()
         self._began_at = time.monotonic()
 
     def run(self) -> int:
         """Return the exit code: 0 if each process ended as it was asked to, 1 if one could not start."""
-        wake, woken = os.pipe()
-        os.set_blocking(woken, False)
-        before = {number: signal.signal(number, lambda number, _: self._stops.append(number)) for number in _SIGNALS}
-        was = signal.set_wakeup_fd(woken, warn_on_full_buffer=False)
-        self._selector.register(wake, selectors.EVENT_READ, lambda: os.read(wake, 4096))
-        if self._bars is not None:
-            self._bars.start()
         try:
+            self.start()
             while not all(worker.is_done for worker in self._workers):
                 self._turn()
         finally:
-            if self._bars is not None:
-                self._bars.stop()
-            signal.set_wakeup_fd(was)
-            for number, handler in before.items():
-                signal.signal(number, handler)
-            for descriptor in (wake, woken, self._watched, self._alive):
-                os.close(descriptor)
-            self._selector.close()
+            self.stop()
         self._summarize()
         return int(self._failed)
+
+    def start(self) -> None:
+        """Take over Ctrl-C and SIGTERM, and start the processes."""
+        if self._is_stopped:
+            return
+        self._watched, self._alive = os.pipe()  # its end is how the processes learn that this one is gone
+        wake, woken = os.pipe()
+        for descriptor in (self._watched, self._alive, woken):
+            self._given_back.callback(os.close, descriptor)
+        os.set_blocking(woken, False)
+        self._selector = selectors.DefaultSelector()
+        self._given_back.callback(self._close_what_is_read)
+        self._selector.register(wake, selectors.EVENT_READ, lambda: os.read(wake, 4096))
+        for number in _SIGNALS:
+            self._given_back.callback(
+                signal.signal, number, signal.signal(number, lambda number, _: self._stops.append(number))
+            )
+        self._given_back.callback(signal.set_wakeup_fd, signal.set_wakeup_fd(woken, warn_on_full_buffer=False))
+        if self._bars is not None:
+            self._given_back.callback(self._bars.stop)
+            self._bars.start()
+        for worker in self._workers:
+            self._begin(worker, time.monotonic())
+
+    def stop(self) -> None:
+        """End the processes that are left, in order, and give everything back."""
+        self._is_stopped = True
+        deadline = time.monotonic() + self.ends_within_s
+        running = [worker.process for worker in self._workers if worker.process is not None]
+        for process in running:
+            process.terminate()
+        for process in running:
+            try:
+                process.wait(max(0.0, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        for worker in self._workers:
+            worker.process = None
+        self._given_back.close()
+
+    def _close_what_is_read(self) -> None:
+        for key in self._selector.get_map().values():
+            if isinstance(key.fileobj, int):
+                os.close(key.fileobj)
+            else:
+                key.fileobj.close()  # type: ignore[attr-defined]
+        self._selector.close()
 
     def _turn(self) -> None:
         now = time.monotonic()
@@ -158,8 +196,8 @@ class Supervisor:
         )
         os.close(tells)
         self._selector.register(reads, selectors.EVENT_READ, lambda: self._hear(worker, reads))
-        if worker.process.stderr is not None:
-            self._selector.register(worker.process.stderr, selectors.EVENT_READ, self._passes_on(worker.process.stderr))
+        if (stream := worker.process.stderr) is not None:
+            self._selector.register(stream, selectors.EVENT_READ, self._passes_on(stream))
 
     def _hear(self, worker: _Worker, reads: int) -> None:
         data = os.read(reads, 1 << 16)

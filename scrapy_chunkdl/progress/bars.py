@@ -30,6 +30,8 @@ _MOST_ROWS = 12
 class Bars:
     """The bars, from :meth:`start` to :meth:`stop`. One at a time in a process: see :func:`can_be_shown`."""
 
+    ends_within_s = 1.0
+
     def __init__(self) -> None:
         self._console = Console(stderr=True, highlight=False)
         self._live = Live(
@@ -41,9 +43,12 @@ class Bars:
         )
         self._handlers: list[tuple[logging.StreamHandler[Any], TextIO]] = []
         self._rates: dict[int, Rate] = {}
+        self._is_stopped = False
 
     def start(self) -> None:
         """Show them, and have log lines and prints go above them."""
+        if self._is_stopped:
+            return
         stream = _Above(self._console)
         for handler in logging.root.handlers:
             if type(handler) is logging.StreamHandler and handler.stream in (sys.stderr, sys.__stderr__):
@@ -85,6 +90,7 @@ class Bars:
 
     def stop(self) -> None:
         """Take them away and give the log its stream back. May be called more than once."""
+        self._is_stopped = True
         atexit.unregister(self.stop)
         for handler, stream in self._handlers:
             handler.setStream(stream)
