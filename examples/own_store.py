@@ -6,6 +6,7 @@ In settings.py: CHUNKDL_STORES = {"shelf": "project.stores.Shelf"} and CHUNKDL_S
 import json
 import os
 import shutil
+import uuid
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -26,10 +27,16 @@ class Shelf:
     def put(self, path: Path, key: str, record: Published, moved: Callable[[int], None]) -> None:
         target = self.root / key
         target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(path, f"{target}.new")
-        moved(record.size)
-        os.replace(f"{target}.new", target)
-        Path(f"{target}.json").write_text(json.dumps(asdict(record)))
+        new = target.with_name(f"{uuid.uuid4().hex}.new")  # two processes may have the same file at the same time
+        try:
+            shutil.copyfile(path, new)
+            moved(record.size)
+            os.replace(new, target)
+        finally:
+            new.unlink(missing_ok=True)
+        record_path = target.with_name(f"{uuid.uuid4().hex}.new")
+        record_path.write_text(json.dumps(asdict(record)))
+        os.replace(record_path, f"{target}.json")
 
     def uri(self, key: str) -> str:
         return f"shelf://{self.root}/{key}"

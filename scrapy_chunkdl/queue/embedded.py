@@ -130,6 +130,8 @@ class EmbeddedServer:
 
         ``lost`` is called on a thread of its own, once, with a sentence, where it cannot be started any more.
         """
+        if self._closed.is_set():
+            return
         self._watcher = threading.Thread(target=self._watch, args=(lost,), name="chunkdl-embedded", daemon=True)
         self._watcher.start()
 

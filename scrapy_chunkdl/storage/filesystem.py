@@ -5,7 +5,9 @@ These keep no record with a file: that it is unchanged is judged by size and tim
 
 from __future__ import annotations
 
+import ftplib
 import posixpath
+import re
 import time
 import uuid
 from collections import deque
@@ -17,6 +19,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from fsspec import AbstractFileSystem
 from fsspec.core import url_to_fs
 
 from scrapy_chunkdl.download.disk.record import Published
@@ -28,6 +31,7 @@ PART = ".part"
 _IDLE_S = 30.0
 """Seconds after which a connection nobody used is not trusted."""
 
+_REFUSED = re.compile(r"53[023]|553|55\d.*(denied|privilege|permi)", re.IGNORECASE | re.DOTALL)
 _SILENT_S = 60.0
 _KEEPALIVE_S = 15
 
@@ -74,10 +78,10 @@ class FileSystemStore:
 
     def put(self, path: Path, key: str, record: Published, moved: Callable[[int], None]) -> None:
         """Write the file under another name, then rename it."""
-        with self._file_system() as (system, root):
+        with _refusals(), self._file_system() as (system, root):
             final = posixpath.join(root, key)
             part = f"{final}.{uuid.uuid4().hex[:8]}{PART}"  # two machines may have the same file at the same time
-            system.makedirs(posixpath.dirname(final), exist_ok=True)
+            _make_folder(system, posixpath.dirname(final))
             try:
                 with path.open("rb", buffering=0) as source, system.open(part, "wb") as target:
                     if hasattr(target, "set_pipelined"):  # paramiko, which else waits for an answer every 32 KB
@@ -90,7 +94,7 @@ class FileSystemStore:
                     raise OSError(f"{arrived} bytes of {record.size} arrived")
                 if system.exists(final):
                     system.rm_file(final)
-                system.mv(part, final)
+                _rename(system, part, final)
             except BaseException:
                 with suppress(Exception):
                     system.rm_file(part)
@@ -132,6 +136,40 @@ class FileSystemStore:
             channel.settimeout(_SILENT_S)
             channel.get_transport().set_keepalive(_KEEPALIVE_S)
         return system, root
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    """Tell what a server refuses from what may go well the next time; FTP has one class for both (RFC 959 §4.2)."""
+    try:
+        yield
+    except ftplib.error_perm as error:
+        if _REFUSED.match(str(error)):
+            raise PermissionError(str(error)) from None
+        raise
+
+
+def _make_folder(system: Any, folder: str) -> None:
+    """Make a folder, which another upload may make at the same moment, one of those above it first."""
+    for is_last in (False, False, True):
+        try:
+            system.makedirs(folder, exist_ok=True)
+            return
+        except Exception:  # each file system has its own for "it is there"
+            system.invalidate_cache()
+            if system.isdir(folder):
+                return
+            if is_last:
+                raise
+
+
+def _rename(system: Any, path: str, final: str) -> None:
+    """Rename a file; where a file system only knows how to copy, past what takes ``[x]`` and ``?`` for patterns."""
+    if type(system).mv is AbstractFileSystem.mv:
+        system.cp_file(path, final)
+        system.rm_file(path)
+    else:
+        system.mv(path, final)
 
 
 def _time_of(system: Any, path: str, info: Mapping[str, Any]) -> str | None:

@@ -75,25 +75,6 @@ def test_a_file_of_many_parts_is_stored_whole_with_its_record(s3: S3, store: Sto
     assert s3.unfinished() == []
 
 
-@pytest.mark.parametrize("name", ["日本 語#1%~[x].pdf", "a%20b.pdf", "q?x=1&y.pdf", "z+é.pdf", "'quoted'.pdf"])
-def test_names_of_any_kind_are_kept(s3: S3, store: Store, tmp_path: Path, name: str) -> None:
-    (tmp_path / "file").write_bytes(b"hello")
-    record = Published("https://example.org/", 5)
-
-    store.put(tmp_path / "file", f"ab/{name}", record, ignore)
-
-    assert s3.keys() == [f"some/folder/ab/{name}"]
-    assert store.find(f"ab/{name}") == record
-
-
-def test_an_empty_file_is_stored(s3: S3, store: Store, tmp_path: Path) -> None:
-    (tmp_path / "file").write_bytes(b"")
-
-    store.put(tmp_path / "file", "empty.txt", Published("https://example.org/", 0), ignore)
-
-    assert store.find("empty.txt") == Published("https://example.org/", 0)
-
-
 @pytest.mark.parametrize(
     ("name", "kind"),
     [
@@ -135,10 +116,6 @@ def test_a_record_of_any_length_fits_into_what_s3_takes_of_metadata(record: Publ
     assert sum(len(name) + len(value) for name, value in metadata.items()) <= 2048
     found = from_metadata(5, metadata)
     assert {name for name, value in asdict(record).items() if getattr(found, name) != value} == lost
-
-
-def test_nothing_there_is_none(store: Store) -> None:
-    assert store.find("ab/nothing.pdf") is None
 
 
 def test_an_object_of_somebody_else_has_a_size_only(s3: S3, open_s3: Callable[..., Store]) -> None:
