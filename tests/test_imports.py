@@ -1,4 +1,7 @@
-"""Imports point downwards only, and the downloader stands without Scrapy."""
+"""The house: which room a module is in, what it may import, what stands at the root, and how long a file may be.
+
+``docs/architecture.md`` says what each room knows. A new room or layer is a word in one of the lists below.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +9,53 @@ import ast
 import importlib.util
 import subprocess
 import sys
+from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
 
-PACKAGE = Path(__file__).parent.parent / "scrapy_chunkdl"
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "scrapy_chunkdl"
 
-ROOMS = ["commands", "addon", "pipelines", "extension", "crawl", "dashboard", "progress", "bridge", "items", "settings"]
-ROOMS += ["signals", "queue", "storage", "download", "text"]
+FACES = ["addon", "pipelines", "extension"]
+ROOMS = ["commands", *FACES, "crawl", "dashboard", "progress", "bridge", "items", "settings"]
+ROOMS += ["signals", "queue", "storage", "download", "services", "text"]
 """From the top down: a room may import from those behind it only."""
+
+AT_THE_ROOT = {"__init__.py", *(f"{face}.py" for face in FACES), "signals.py", "py.typed"}
+
+LAYERS_OF_DOWNLOAD = [
+    ["downloader"],
+    ["schemes", "transfer"],
+    ["filling", "storing", "plan.small"],
+    ["place"],
+    ["plausibility"],
+    ["plan"],
+    ["sources"],
+    ["http"],
+    ["source"],
+    ["disk"],
+    ["limits"],
+    # What all of them speak of: words, values and tables, which know none of those above.
+    [
+        *("concurrency", "errors", "extras", "known", "model", "progress", "remote"),
+        *("disk.platform", "disk.record", "disk.room", "disk.store"),
+        *("http.coding", "http.digest", "http.habits", "http.headers", "http.identity", "http.media_types"),
+        *("http.proxies", "http.robots", "http.socks", "http.urls"),
+        *("plan.plan", "plan.ranges", "plan.retry"),
+    ],
+]
+"""The inner rooms of ``download/``, from the top down: folders, or modules that belong elsewhere than their folder."""
+
+LONGEST = 450
+LONGER = {
+    "crawl/consumer.py": 920,
+    "bridge/bridge.py": 480,
+    "queue/item_queue.py": 480,
+    "download/limits/hosts.py": 470,
+}
+"""Files that are longer than one can read in a sitting, and the most they may have. It only gets shorter."""
 
 FOREIGN = {
     "download": {"ada_url", "aiohappyeyeballs", "aiohttp", "multidict", "portalocker", "puremagic", "yarl"},
@@ -26,42 +67,220 @@ FOREIGN = {
     "bridge": set(),
     "items": {"itemadapter", "pydantic", "pydantic_core", "scrapy", "twisted"},
     "signals": set(),
+    "services": set(),
     "dashboard": {"aiohttp", "prometheus_client"},
     "crawl": {"scrapy", "twisted", "scrapy_redis", "w3lib", "portalocker", "pydispatch", "itemadapter"},
 }
 """What a room may use besides the standard library; rooms not named may use Scrapy, Twisted and scrapy-redis."""
+
+FOREIGN_TO_ONE_MODULE = {"storage/conformance.py": {"pytest"}}
+"""What one module alone may use: it is imported where that is there."""
 
 
 def modules() -> list[Path]:
     return sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 
 
-def imports(path: Path) -> set[str]:
+every_module = pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
+
+
+@cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text("utf-8"))
+
+
+def statements(path: Path, *, for_annotations: bool) -> Iterator[ast.AST]:
+    """All that stands in a module, functions included; what is imported for annotations only, if that is asked for."""
+    todo: list[ast.AST] = [parsed(path)]
+    while todo:
+        node = todo.pop()
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING" and not for_annotations:
+            continue
+        yield node
+        todo += ast.iter_child_nodes(node)
+
+
+def imports(path: Path, *, for_annotations: bool = True) -> set[str]:
     found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in statements(path, for_annotations=for_annotations):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} has a relative import: where it leads to is not seen at a glance"
+            assert node.module is not None
             found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
     return found
+
+
+def name_of(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+@cache
+def modules_imported(path: Path, *, for_annotations: bool) -> set[str]:
+    """The modules of ours; a package counts only where something of its own is taken."""
+    ours = {name_of(other) for other in modules()}
+    found = {name for name in imports(path, for_annotations=for_annotations) if name in ours}
+    packages = {name for name in found if any(other.startswith(f"{name}.") for other in found)}
+    return found - packages - {name_of(path)}
 
 
 def room_of(path: Path) -> str:
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
-@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
+@every_module
 def test_a_room_imports_only_from_rooms_below_it(path: Path) -> None:
-    room = room_of(path)
-    below = set(ROOMS[ROOMS.index(room) :])
-    inner = {name.split(".")[1] for name in imports(path) if name.startswith("scrapy_chunkdl.")}
+    below = set(ROOMS[ROOMS.index(room_of(path)) :])
+    rooms = {name.split(".")[1] for name in imports(path) if name.startswith("scrapy_chunkdl.")}
 
-    assert {name for name in inner if name in ROOMS} <= below
+    assert {name for name in rooms if name in ROOMS} <= below
 
 
-@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def layer_of(module: str) -> int:
+    """The layer of a module below ``download``: its own, else that of its folder."""
+    for name in (module, module.partition(".")[0]):
+        for number, layer in enumerate(LAYERS_OF_DOWNLOAD):
+            if name in layer:
+                return number
+    raise AssertionError(f"download/{module.replace('.', '/')}.py is in no layer of LAYERS_OF_DOWNLOAD")
+
+
+@every_module
+def test_an_inner_room_of_the_downloader_imports_only_from_those_below_it(path: Path) -> None:
+    within = "scrapy_chunkdl.download."
+    module = name_of(path).removeprefix(within)
+    if room_of(path) != "download" or path.name == "__init__.py":
+        return
+    others = {name.removeprefix(within) for name in modules_imported(path, for_annotations=False) if within in name}
+
+    upward = {other for other in others if layer_of(other) < layer_of(module)}
+
+    assert upward == set()
+
+
+def circles() -> list[list[str]]:
+    """Modules that lead to each other, functions' imports included (Tarjan 1972)."""
+    graph = {name_of(path): modules_imported(path, for_annotations=False) for path in modules()}
+    number: dict[str, int] = {}
+    lowest: dict[str, int] = {}
+    stack: list[str] = []
+    found: list[list[str]] = []
+
+    def visit(name: str) -> None:
+        number[name] = lowest[name] = len(number)
+        stack.append(name)
+        for other in sorted(graph[name]):
+            if other not in number:
+                visit(other)
+                lowest[name] = min(lowest[name], lowest[other])
+            elif other in stack:
+                lowest[name] = min(lowest[name], number[other])
+        if lowest[name] == number[name]:
+            circle = stack[stack.index(name) :]
+            del stack[stack.index(name) :]
+            if len(circle) > 1:
+                found.append(circle)
+
+    for name in sorted(graph):
+        if name not in number:
+            visit(name)
+    return found
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    assert circles() == []
+
+
+@every_module
+def test_what_is_private_is_used_by_its_own_room_alone(path: Path) -> None:
+    """A leading underscore says that others may be left out of account when it is changed."""
+    others = {name for name in ROOMS if name != room_of(path)}
+    bound: dict[str, str] = {}
+    private = set()
+    for node in statements(path, for_annotations=True):
+        if not isinstance(node, ast.ImportFrom) or not (node.module or "").startswith("scrapy_chunkdl"):
+            continue
+        for alias in node.names:
+            room = f"{node.module}.{alias.name}".split(".")[1]
+            if room in others:
+                bound[alias.asname or alias.name] = f"{node.module}.{alias.name}"
+                if is_private(alias.name):
+                    private.add(f"{node.module}.{alias.name}")
+    for node in statements(path, for_annotations=True):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and is_private(node.attr):
+            private |= {f"{bound[name]}.{node.attr}" for name in bound if name == node.value.id}
+
+    assert private == set()
+
+
+def is_private(name: str) -> bool:
+    return name.startswith("_") and not name.startswith("__")
+
+
+def test_the_root_holds_what_users_and_scrapy_name_and_nothing_else() -> None:
+    files = {path.name for path in PACKAGE.iterdir() if path.is_file()}
+
+    assert files == AT_THE_ROOT
+
+
+MOST_STATEMENTS = 12
+"""Of a method of a face, imports and docstring left aside: it checks, calls and returns."""
+
+
+@pytest.mark.parametrize("face", FACES)
+def test_a_face_has_no_logic_of_its_own(face: str) -> None:
+    """No loop that waits, nothing caught, no function that no name of Scrapy's calls for: that is a room's."""
+    tree = parsed(PACKAGE / f"{face}.py")
+    functions = [node for node in ast.walk(tree) if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))]
+
+    at_the_top = [node.name for node in tree.body if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))]
+    long = [node.name for node in functions if len(list(filter(is_work, ast.walk(node)))) > MOST_STATEMENTS]
+    judging = [type(node).__name__ for node in ast.walk(tree) if isinstance(node, (ast.While, ast.Try, ast.Lambda))]
+
+    assert (at_the_top, long, judging) == ([], [], [])
+
+
+def is_work(node: ast.AST) -> bool:
+    if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+        return False
+    inner = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.AsyncFunctionDef)
+    return isinstance(node, ast.stmt) and not isinstance(node, inner)
+
+
+@every_module
+def test_a_module_begins_with_what_it_is(path: Path) -> None:
+    docstring = ast.get_docstring(parsed(path)) or ""
+
+    assert len(docstring) >= 30, "say what it is, what it knows, and what it must not know"
+
+
+@pytest.mark.parametrize("room", sorted(path.name for path in PACKAGE.iterdir() if (path / "__init__.py").exists()))
+def test_a_room_says_what_it_knows_and_who_may_call_it(room: str) -> None:
+    docstring = ast.get_docstring(parsed(PACKAGE / room / "__init__.py")) or ""
+
+    assert "nows" in docstring
+    assert "call" in docstring
+
+
+@every_module
+def test_a_file_can_be_read_in_a_sitting(path: Path) -> None:
+    most = LONGER.get(path.relative_to(PACKAGE).as_posix(), LONGEST)
+
+    assert len(path.read_text("utf-8").splitlines()) <= most
+
+
+def test_files_that_may_be_longer_are_there_and_longer() -> None:
+    """One that was cut leaves the list."""
+    lengths = {name: len((PACKAGE / name).read_text("utf-8").splitlines()) for name in LONGER}
+
+    assert {name for name, lines in lengths.items() if lines <= LONGEST} == set()
+
+
+@every_module
 def test_a_room_uses_only_the_libraries_it_is_meant_to(path: Path) -> None:
     allowed = FOREIGN.get(room_of(path), {"scrapy", "twisted", "scrapy_redis", "w3lib"})
+    allowed = allowed | FOREIGN_TO_ONE_MODULE.get(path.relative_to(PACKAGE).as_posix(), set())
     roots = {name.split(".")[0] for name in imports(path)} - set(sys.stdlib_module_names) - {"scrapy_chunkdl"}
 
     assert roots <= allowed

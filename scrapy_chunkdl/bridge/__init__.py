@@ -1,4 +1,4 @@
 """Where downloads run: threads with a loop each, and which file starts when and where.
 
-Knows no items, no Redis, no Scrapy. Called by the crawl.
+Knows the downloader; nothing of items, Redis or Scrapy. The crawl calls it; what is told of running files reads it.
 """

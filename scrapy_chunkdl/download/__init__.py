@@ -1,4 +1,8 @@
-"""The downloader: asyncio and aiohttp only. Knows nothing of Scrapy, Twisted or Redis, and can be used alone."""
+"""The downloader: from a URL to a whole, checked file. It can be used alone.
+
+Knows asyncio, aiohttp and the disk; nothing of Scrapy, Twisted or Redis. The bridge and the crawl call it; stores know
+its words.
+"""
 
 from scrapy_chunkdl.download.disk.record import Published
 from scrapy_chunkdl.download.disk.store import Store

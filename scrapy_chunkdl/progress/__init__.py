@@ -1,4 +1,4 @@
-"""How far the downloads are, told on a terminal, in the log or through a pipe.
+"""How far the downloads are: printed on a terminal and in the log, or told to a supervisor through a pipe.
 
-Reads; changes nothing. Called by the crawl and the commands.
+Knows stats and the bridge, which it reads; changes nothing. The crawl and the commands call it.
 """

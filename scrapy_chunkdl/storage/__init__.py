@@ -1,7 +1,8 @@
 """Where finished files end up when that is not a local folder: ``s3://``, ``gs://``, ``az://``, all of fsspec.
 
 Knows URIs, the settings that Scrapy has for them, and the downloader's protocol for a store; nothing of Scrapy itself,
-of items or of downloads. Libraries are imported only for the store that needs them.
+of items or of downloads. The crawl calls it. Libraries are imported only for the store that
+needs them.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from scrapy_chunkdl.download.disk.partfile import Published
+from scrapy_chunkdl.download.disk.record import Published
 from scrapy_chunkdl.download.disk.store import Store
 
 _HANG_S = 60.0
