@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -50,8 +51,7 @@ LAYERS_OF_DOWNLOAD = [
 
 LONGEST = 450
 LONGER = {
-    "crawl/consumer.py": 920,
-    "bridge/bridge.py": 480,
+    "crawl/consumer.py": 990,
     "queue/item_queue.py": 480,
     "download/limits/hosts.py": 470,
 }
@@ -261,6 +261,40 @@ def test_a_room_says_what_it_knows_and_who_may_call_it(room: str) -> None:
 
     assert "nows" in docstring
     assert "call" in docstring
+
+
+def callers_in_the_docs() -> dict[str, set[str]]:
+    page = (ROOT / "docs" / "architecture.md").read_text("utf-8")
+    rows = re.findall(r"^\| `(\w+)(?:/|\.py)` \|[^|]*\|[^|]*\|([^|]*)\|$", page, re.MULTILINE)
+    return {room: set(re.findall(r"`(\w+)`", callers)) for room, callers in rows if room in ROOMS}
+
+
+def test_the_table_of_rooms_says_who_calls_each() -> None:
+    """Of text, which everybody who writes some calls, the table says so in words."""
+    found: dict[str, set[str]] = {room: set() for room in ROOMS}
+    for path in modules():
+        for name in modules_imported(path, for_annotations=False):
+            found[name.split(".")[1]].add(room_of(path))
+    expected = {room: callers - {room} for room, callers in found.items()} | {"text": set()}
+
+    assert callers_in_the_docs() == expected
+
+
+PAGES = sorted([ROOT / "CONTRIBUTING.md", ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
+FOLDERS = ["", "scrapy_chunkdl/**/", "tests/**/", "docs/", "examples/**/", "benchmarks/**/"]
+OURS = [path.as_posix() for folder in FOLDERS for path in ROOT.glob(f"{folder}*")]
+OF_A_PROJECT = {"settings.py", "scrapy.cfg", "process_items.py"}
+"""Files that pages name and that are a user's, or scrapy-redis'."""
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_files_that_a_page_names_are_there(page: Path) -> None:
+    """Also what CONTRIBUTING.md answers "where is …" with."""
+    named = set(re.findall(r"`([\w./-]+\.(?:py|lua|md|toml|cfg))`", page.read_text("utf-8")))
+
+    missing = {name for name in named if not any(path.endswith(f"/{name}") for path in OURS)}
+
+    assert missing <= OF_A_PROJECT
 
 
 @every_module
