@@ -39,7 +39,9 @@ class Options:
     of two requests to one host. With ``check_type`` a page in place of a file is refused
     (:mod:`scrapy_chunkdl.download.http.plausible`). With a ``store``, finished files are moved there: a file's path
     relative to ``store_root`` is its key. ``keep_free`` is left free of the disk. Without ``fail_on_dataloss`` a
-    body that ends early is the file if it ends there twice.
+    body that ends early is the file if it ends there twice. ``ftp_login`` and ``sftp_login`` are user and password
+    where a URL has none; ``sftp_key`` is a private key's file, ``sftp_known_hosts`` that of the keys of hosts, None for
+    what ssh takes (``~/.ssh``).
     """
 
     chunk_size: int = 1 << 20
@@ -81,6 +83,10 @@ class Options:
     keep_free: Reserve = NO_RESERVE
     check_type: bool = True
     fail_on_dataloss: bool = True
+    ftp_login: tuple[str, str] = field(default=("anonymous", "guest"), repr=False)
+    sftp_login: tuple[str, str] | None = field(default=None, repr=False)
+    sftp_key: str | None = None
+    sftp_known_hosts: str | None = None
 
     def refuse_too_large(self, size: int | None) -> None:
         """Raise Permanent, reason ``too_large``, for more bytes than ``max_file_size``; a size of None passes."""

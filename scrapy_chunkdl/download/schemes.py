@@ -8,13 +8,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from scrapy_chunkdl.download.extras import needed
 from scrapy_chunkdl.download.http.handed_on import Tried
 from scrapy_chunkdl.download.http.source import HttpOpener
 from scrapy_chunkdl.download.limits.hosts import Limits
 from scrapy_chunkdl.download.model import FileRequest, Options
+from scrapy_chunkdl.download.native.source import NativeOpener
 from scrapy_chunkdl.download.source import FileContext, Opener, Source
 
-OPENERS: Mapping[str, Callable[[Options, Limits], Opener]] = {}
+
+def _ftp(options: Options, limits: Limits) -> Opener:
+    ftp = needed("scrapy_chunkdl.download.native.ftp", "ftp", "ftp://")
+    return NativeOpener(ftp.FtpKept.of(options))
+
+
+def _sftp(options: Options, limits: Limits) -> Opener:
+    sftp = needed("scrapy_chunkdl.download.native.sftp", "sftp", "sftp://")
+    return NativeOpener(sftp.SftpKept.of(options))
+
+
+OPENERS: Mapping[str, Callable[[Options, Limits], Opener]] = {"ftp": _ftp, "ftps": _ftp, "sftp": _sftp}
 """By scheme, in lower case, what makes the opener of a kind other than HTTP. It may import what an extra brings, and
 raise Permanent where that is missing."""
 

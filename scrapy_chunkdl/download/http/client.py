@@ -13,7 +13,6 @@ import ssl
 import time
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from yarl import URL
 
 from scrapy_chunkdl.download.errors import DownloadError, Permanent, Transient
 from scrapy_chunkdl.download.http import addresses, proxies, tls
+from scrapy_chunkdl.download.http.allowed import refuse_host
 from scrapy_chunkdl.download.http.coding import meaning_of_coding
 from scrapy_chunkdl.download.http.decoding import Decoder
 from scrapy_chunkdl.download.http.digest import challenge_of
@@ -235,19 +235,12 @@ class FileClient:
 
     def _checked(self, url: str) -> URL:
         """Return the URL of a request, once it may be sent there. Raises Permanent."""
-        self._refuse_host(host_name(url))
+        refuse_host(host_name(url), self._options)
         if not url.endswith("?"):
             return URL(url, encoded=True)
         scheme, _, rest = url.partition("://")  # yarl has no query that is empty
         authority, _, target = rest.partition("/")
         return URL.build(scheme=scheme, authority=authority, path=f"/{target}", encoded=True)
-
-    def _refuse_host(self, host: str) -> None:
-        allowed = self._options.allowed_hosts
-        if allowed and not any(host == name or host.endswith("." + name) for name in map(_ascii_host, allowed)):
-            raise Permanent(f"{host} is not in CHUNKDL_ALLOWED_HOSTS", reason="host_not_allowed")
-        if self._options.block_private_addresses:
-            addresses.refuse_private(host, host)
 
     def _proxy_for(self, url: str) -> tuple[proxies.Proxy | None, bool]:
         """Return the proxy for a request, and whether it is one of the operator's, which may be inside.
@@ -259,7 +252,7 @@ class FileClient:
             return None, False
         if any(proxy.url == known.url for known in self._options.proxies.values()):
             return proxy, True
-        self._refuse_host(proxy.host)
+        refuse_host(proxy.host, self._options)
         return proxy, False
 
     async def _fetch_robots(self, url: str) -> bytes:
@@ -336,12 +329,3 @@ def _cause(error: BaseException) -> str:
         inner = getattr(error, "os_error", None) or error
         text = getattr(inner, "strerror", None) or str(inner) or type(inner).__name__
     return cut(" ".join(text.split()), _LONGEST_CAUSE)
-
-
-@lru_cache(maxsize=256)
-def _ascii_host(name: str) -> str:
-    """Return a host of CHUNKDL_ALLOWED_HOSTS as URLs have it."""
-    try:
-        return host_name(wire_url(f"http://{name}"))
-    except NoUrl:
-        return name

@@ -187,14 +187,21 @@ def basic(userinfo: str) -> str:
     return "Basic " + base64.b64encode(f"{unquote(user)}:{unquote(password)}".encode()).decode("ascii")
 
 
+PORTS = {"http": 80, "https": 443, "ftp": 21, "ftps": 990, "sftp": 22}
+_KEPT_APART = frozenset({*PORTS, "s3", "gs", "az"})
+
+
 @lru_cache(maxsize=1024)
 def host_of(url: str) -> str:
-    """Return ``host:port``, the key of per-host limits. Raises Permanent, reason ``bad_url``, for what is no URL."""
+    """Return ``host:port``, the key of per-host limits. Raises Permanent, reason ``bad_url``, for what is no URL.
+
+    Of what has no port, such as a bucket, the scheme is in its place.
+    """
     try:
-        parts = urlsplit(wire_url(url))
+        parts = urlsplit(wire_url(url, schemes=_KEPT_APART))
     except NoUrl as error:
         raise no_url(url, error) from None
-    return f"{parts.hostname}:{parts.port or (443 if parts.scheme == 'https' else 80)}"
+    return f"{parts.hostname}:{parts.port or PORTS.get(parts.scheme, parts.scheme)}"
 
 
 def no_url(url: str, error: NoUrl) -> Permanent:

@@ -31,9 +31,10 @@ from scrapy_chunkdl.download.http.headers import (
 from scrapy_chunkdl.download.http.judge import Judge
 from scrapy_chunkdl.download.http.requests import Link
 from scrapy_chunkdl.download.http.verdict import Asked, is_whole
-from scrapy_chunkdl.download.known import By, Known, Match, compare
+from scrapy_chunkdl.download.known import Known, Match, compare
 from scrapy_chunkdl.download.plan.ranges import Range
 from scrapy_chunkdl.download.source import Evidence, Seen, Wanted
+from scrapy_chunkdl.download.versions import refuse_other_version
 
 _JUST_NOW_S = 1.0
 """Seconds for which a file counts as served after a body of it has ended."""
@@ -109,7 +110,15 @@ class Part:
     def _checked(self, response: aiohttp.ClientResponse, wanted: Wanted, got: ContentRange | None) -> Range:
         if got is None or got.start is None or got.stop is None:
             raise RangeMismatch(f"{response.url} answered 206 without a valid Content-Range")
-        self._refuse_other_file(response, wanted.seen)
+        # If-Range alone does not show it, for there are servers that do ranges and ignore it.
+        refuse_other_version(
+            wanted.seen,
+            Validator.of(response.headers),
+            parse_digests(response.headers, whole=False),
+            is_main=self._is_main,
+            url=self._link.url,
+            status=206,
+        )
         position = wanted.span.position
         if not got.start <= position < got.stop:
             raise RangeMismatch(f"{response.url} answered bytes {got.start}-{got.stop - 1}, not {position}-")
@@ -120,28 +129,6 @@ class Part:
             raise RangeMismatch(f"{response.url} brings {length} bytes as {got.start}-{got.stop - 1}")
         self._link.vouched |= "If-Range" in self._headers
         return got.start, got.stop
-
-    def _refuse_other_file(self, response: aiohttp.ClientResponse, seen: Seen) -> None:
-        """Raise unless a part is sure to be of the version, or file, that the transfer began with.
-
-        If-Range alone does not show it, for there are servers that do ranges and ignore it; a 206 has to carry the
-        validators (RFC 9110 §15.3.7). Only where a digest of the whole decides at the end need it not.
-        """
-        remote, url = seen.remote, self._link.url
-        answer = Known(By.PARTS, seen.size, Validator.of(response.headers))
-        match = compare(Known(By.PARTS, seen.size, remote.validator), answer)
-        if self._is_main:
-            if match is Match.OTHER:
-                raise SourceChanged(f"{response.url} is another version now", status=206)
-            if match is not Match.SAME and not remote.digests:
-                raise RangeIgnored(f"{response.url} does not say of which version its part is", status=206)
-            return
-        theirs = parse_digests(response.headers, whole=False)
-        if any(theirs.get(name, digest) != digest for name, digest in remote.digests.items()):
-            raise Permanent(f"{url} is another file by its digest", reason="other_digest", status=206)
-        if not remote.digests and match is not Match.SAME:
-            text = f"{url} cannot be told to be the same file: no checksum, other validators"
-            raise Permanent(text, reason="other_version", status=206)
 
     def _other_size(self, total: int, seen: Seen, status: int) -> DownloadError:
         text = f"{self._link.url} has {total} bytes, not {seen.size}"

@@ -1,0 +1,332 @@
+"""Files of SSH servers by SFTP, with asyncssh: stat, open, and reads that are several requests ahead.
+
+A host's key has to be known (``CHUNKDL_SFTP_KNOWN_HOSTS``, else ``~/.ssh/known_hosts``): a password or a file is no
+good from somebody who only says he is the host. Knows SFTP; nothing of plans, files on disk or limits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+from collections import deque
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Any
+
+import asyncssh
+
+from scrapy_chunkdl.download.errors import DownloadError, Permanent, Transient
+from scrapy_chunkdl.download.http import addresses
+from scrapy_chunkdl.download.http.allowed import refuse_host
+from scrapy_chunkdl.download.http.client import explain
+from scrapy_chunkdl.download.model import Options
+from scrapy_chunkdl.download.native.kept import Kept
+from scrapy_chunkdl.download.native.place import Login, Place
+from scrapy_chunkdl.download.native.told import Told
+from scrapy_chunkdl.download.source import FileContext
+from scrapy_chunkdl.text.masking import cut, printable
+
+_PIECE = 1 << 18
+"""Bytes of one request. OpenSSH takes up to 255 KiB (limits@openssh.com), asyncssh splits what is larger."""
+
+_AHEAD = 4
+"""Requests on their way at once: 1 MiB, as long as a line of 100 ms at 80 Mbit/s needs."""
+
+_LONGEST_SAID = 120
+
+
+@dataclass(slots=True)
+class SftpKept:
+    """What SFTP sources of one loop share."""
+
+    connections: Kept[_Connection]
+
+    @classmethod
+    def of(cls, options: Options) -> SftpKept:
+        log = logging.getLogger("asyncssh")
+        if log.level == logging.NOTSET:  # else it tells of each connection, channel and request at INFO
+            asyncssh.set_log_level(logging.WARNING)
+        return cls(Kept())
+
+    def native(self, context: FileContext, url: str) -> tuple[SftpSource, str]:
+        """Return what reads the file at a URL, and its host. Raises Permanent."""
+        place, options = Place.of(url), context.options
+        refuse_host(place.host, options)
+        login = Login.of(url, context.request.logins)
+        if login is None and options.sftp_login is not None:
+            login = Login(*options.sftp_login)
+        return SftpSource(place, login, options, self, url), f"{place.host}:{place.port}"
+
+    def close(self) -> None:
+        """End all that is idle."""
+        self.connections.close()
+
+
+class SftpSource:
+    """One file of an SSH server: a :class:`~scrapy_chunkdl.download.native.told.NativeSource`."""
+
+    def __init__(self, place: Place, login: Login | None, options: Options, kept: SftpKept, url: str) -> None:
+        self._place = place
+        self._login = login
+        self._options = options
+        self._kept = kept.connections
+        self._url = url
+        self._key = (place.host, place.port, login)
+
+    async def look(self) -> Told:
+        """Ask for size and date."""
+        connection = await self._connected()
+        try:
+            told = await connection.told(self._place.path)
+        except Permanent:
+            self._kept.give(self._key, connection)
+            raise
+        except BaseException:
+            connection.close()
+            raise
+        self._kept.give(self._key, connection)
+        return told
+
+    async def read(self, start: int, stop: int | None) -> SftpReading:
+        """Begin to read."""
+        connection = await self._connected()
+        try:
+            file = await connection.open_file(self._place.path)
+            told = await connection.told_of(file)
+        except BaseException:
+            connection.close()
+            raise
+        end = stop if stop is not None else told.size
+        return SftpReading(told, self._kept, self._key, connection, file, start, end)
+
+    async def _connected(self) -> _Connection:
+        if (idle := self._kept.take(self._key)) is not None:
+            return idle
+        trusted = self._kept.has_worked(self._key)
+        return await _Connection.open(self._place, self._login, self._options, self._url, trusted)
+
+
+class SftpReading:
+    """A range on its way. Its connection is given back at the end, or closed."""
+
+    def __init__(
+        self,
+        told: Told,
+        kept: Kept[_Connection],
+        key: object,
+        connection: _Connection,
+        file: asyncssh.SFTPClientFile,
+        start: int,
+        stop: int | None,
+    ) -> None:
+        self.told = told
+        self._kept = kept
+        self._key = key
+        self._connection: _Connection | None = connection
+        self._file = file
+        self._position = start
+        self._stop = stop
+        self._asked: deque[tuple[int, asyncio.Task[bytes]]] = deque()
+        self._ask_on()
+
+    async def next(self) -> bytes:
+        """Return the next bytes; none at the end of the range."""
+        connection = self._connection
+        if connection is None:
+            return b""
+        if not self._asked:
+            await self._ended(connection)
+            return b""
+        size, asked = self._asked[0]
+        done, _ = await asyncio.wait({asked}, timeout=connection.stall_s)
+        if self._connection is None:
+            raise Transient(f"{connection.url} was closed meanwhile", reason="connection_lost")
+        if not done:
+            self.close()
+            raise Transient(f"{connection.url} sent no byte in time", reason="stalled")
+        self._asked.popleft()
+        try:
+            data = asked.result()
+        except (asyncssh.Error, OSError) as error:
+            self.close()
+            raise _explained(error, connection.url) from error
+        if len(data) < size:  # its end: those ahead have nothing
+            is_cut = self._stop is not None
+            self._drop_asked()
+            self._stop = self._position = 0
+            if is_cut:
+                self.close()
+                raise Transient(f"{connection.url} ended early: it was cut meanwhile", reason="short_body")
+        self._ask_on()
+        if not self._asked:
+            await self._ended(connection)
+        return data
+
+    def close(self) -> None:
+        """Drop what has not come, and the connection with it."""
+        self._drop_asked()
+        if self._connection is not None:
+            connection, self._connection = self._connection, None
+            connection.close()
+
+    def _drop_asked(self) -> None:
+        while self._asked:
+            self._asked.popleft()[1].cancel()
+
+    def _ask_on(self) -> None:
+        while len(self._asked) < _AHEAD and (self._stop is None or self._position < self._stop):
+            size = _PIECE if self._stop is None else min(_PIECE, self._stop - self._position)
+            self._asked.append((size, asyncio.ensure_future(self._file.read(size, self._position))))
+            self._position += size
+
+    async def _ended(self, connection: _Connection) -> None:
+        self._connection = None
+        try:
+            await asyncio.wait_for(self._file.close(), connection.stall_s)
+        except (asyncssh.Error, OSError, asyncio.TimeoutError):
+            connection.close()
+            return
+        except BaseException:
+            connection.close()
+            raise
+        self._kept.give(self._key, connection)
+
+
+class _Connection:
+    """An SSH connection with one SFTP session in it."""
+
+    def __init__(self, connection: asyncssh.SSHClientConnection, sftp: asyncssh.SFTPClient, url: str, stall_s: float):
+        self._connection = connection
+        self._sftp = sftp
+        self.url = url
+        self.stall_s = stall_s
+
+    @classmethod
+    async def open(cls, place: Place, login: Login | None, options: Options, url: str, trusted: bool) -> _Connection:
+        """Connect and log in. ``trusted``: this login was taken before, so that a refusal is about one more of it."""
+        patience = options.dns_timeout + options.connect_timeout
+        connecting = asyncssh.connect(
+            place.host,
+            place.port,
+            config=None,
+            known_hosts=options.sftp_known_hosts or (),
+            local_addr=(options.bind_address, 0) if options.bind_address else (),
+            connect_timeout=patience,
+            login_timeout=options.first_byte_timeout,
+            compression_algs=None,
+            **_credentials(login, options),
+        )
+        try:
+            connection = await connecting
+        except (asyncssh.Error, OSError, asyncio.TimeoutError, ValueError) as error:
+            raise _not_connected(error, place, url, trusted) from error
+        try:
+            if options.block_private_addresses:
+                addresses.refuse_private(str(connection.get_extra_info("peername")[0]), place.host)
+            sftp = await asyncio.wait_for(connection.start_sftp_client(path_encoding=None), options.first_byte_timeout)
+        except (asyncssh.Error, OSError, asyncio.TimeoutError) as error:
+            connection.abort()
+            raise _explained(error, url) from error
+        except BaseException:
+            connection.abort()
+            raise
+        return cls(connection, sftp, url, options.stall_timeout)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the other side has not closed it, as far as is known."""
+        return not self._connection.is_closed()
+
+    def close(self) -> None:
+        """End it at once."""
+        self._connection.abort()
+
+    async def told(self, path: bytes) -> Told:
+        """Ask what the file is."""
+        return _told(await self._answered(self._sftp.stat(path)), self.url)
+
+    async def told_of(self, file: asyncssh.SFTPClientFile) -> Told:
+        """Ask what the file is that was opened: another may have its name by now."""
+        return _told(await self._answered(file.stat()), self.url)
+
+    async def open_file(self, path: bytes) -> asyncssh.SFTPClientFile:
+        """Open a file for reading."""
+        opened: asyncssh.SFTPClientFile = await self._answered(self._sftp.open(path, "rb"))
+        return opened
+
+    async def _answered(self, asking: Any) -> Any:
+        try:
+            return await asyncio.wait_for(asking, self.stall_s)
+        except (asyncssh.Error, OSError, asyncio.TimeoutError) as error:
+            raise _explained(error, self.url) from error
+
+
+def _credentials(login: Login | None, options: Options) -> dict[str, Any]:
+    """Return what to log in with: the URL's, else the settings', else what ssh would take (agent, ~/.ssh/id_*)."""
+    found: dict[str, Any] = {"client_keys": [os.fspath(options.sftp_key)] if options.sftp_key else ()}
+    if login is not None:
+        found["username"] = login.user
+        if login.password:
+            found["password"] = login.password
+    return found
+
+
+def _told(attributes: asyncssh.SFTPAttrs, url: str) -> Told:
+    if attributes.type == asyncssh.FILEXFER_TYPE_DIRECTORY:
+        raise Permanent(f"{url} is a folder, not a file", reason="not_found")
+    changed = None
+    if attributes.mtime is not None:
+        nanoseconds = attributes.mtime_ns or 0
+        changed = datetime.fromtimestamp(attributes.mtime + nanoseconds / 1e9, timezone.utc)
+    return Told(attributes.size, changed, offsets=True)
+
+
+def _not_connected(error: BaseException, place: Place, url: str, trusted: bool) -> DownloadError:
+    if isinstance(error, asyncssh.HostKeyNotVerifiable):
+        text = f"{url}: the key of {place.host} is not among the known ones (CHUNKDL_SFTP_KNOWN_HOSTS): {_said(error)}"
+        return Permanent(text, reason="host_key")
+    if isinstance(error, asyncssh.PermissionDenied) and not trusted:
+        return Permanent(f"{url}: the login was refused: {_said(error)}", reason="login_refused")
+    if isinstance(error, (asyncssh.KeyImportError, asyncssh.KeyEncryptionError)):
+        return Permanent(f"{url}: CHUNKDL_SFTP_KEY cannot be read: {_said(error)}", reason="login_refused")
+    if isinstance(error, (asyncssh.KeyExchangeFailed, asyncssh.ProtocolNotSupported)):
+        return Permanent(f"{url}: nothing in common with the server: {_said(error)}", reason="no_ssh")
+    if isinstance(error, asyncssh.DisconnectError):
+        # A server with too many that have not logged in drops some of them before a word (sshd_config, MaxStartups).
+        return Transient(f"{url}: no more connections: {_said(error)}", reason="too_many_connections")
+    if isinstance(error, asyncio.TimeoutError):
+        return Transient(f"{url}: no connection in time", reason="connect_timeout")
+    if isinstance(error, socket.gaierror):
+        return Transient(f"no address for {place.host}: {error.strerror}", reason="dns")
+    if isinstance(error, FileNotFoundError):
+        return Permanent(f"{url}: {error.filename} is not there (CHUNKDL_SFTP_KEY)", reason="login_refused")
+    if isinstance(error, OSError):
+        why = error.strerror or type(error).__name__
+        return Transient(f"{url}: no connection to {place.host}:{place.port}: {why}", reason="connect_failed")
+    return explain(error, url)
+
+
+def _explained(error: BaseException, url: str) -> DownloadError:
+    text = f"{url}: {_said(error)}"
+    if isinstance(error, (asyncssh.SFTPNoSuchFile, asyncssh.SFTPNoSuchPath, asyncssh.SFTPNotADirectory)):
+        return Permanent(text, reason="not_found")
+    if isinstance(error, asyncssh.SFTPPermissionDenied):
+        return Permanent(text, reason="no_permission")
+    if isinstance(error, (asyncssh.SFTPFileIsADirectory, asyncssh.SFTPInvalidFilename, asyncssh.SFTPLinkLoop)):
+        return Permanent(text, reason="not_found")
+    if isinstance(error, (asyncssh.ChannelOpenError,)):
+        return Transient(text, reason="too_many_connections")
+    if isinstance(error, (asyncssh.SFTPConnectionLost, asyncssh.SFTPNoConnection, asyncssh.DisconnectError)):
+        return Transient(text, reason="connection_lost")
+    if isinstance(error, asyncssh.Error):
+        return Transient(text, reason="sftp_error")
+    if isinstance(error, asyncio.TimeoutError):
+        return Transient(f"{url} sent no byte in time", reason="stalled")
+    return explain(error, url)
+
+
+def _said(error: BaseException) -> str:
+    text = getattr(error, "reason", "") or str(error) or type(error).__name__
+    return printable(cut(" ".join(str(text).split()), _LONGEST_SAID))
