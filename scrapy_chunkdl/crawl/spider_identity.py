@@ -43,6 +43,7 @@ def as_the_spider(crawler: Crawler, config: Config, options: Options) -> Options
         dns_cache=settings.getbool("DNSCACHE_ENABLED"),
         dns_timeout=settings.getfloat("DNS_TIMEOUT"),
         fail_on_dataloss=settings.getbool("DOWNLOAD_FAIL_ON_DATALOSS", True),
+        ftp_login=(settings.get("FTP_USER") or "anonymous", settings.get("FTP_PASSWORD") or ""),
         first_byte_timeout=float(getattr(spider, "download_timeout", None) or settings.getfloat("DOWNLOAD_TIMEOUT"))
         or _FOR_EVER_S,
         max_redirects=settings.getint("REDIRECT_MAX_TIMES"),

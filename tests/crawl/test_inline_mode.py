@@ -6,6 +6,7 @@ import signal
 from pathlib import Path
 
 import pytest
+from ftp_server import PASSWORD, USER, Ftp
 from origin import Origin
 from origin_content import content
 from project import Project, attachment, item, paths
@@ -121,3 +122,19 @@ def test_named_by_content_equal_files_are_stored_once_and_not_fetched_again(inli
     assert not [name for name in inline.files() if name.startswith(".chunkdl/parts/")]
     assert first.stats["chunkdl/files/downloaded"] == 2
     assert second.stats["chunkdl/files/uptodate"] == 2
+
+
+def test_a_file_of_an_ftp_server_comes_with_the_login_of_scrapys_settings(inline: Project, tmp_path: Path) -> None:
+    (tmp_path / "served").mkdir()
+    (tmp_path / "served" / "a.bin").write_bytes(content("a.bin", 3_000_000))
+    inline.settings |= {"FTP_USER": USER, "FTP_PASSWORD": PASSWORD}
+    with Ftp(tmp_path / "served") as ftp:
+        inline.items = [item(attachment(ftp.url("a.bin"))), item(attachment(ftp.url("gone.bin")))]
+
+        crawl = inline.crawl("-s", "LOG_LEVEL=DEBUG")
+
+        assert {argument for command, argument in ftp.commands if command == "USER"} == {USER}
+    [path] = [path for finished in inline.scraped() for path in paths(finished) if path]
+    assert Path(path).read_bytes() == content("a.bin", 3_000_000)
+    assert crawl.stats["chunkdl/failures/not_found"] == 1
+    assert PASSWORD not in crawl.log.partition("Enabled extensions")[2]  # Scrapy shows all settings before

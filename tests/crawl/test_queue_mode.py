@@ -130,7 +130,7 @@ def test_an_entry_that_is_no_item_is_kept_byte_for_byte(project: Project, client
     ("broken", "message"),
     [
         ({"path": ""}, "it has no ori_url"),
-        ({"ori_url": "ftp://example.org/a"}, "is of the scheme ftp:, not http: or https:"),
+        ({"ori_url": "gopher://example.org/a"}, "is of the scheme gopher:, not http: or https:"),
         ({"ori_url": "/a.pdf"}, "is not a whole URL: use response.urljoin"),
         ({"ori_url": "http://"}, "has a host or port that cannot be"),
         ({"ori_url": "http://[::1"}, "has a host or port that cannot be"),

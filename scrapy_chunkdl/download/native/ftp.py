@@ -24,6 +24,7 @@ from scrapy_chunkdl.download.http import addresses, tls
 from scrapy_chunkdl.download.http.allowed import refuse_host
 from scrapy_chunkdl.download.http.client import explain
 from scrapy_chunkdl.download.model import Options
+from scrapy_chunkdl.download.native.ftp_data import DataConnection
 from scrapy_chunkdl.download.native.kept import Kept
 from scrapy_chunkdl.download.native.place import Login, Place
 from scrapy_chunkdl.download.native.told import Told
@@ -36,11 +37,11 @@ _RAW = "latin-1"
 """One character for each byte, both ways."""
 
 _AT_ONCE = 1 << 18
-_BUFFER = 1 << 20
 _END_S = 2.0
 """Seconds that the reply to a reading which ended early may take; else the connection is not used again."""
 
 _EXPLICIT_PORT = 21
+_SIX_NUMBERS = re.compile(r"\d{1,3},\d{1,3},\d{1,3},\d{1,3},(\d{1,3}),(\d{1,3})")
 _TIME = re.compile(r"(\d{14})(\.\d{1,6})?")
 _LONGEST_SAID = 120
 _CROWDED = re.compile(
@@ -105,13 +106,13 @@ class FtpSource:
             connection = await self._connected()
             with connection.closed_on_error():
                 told = await self._told(connection)
-                reader, writer, reply, begins = await connection.retrieve(self._path, start)
+                data, reply, begins = await connection.retrieve(self._path, start)
                 if start:
                     told = replace(told, offsets=begins == start)
                 if told.size is None and not begins and (found := _SIZE_IN_REPLY.search(reply)):
                     told = replace(told, size=int(found[1]))
         left = None if stop is None or begins != start else stop - begins
-        return FtpReading(told, self._kept.connections, self._key, connection, self._path, reader, writer, left)
+        return FtpReading(told, self._kept.connections, self._key, connection, self._path, data, left)
 
     async def _connected(self) -> _Connection:
         kept = self._kept.connections
@@ -143,8 +144,7 @@ class FtpReading:
         key: object,
         connection: _Connection,
         path: str,
-        reader: asyncio.StreamReader,
-        writer: asyncio.StreamWriter,
+        data: DataConnection,
         left: int | None,
     ) -> None:
         self.told = told
@@ -152,31 +152,24 @@ class FtpReading:
         self._key = key
         self._connection: _Connection | None = connection
         self._path = path
-        self._reader = reader
-        self._writer = writer
+        self._data = data
         self._left = left
-        self._watch = _Watch(writer, connection.stall_s)
 
     async def next(self) -> bytes:
         """Return the next bytes; none at the end of the range, once the server said that all was sent."""
         connection = self._connection
         if connection is None:
             return b""
-        self._watch.wait()
         try:
-            data = await self._reader.read(_AT_ONCE if self._left is None else min(_AT_ONCE, self._left))
-        except (OSError, ssl.SSLError) as error:
+            data = await self._data.read(_AT_ONCE if self._left is None else min(_AT_ONCE, self._left))
+        except (OSError, asyncio.TimeoutError) as error:
             self.close()
-            raise self._watch.explained(error, connection.url) from error
+            raise _lost(error, connection.url) from error
         if self._connection is None:
             raise Transient(f"{connection.url} was closed meanwhile", reason="connection_lost")
-        self._watch.got()
         if self._left is not None:
             self._left -= len(data)
         if not data:
-            if self._watch.is_stalled:
-                self.close()
-                raise Transient(f"{connection.url} sent no byte in time", reason="stalled")
             await self._ended(connection)
         elif self._left == 0:
             await self._ended(connection, is_early=True)
@@ -184,9 +177,8 @@ class FtpReading:
 
     def close(self) -> None:
         """Drop the data connection, and the control connection with it, which waits for a reply."""
-        self._watch.stop()
+        self._data.close()
         if self._connection is not None:
-            self._writer.transport.abort()
             connection, self._connection = self._connection, None
             connection.close()
 
@@ -195,12 +187,8 @@ class FtpReading:
 
         What was asked before RETR may have been replaced when it was opened, so it is asked for once more.
         """
-        self._watch.stop()
         self._connection = None
-        if is_early:
-            self._writer.transport.abort()
-        else:
-            self._writer.close()
+        self._data.close()
         with _told_plainly(connection.url), connection.closed_on_error():
             try:
                 code, said = await connection.reply(_END_S if is_early else connection.stall_s)
@@ -221,10 +209,11 @@ class FtpReading:
 class _Connection:
     """A control connection that is logged in, in binary mode."""
 
-    def __init__(self, client: aioftp.Client, url: str, stall_s: float) -> None:
+    def __init__(self, client: aioftp.Client, url: str, options: Options) -> None:
         self._client = client
+        self._local_address = (options.bind_address, 0) if options.bind_address else None
         self.url = url
-        self.stall_s = stall_s
+        self.stall_s = options.stall_timeout
         self._no_epsv = False
         self._is_at_root: bool | None = None
         self._offsets: bool | None = None
@@ -269,10 +258,9 @@ class _Connection:
             encoding=_RAW,
             ssl=context,
             socket_timeout=options.first_byte_timeout,
-            limit=_BUFFER,
             local_addr=(options.bind_address, 0) if options.bind_address else None,
         )
-        connection = cls(client, url, options.stall_timeout)
+        connection = cls(client, url, options)
         patience = options.dns_timeout + options.connect_timeout
         with connection.closed_on_error():
             try:
@@ -358,30 +346,46 @@ class _Connection:
             return False
         return True
 
-    async def retrieve(self, path: str, start: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter, str, int]:
+    async def retrieve(self, path: str, start: int) -> tuple[DataConnection, str, int]:
         """Have the file sent from a byte on; return its connection, what the server said to it, and where it begins."""
-        reader, writer = await self._data_connection()
+        data = await self._data_connection()
         try:
             if start and not await self.restarts_at(start):  # right before RETR: it holds for the next transfer only
                 start = 0
             _, said = await self._command(f"RETR {path}", "1xx")
+            control = self._client.stream.writer.get_extra_info("ssl_object")
+            if control is not None:
+                await self._ask(data.start_tls(control, self._client.server_host), self.stall_s)
         except BaseException:
-            writer.transport.abort()
+            data.close()
             raise
-        return reader, writer, said, start
+        return data, said, start
 
     async def reply(self, timeout: float) -> tuple[str, str]:
         """Wait for a reply, whatever it is. Raises Transient without one."""
         code, lines = await self._ask(self._client.command(None, ("2xx", "3xx", "4xx", "5xx"), "1xx"), timeout)
         return str(code), _text(lines)
 
-    async def _data_connection(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    async def _data_connection(self) -> DataConnection:
+        """Connect for one transfer, to the server itself, whatever address PASV names: that may be one inside."""
+        port = await self._passive_port()
+        opening = DataConnection.open(self._client.server_host, port, self.stall_s, self._local_address)
+        return await self._ask(opening, self.stall_s)
+
+    async def _passive_port(self) -> int:
         if not self._no_epsv:
             try:
-                return await self._ask(self._client.get_passive_connection("I", ("epsv",)))
+                _, lines = await self._ask(self._client.command("EPSV", "229"))
+                return self._client.parse_epsv_response(lines[-1])[1]
             except _Refused:
                 self._no_epsv = True
-        return await self._ask(self._client.get_passive_connection("I", ("pasv",)))
+            except (ValueError, IndexError) as error:
+                raise Transient(f"a reply of {self.url} cannot be read", reason="bad_response") from error
+        _, said = await self._command("PASV", "227")
+        numbers = _SIX_NUMBERS.search(said)  # in parentheses or not (RFC 1123 §4.1.2.6)
+        if numbers is None:
+            raise Transient(f"a reply of {self.url} cannot be read", reason="bad_response")
+        return int(numbers[1]) << 8 | int(numbers[2])
 
     async def _fact(self, command: str) -> str | None:
         try:
@@ -431,39 +435,6 @@ def _told_plainly(url: str) -> Iterator[None]:
         raise _meaning(refused, url) from refused
 
 
-class _Watch:
-    """Ends a data connection on which a byte is waited for in vain. Looking now and then is cheap."""
-
-    def __init__(self, writer: asyncio.StreamWriter, stall_s: float) -> None:
-        self._writer = writer
-        self._loop = asyncio.get_running_loop()
-        self._stall_s = stall_s
-        self._since: float | None = None
-        self.is_stalled = False
-        self._timer = self._loop.call_later(stall_s / 4, self._look)
-
-    def wait(self) -> None:
-        self._since = self._loop.time()
-
-    def got(self) -> None:
-        self._since = None
-
-    def stop(self) -> None:
-        self._timer.cancel()
-
-    def explained(self, error: BaseException, url: str) -> DownloadError:
-        if self.is_stalled:
-            return Transient(f"{url} sent no byte in time", reason="stalled")
-        return _lost(error, url)
-
-    def _look(self) -> None:
-        if self._since is not None and self._loop.time() - self._since >= self._stall_s:
-            self.is_stalled = True
-            self._writer.transport.abort()
-        else:
-            self._timer = self._loop.call_later(self._stall_s / 4, self._look)
-
-
 def _text(lines: list[str]) -> str:
     """Return a reply as text: most servers speak UTF-8 (RFC 2640)."""
     joined = " ".join(line.lstrip("-").strip() for line in lines)
@@ -502,7 +473,7 @@ def _meaning(refused: _Refused, url: str) -> DownloadError:
 
 def _lost(error: BaseException, url: str) -> DownloadError:
     if isinstance(error, asyncio.TimeoutError):
-        return Transient(f"{url} sent no reply in time", reason="stalled")
+        return Transient(f"{url} sent nothing in time", reason="stalled")
     return explain(error, url)
 
 
