@@ -137,4 +137,4 @@ def test_a_file_of_an_ftp_server_comes_with_the_login_of_scrapys_settings(inline
     [path] = [path for finished in inline.scraped() for path in paths(finished) if path]
     assert Path(path).read_bytes() == content("a.bin", 3_000_000)
     assert crawl.stats["chunkdl/failures/not_found"] == 1
-    assert PASSWORD not in crawl.log.partition("Enabled extensions")[2]  # Scrapy shows all settings before
+    assert PASSWORD not in crawl.log.partition("Spider opened")[2]  # Scrapy shows all settings before
