@@ -282,7 +282,7 @@ def test_the_table_of_rooms_says_who_calls_each() -> None:
     assert callers_in_the_docs() == expected
 
 
-PAGES = sorted([ROOT / "CONTRIBUTING.md", ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 FOLDERS = ["", "scrapy_chunkdl/**/", "tests/**/", "docs/", "examples/**/", "benchmarks/**/"]
 OURS = [path.as_posix() for folder in FOLDERS for path in ROOT.glob(f"{folder}*")]
 OF_A_PROJECT = {"settings.py", "scrapy.cfg", "process_items.py"}

@@ -33,7 +33,7 @@ _HOSTS_REMEMBERED = 4096
 
 
 @dataclass(slots=True)
-class _HostFigures:
+class _HostCounts:
     fetched: int = 0
     errors: Counter[str] = field(default_factory=Counter)
 
@@ -61,7 +61,7 @@ class Bridge:
         self._runs: dict[Hashable, Run] = {}
         self._in_lanes: set[Run] = set()
         self._bytes_fetched = 0
-        self._hosts: OrderedDict[str, _HostFigures] = OrderedDict()
+        self._hosts: OrderedDict[str, _HostCounts] = OrderedDict()
         self._homes: OrderedDict[str, Lane] = OrderedDict()
         self._done: deque[Job] = deque()
         self._delivery_due = False
@@ -143,7 +143,7 @@ class Bridge:
         Hosts are those that were asked; redirects may have led elsewhere. The last 4096 of them are known.
         """
         with self._lock:
-            told = {host: (figures.fetched, dict(figures.errors)) for host, figures in self._hosts.items()}
+            told = {host: (counts.fetched, dict(counts.errors)) for host, counts in self._hosts.items()}
             for run in self._in_lanes:
                 fetched, errors = told.get(run.host, (0, {}))
                 told[run.host] = fetched + run.progress.fetched, Counter(errors) + Counter(run.progress.retries)
@@ -208,14 +208,14 @@ class Bridge:
             self._dispatch()
 
     def _note_host(self, run: Run, error: DownloadError | None) -> None:
-        figures = self._hosts.setdefault(run.host, _HostFigures())
+        counts = self._hosts.setdefault(run.host, _HostCounts())
         self._hosts.move_to_end(run.host)
         if len(self._hosts) > _HOSTS_REMEMBERED:
             self._hosts.popitem(last=False)
-        figures.fetched += run.progress.fetched
-        figures.errors.update(run.progress.retries)
+        counts.fetched += run.progress.fetched
+        counts.errors.update(run.progress.retries)
         if error is not None:
-            figures.errors[error.reason] += 1
+            counts.errors[error.reason] += 1
 
     def _end(self, run: Run, result: FileResult | None = None, error: DownloadError | None = None) -> None:
         """Tell the jobs of a run that is done; neither result nor error means cancelled."""

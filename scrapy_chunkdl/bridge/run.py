@@ -93,7 +93,7 @@ class Run:
         self.jobs.append(job)
 
     def leave(self, job: Job) -> None:
-        """Let one job go while others stay: the figures remain with them."""
+        """Let one job go while others stay: what it brought stays with them."""
         self.step(Event.LEFT)
         self.jobs.remove(job)
         job.run = None

@@ -10,7 +10,7 @@ import logging
 from scrapy.crawler import Crawler
 
 from scrapy_chunkdl.crawl.politeness import politeness
-from scrapy_chunkdl.crawl.spider_identity import as_the_spider, told_of_middlewares
+from scrapy_chunkdl.crawl.spider_identity import as_the_spider, sentence_on_middlewares
 from scrapy_chunkdl.download import Options
 from scrapy_chunkdl.download.disk.room import Reserve
 from scrapy_chunkdl.settings.config import Config
@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 def options_of(crawler: Crawler, config: Config) -> Options:
     """Return the options of a crawl, and say what of them may surprise. Raises ConfigError."""
     polite = politeness(crawler.settings, crawler.spider, config)
-    for line in (polite.told() if polite.because else None, told_of_middlewares(crawler)):
+    for line in (polite.sentence() if polite.because else None, sentence_on_middlewares(crawler)):
         if line is not None:
             logger.info("%s", line)
     options = Options(

@@ -155,7 +155,9 @@ class Lifecycle:
         except ConfigError as error:
             raise Unusable(str(error), "chunkdl_feed_taken") from error
         options = replace(self._options, store=self._place.store, store_root=self._place.root)
-        self._started.add("sweep", tidy.sweep_in_background(self._place.root).set)
+        sweep = tidy.Sweep(self._place.root)
+        self._started.add("sweep", sweep.stop)
+        sweep.start()
         keeper = self._share_keeper()
         limits = Limits(options, keeper)
         bridge = Bridge(

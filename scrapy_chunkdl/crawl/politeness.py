@@ -24,7 +24,7 @@ class Politeness:
     chunks_per_host: int
     because: tuple[str, ...]
 
-    def told(self) -> str:
+    def sentence(self) -> str:
         """Return the line that says so."""
         held = (
             f"at most {self.chunks_per_host} connections to a host"

@@ -63,9 +63,9 @@ class Details:
         }
 
     def _hosts(self, before: dict[object, Rate], now: float) -> Iterator[dict[str, Any]]:
-        figures, busy = self._bridge.hosts(), self._limits.hosts()
-        for host in {**busy, **figures}:
-            fetched, errors = figures.get(host, (0, {}))
+        counts, busy = self._bridge.hosts(), self._limits.hosts()
+        for host in {**busy, **counts}:
+            fetched, errors = counts.get(host, (0, {}))
             state = busy.get(host)
             yield {
                 "host": host[:_LONGEST],

@@ -60,7 +60,7 @@ def as_the_spider(crawler: Crawler, config: Config, options: Options) -> Options
     return options
 
 
-def told_of_middlewares(crawler: Crawler) -> str | None:
+def sentence_on_middlewares(crawler: Crawler) -> str | None:
     """Return a line that names the project's downloader middlewares, which no request for a file meets; None for none.
 
     Cookies are taken from a CookiesMiddleware of the project's own, too.

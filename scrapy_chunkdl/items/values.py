@@ -39,7 +39,7 @@ _LONGEST_REPR = 80
 _LONGEST_KEPT = 4000
 _REQUEST_ONLY = frozenset({"headers", "proxy", "cookiejar"})
 
-Told = Callable[[str, str], None]
+Notice = Callable[[str, str], None]
 """Called with the name of a type, and with what its values become: they do not come back as they were."""
 
 
@@ -86,7 +86,7 @@ class Writer:
     values are written for others to read, and do not tell their type.
     """
 
-    def __init__(self, write_item: Callable[[Any], Any], *, marks: bool = True, told: Told | None = None) -> None:
+    def __init__(self, write_item: Callable[[Any], Any], *, marks: bool = True, told: Notice | None = None) -> None:
         self._write_item = write_item
         self.marks = marks
         self.told = told or (lambda name, becomes: None)
@@ -196,7 +196,7 @@ class Writer:
 class Reader:
     """Turns marked values back. ``known`` has the enumerations of this process by name."""
 
-    def __init__(self, enums: Callable[[str], type[Enum] | None], told: Told) -> None:
+    def __init__(self, enums: Callable[[str], type[Enum] | None], told: Notice) -> None:
         self._enums = enums
         self.told = told
 

@@ -54,7 +54,7 @@ def test_the_stricter_limit_of_the_project_holds_unless_files_have_their_own(
     assert bool(found.because) == ((delay_s, connections) != (spider.get("chunkdl_download_delay", 0), 16)) or (
         "CHUNKDL_CONCURRENT_CHUNKS_PER_HOST" in project
     )
-    assert len(found.told()) <= 300
+    assert len(found.sentence()) <= 300
 
 
 def test_what_scrapy_or_an_add_on_sets_is_nobodys_wish() -> None:

@@ -20,8 +20,9 @@ from scrapy_chunkdl.bridge.bridge import Bridge
 from scrapy_chunkdl.commands.supervisor import Supervisor
 from scrapy_chunkdl.dashboard.board import Board
 from scrapy_chunkdl.dashboard.server import new_app
-from scrapy_chunkdl.dashboard.serving import DashboardThread
+from scrapy_chunkdl.dashboard.serving import ServerThread
 from scrapy_chunkdl.download import Limits, Options
+from scrapy_chunkdl.download.disk import tidy
 from scrapy_chunkdl.progress import bars
 from scrapy_chunkdl.queue import embedded
 from scrapy_chunkdl.queue.client import make_client
@@ -79,8 +80,12 @@ def bridge(place: Place) -> Service:
     return Bridge(options, Limits(options), threads=2, deliver=lambda call: call())
 
 
-def dashboard_thread(place: Place) -> Service:
-    return DashboardThread(new_app(Board(), "127.0.0.1", None), "127.0.0.1", 0)
+def server_thread(place: Place) -> Service:
+    return ServerThread("dashboard", new_app(Board(), "127.0.0.1", None), "127.0.0.1", 0)
+
+
+def sweep(place: Place) -> Service:
+    return tidy.Sweep(place.folder)
 
 
 def embedded_server(place: Place) -> Service:
@@ -115,7 +120,8 @@ MEMBERS = [
     (share_keeper, "Redis there"),
     (share_keeper, "Redis away"),
     (bridge, ""),
-    (dashboard_thread, ""),
+    (server_thread, ""),
+    (sweep, ""),
     (embedded_server, ""),
     (supervisor, ""),
     (terminal_bars, ""),

@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 import os
 import random
-import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -16,6 +15,7 @@ from pathlib import Path
 
 from scrapy_chunkdl.download.disk import platform
 from scrapy_chunkdl.download.disk.part_lock import JOURNAL, PART
+from scrapy_chunkdl.services.thread import ServiceThread
 
 logger = logging.getLogger(__name__)
 
@@ -65,16 +65,20 @@ def sweep(root: Path, stopped: Callable[[], bool] = lambda: False, now: float | 
     return removed
 
 
-def sweep_in_background(root: Path) -> threading.Event:
-    """Sweep in a thread of its own; the event returned ends it."""
-    stop = threading.Event()
+class Sweep(ServiceThread):
+    """Sweeps ``root`` once, in the background."""
 
-    def run() -> None:
-        if removed := sweep(root, stop.is_set):
+    ends_within_s = 1.0
+    """A folder of a network file system may take longer to list: it is left to that."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__("chunkdl-sweep")
+        self._root = root
+
+    def run(self) -> None:
+        """Sweep, until it is done or stopped."""
+        if removed := sweep(self._root, self.stopping.is_set):
             logger.info("Removed %d parts of files that nobody went on with for a week.", removed)
-
-    threading.Thread(target=run, name="chunkdl-sweep", daemon=True).start()
-    return stop
 
 
 def _remove_if_abandoned(path: Path, before: float) -> bool:
