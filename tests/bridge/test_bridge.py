@@ -50,6 +50,7 @@ def inbox() -> Inbox:
 @pytest.fixture
 def new_bridge(inbox: Inbox) -> Iterator[Callable[..., Bridge]]:
     bridges: list[Bridge] = []
+    before = set(threading.enumerate())
 
     def make(threads: int, **options: int) -> Bridge:
         given = Options(**options)
@@ -61,7 +62,7 @@ def new_bridge(inbox: Inbox) -> Iterator[Callable[..., Bridge]]:
     yield make
     for bridge in bridges:
         bridge.stop()
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("chunkdl-")]
+    assert not [thread for thread in {*threading.enumerate()} - before if thread.name.startswith("chunkdl-")]
 
 
 def test_outcomes_arrive_on_the_thread_that_takes_deliveries(
