@@ -1,22 +1,31 @@
-"""A TCP relay in front of Redis, or another server: what HAProxy, a service of Kubernetes or a bad line does there."""
+"""A TCP relay in front of Redis, or another server: what HAProxy, a service of Kubernetes or a bad line does there.
+
+What else may happen to requests and answers on the way is a subclass: see lossy_proxy.py, and those in the tests.
+"""
 
 from __future__ import annotations
 
 import socket
 import threading
+from contextlib import suppress
 from types import TracebackType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 REFUSAL = b"-ERR max request size exceeded. Limit: %d bytes, Actual: %d bytes. See https://example.org/limits\r\n"
 """In the words of Upstash."""
 
 
 class Relay:
-    """Listens on loopback; ``url`` is where. ``target`` is the port that *new* connections go to: old ones stay.
+    """Listens on loopback; ``url`` is where. ``target`` is the port, or the unix socket, that *new* connections go to.
 
     A request of more than ``largest_bytes``, if that is set, is answered with a refusal instead of being passed on.
+    One thread per direction of each connection, all gone on exit.
     """
 
-    def __init__(self, target: int, largest_bytes: int = 0) -> None:
+    def __init__(self, target: int | str, largest_bytes: int = 0) -> None:
         self.target = target
         self._largest_bytes = largest_bytes
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -25,7 +34,7 @@ class Relay:
         self._sockets: set[socket.socket] = set()
         self._threads: list[threading.Thread] = []
 
-    def __enter__(self) -> Relay:
+    def __enter__(self) -> Self:
         self._run(self._accept)
         return self
 
@@ -50,9 +59,13 @@ class Relay:
         while True:
             try:
                 client, _ = self._listener.accept()
-                server = socket.create_connection(("127.0.0.1", self.target))
             except OSError:
                 return
+            try:
+                server = _connected(self.target)
+            except OSError:
+                client.close()
+                continue
             self._sockets |= {client, server}
             self._run(self.pass_requests, client, server)
             self._run(self.pass_answers, server, client)
@@ -66,11 +79,9 @@ class Relay:
         self._pump(server, client)
 
     def _pump(self, source: socket.socket, sink: socket.socket) -> None:
-        try:
-            while data := source.recv(1 << 16):
+        with suppress(OSError):
+            while data := received(source):
                 sink.sendall(data)
-        except OSError:
-            pass
         self.end(sink, source)
 
     def end(self, *ends: socket.socket) -> None:
@@ -89,6 +100,22 @@ class Relay:
         except OSError:
             pass
         _shut(server)
+
+
+def received(end: socket.socket) -> bytes:
+    """Return what comes next, nothing when the connection has ended."""
+    try:
+        return end.recv(1 << 16)
+    except OSError:
+        return b""
+
+
+def _connected(target: int | str) -> socket.socket:
+    if isinstance(target, int):
+        return socket.create_connection(("127.0.0.1", target))
+    end = socket.socket(socket.AF_UNIX)
+    end.connect(target)
+    return end
 
 
 def _read_request(stream: object) -> bytes:

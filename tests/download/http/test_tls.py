@@ -15,7 +15,7 @@ import pytest
 from fetching import QUICK, SIZE, Client
 from origin import Origin
 from patience import HANG
-from relay import Relay
+from relay import Relay, received
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +105,7 @@ class BadLine(Relay):
     def pass_answers(self, server: socket.socket, client: socket.socket) -> None:
         passed = 0
         with suppress(OSError):
-            while data := bytearray(_received(server)):
+            while data := bytearray(received(server)):
                 if passed <= self._at < passed + len(data) and self.spoilt.acquire(blocking=False):
                     data[self._at - passed] ^= 1
                 passed += len(data)
@@ -122,7 +122,7 @@ class Forgetful(Relay):
         self.refused = 0
 
     def pass_requests(self, client: socket.socket, server: socket.socket) -> None:
-        hello = _received(client)
+        hello = received(client)
         if not offers_session(hello):
             server.sendall(hello)
             super().pass_requests(client, server)
@@ -131,13 +131,6 @@ class Forgetful(Relay):
         with suppress(OSError):
             client.sendall(bytes([21, 3, 3, 0, 2, 2, self._alert]))
         self.end(client, server)
-
-
-def _received(end: socket.socket) -> bytes:
-    try:
-        return end.recv(1 << 16)
-    except OSError:
-        return b""
 
 
 def offers_session(hello: bytes) -> bool:
