@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import re
 from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 from origin import Origin
@@ -44,6 +46,16 @@ QUICK = Options(
 )
 
 
+WAITS = re.compile(r"\b(hang|stall|hold|delay|pause|rate|line|length|crowd)\b")
+"""Faults by which the downloader comes to wait, and whose tests last as long as its patience."""
+
+
+def patient(options: Options) -> Options:
+    """Return options under which a busy machine is not taken for a slow server."""
+    hasty = {name for name in ("stall_timeout", "first_byte_timeout") if getattr(options, name) == getattr(QUICK, name)}
+    return replace(options, connect_timeout=20.0, **dict.fromkeys(hasty, 5.0))
+
+
 def sha256_of(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
@@ -73,6 +85,8 @@ class Client:
     ) -> FileResult:
         before = asyncio.all_tasks()
         options = options or self.options
+        if not WAITS.search(unquote(url)):
+            options = patient(options)
         wanted = FileRequest(url, self.folder, **{"name": self.target.name, **request})
         limits = Limits(options)
         if self.is_known:

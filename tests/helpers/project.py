@@ -6,13 +6,13 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import textwrap
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import warm
 from patience import HANG
 
 SPIDER = """
@@ -127,27 +127,18 @@ class Project:
     def begin(self, *words: str) -> subprocess.Popen[str]:
         """Start any ``scrapy`` command that crawls; it is finished as a crawl is."""
         self.write()
-        return subprocess.Popen(
-            [sys.executable, "-m", "scrapy", *words],
-            cwd=self.folder,
-            env=self._environment(),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
+        return warm.popen([*words], self.folder, self._environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
     def command(self, *words: str) -> subprocess.CompletedProcess[str]:
         """Run any ``scrapy`` command to its end, with what it says on stdout and stderr kept apart."""
         self.write()
-        return subprocess.run(
-            [sys.executable, "-m", "scrapy", *words],
-            cwd=self.folder,
-            env=self._environment(),
-            capture_output=True,
-            text=True,
-            timeout=HANG,
-        )
+        environment = self._environment()
+        with warm.popen([*words], self.folder, environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+            try:
+                output, errors = process.communicate(timeout=HANG)
+            finally:
+                process.kill()
+        return subprocess.CompletedProcess(process.args, process.returncode, output, errors)
 
     def finish(self, process: subprocess.Popen[str]) -> Crawl:
         """Wait for a started crawl."""
