@@ -10,6 +10,7 @@ from typing import Any
 import hypothesis
 import pytest
 import redis
+from leftovers import end_with_this_process
 from origin import Origin
 from project import Project
 from s3_server import S3
@@ -18,6 +19,8 @@ from servers import KeysOfWork, Server, any_binary
 # A shell that runs tests in the background has them ignore Ctrl-C, and so would all that they start and interrupt.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+end_with_this_process()
 
 # The same examples in each run, and none that fails because the machine is busy.
 hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None)

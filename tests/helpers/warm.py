@@ -5,14 +5,11 @@ per process of pytest imports Scrapy and scrapy_chunkdl, no reactor, nothing of 
 forked for each command: what runs then is ``python -m scrapy`` in a process, a session, a folder and an environment of
 its own. ``CHUNKDL_TEST_COLD=1`` starts each from the beginning, as do commands whose environment configures Python in
 another way, coverage, and systems other than Linux.
-
-When the process of pytest ends, however it does, whatever was forked for it ends, too.
 """
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import gc
 import importlib
 import json
@@ -47,8 +44,6 @@ IMPORTED = {
     "scrapy_chunkdl": "addon commands.chunkdl commands.worker extension pipelines",
 }
 """What exists of these is imported; versions of Scrapy differ."""
-
-PR_SET_PDEATHSIG = 1
 
 
 class Forked(subprocess.Popen[str]):
@@ -104,7 +99,7 @@ def _is_usable(env: dict[str, str]) -> bool:
 
 
 class _Nursery:
-    """The process that is forked. It ends, with all that it forked, when this one's end of the socket is closed."""
+    """The process that is forked. It ends when this one's end of the socket is closed."""
 
     def __init__(self) -> None:
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -154,19 +149,12 @@ def _serve(asked: socket.socket) -> tuple[list[str], str, dict[str, str]] | None
             continue
         wanted, fds, _, _ = socket.recv_fds(asked, 1 << 20, 4)
         if not wanted:
-            for pid in running:
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(pid, signal.SIGKILL)
             return None
-        parent = os.getpid()
         pid = os.fork()
         if pid == 0:
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             os.setsid()
-            ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-            if os.getppid() != parent:
-                os._exit(1)
             for end in (asked, woken, waker, *running.values()):
                 end.close()
             ready.close()
