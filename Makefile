@@ -5,11 +5,13 @@ VENV = .venv
 BIN = $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test coverage test-real test-lacking test-oldest test-all test-wheel lint docs settings deploy picture bench outcomes chaos chaos-short clean
+.PHONY: help demo test test-long coverage soak test-real test-lacking test-oldest test-all test-wheel lint docs settings deploy picture bench outcomes chaos chaos-short clean
 
 help:
 	@echo "make demo      crawl a local site and download its files, with a bundled server instead of Redis"
 	@echo "make test      run the tests"
+	@echo "make test-long  run the tests that take long by their nature: whole demos, chaos, much memory, many processes"
+	@echo "make soak      draw many examples, other ones each time, where tests draw examples"
 	@echo "make coverage  run the tests and tell which lines and branches they leave out"
 	@echo "make test-real  run the tests against nginx, Apache, lighttpd and others, as far as they are installed"
 	@echo "make test-lacking  run the tests of downloads without what macOS, SMB, NFS or FUSE lack, one by one and together"
@@ -37,11 +39,17 @@ $(VENV)/installed: setup.cfg pyproject.toml
 demo: $(VENV)/installed
 	$(BIN)/python examples/spider_project/demo.py
 
-# Crawls wait more than they work, so two files of tests run side by side; ARGS="-n0 tests/..." runs one after another.
-PYTEST = pytest -n 2 --dist loadfile --ignore=tests/real
+# Crawls wait more than they work, so three tests run side by side; ARGS="-n0 tests/..." runs one after another.
+PYTEST = pytest -n 3 --dist worksteal --ignore=tests/real
 
 test: $(VENV)/installed
-	$(BIN)/python -m $(UNDER) $(PYTEST) $(ARGS)
+	$(BIN)/python -m $(UNDER) $(PYTEST) -m "not long" $(ARGS)
+
+test-long: $(VENV)/installed
+	$(BIN)/python -m $(UNDER) $(PYTEST) -m long $(ARGS)
+
+soak: $(VENV)/installed
+	CHUNKDL_EXAMPLES=2000 $(BIN)/python -m $(PYTEST) -m hypothesis $(ARGS)
 
 coverage: $(VENV)/installed
 	$(BIN)/python -m coverage erase
@@ -53,7 +61,7 @@ coverage: $(VENV)/installed
 PYTHONS = PYENV_VERSION=$$(pyenv versions --bare 2>/dev/null | paste -sd: -)
 
 test-real: $(VENV)/installed
-	$(BIN)/python -m pytest -n 2 --dist loadfile -rs tests/real $(ARGS)
+	$(BIN)/python -m pytest -n 3 --dist worksteal -rs tests/real $(ARGS)
 
 # What tests/helpers/lacking.py can take away. "all" is what none of them has together.
 LACKS = fdatasync posix_fallocate getxattr setxattr flock folder-fsync all
@@ -61,7 +69,7 @@ LACKS = fdatasync posix_fallocate getxattr setxattr flock folder-fsync all
 test-lacking: $(VENV)/installed
 	for lack in $(LACKS); do \
 	    echo "without $$lack"; \
-	    CHUNKDL_TEST_LACKS=$$lack $(BIN)/python -m $(PYTEST) tests/download $(ARGS) || exit 1; \
+	    CHUNKDL_TEST_LACKS=$$lack $(BIN)/python -m $(PYTEST) -m "not long" tests/download $(ARGS) || exit 1; \
 	done
 
 test-oldest: $(VENV)/installed

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import nox
 
-PYTEST = ("python", "-m", "pytest", "-n", "2", "--dist", "loadfile", "--ignore=tests/real")
+PYTEST = ("python", "-m", "pytest", "-n", "3", "--dist", "worksteal", "--ignore=tests/real", "-m", "not long")
 PYTHONS = ["3.10", "3.11", "3.12", "3.13", "3.14"]
 
 nox.options.default_venv_backend = "venv"

@@ -16,15 +16,16 @@ from project import Project
 from s3_server import S3
 from servers import KeysOfWork, Server, any_binary
 
+from examples import examples
+
 # A shell that runs tests in the background has them ignore Ctrl-C, and so would all that they start and interrupt.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 end_with_this_process()
 
-# The same examples in each run, and none that fails because the machine is busy.
-hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None)
-hypothesis.settings.load_profile("repeatable")
+hypothesis.settings.register_profile("ours", examples(50))
+hypothesis.settings.load_profile("ours")
 
 
 @pytest.fixture(scope="session")

@@ -34,6 +34,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "helpers"))
 
 import decisions
 import pytest
+import warm
 from decisions import DONE_KEY, FEEDER, KEY, LEASE, MAX_DELIVERIES, Event, Item
 from history import History, read_log
 from origin import Origin
@@ -101,7 +102,7 @@ SETTINGS = {
 class Worker:
     """One worker process, and what was done to it. Times are of the clock on the wall, as those of the evidence."""
 
-    process: subprocess.Popen[bytes]
+    process: subprocess.Popen[str]
     log: Path
     signals: list[tuple[float, signal.Signals]] = field(default_factory=list)
     frozen: list[tuple[float, float]] = field(default_factory=list)
@@ -277,13 +278,12 @@ class Chaos:
         paths = [self._project.folder, HERE, HELPERS]
         environment = {"CHAOS_FOLDER": str(self.folder), "CHAOS_SEED": self.seed}
         with log.open("wb") as file:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "scrapy", *self._command],
-                cwd=self._project.folder,
-                env={**os.environ, **environment, "PYTHONPATH": os.pathsep.join(map(str, paths))},
+            process = warm.popen(
+                self._command,
+                self._project.folder,
+                {**os.environ, **environment, "PYTHONPATH": os.pathsep.join(map(str, paths))},
                 stdout=file,
                 stderr=subprocess.STDOUT,
-                start_new_session=True,
             )
         self.workers.append(Worker(process, log))
         return self.workers[-1]

@@ -100,7 +100,7 @@ def test_the_place_of_an_error_is_the_projects() -> None:
     assert raised.value.__traceback__ is not None
     raised.value.__traceback__ = raised.value.__traceback__.tb_next
 
-    assert place_of(raised.value).startswith("ValueError in test_breaker.")
+    assert place_of(raised.value).startswith(f"ValueError in {__name__}.")
     assert place_of(raised.value).endswith("Database")
     assert place_of(ValueError("never raised")) == "ValueError"
 

@@ -1,22 +1,22 @@
 """Whatever a server does, the outcome is the right file or an error, never wrong bytes, never a hang.
 
 Faults are drawn in combinations; after a failure the server mends its ways, and what was left behind must lead to the
-right file. ``CHUNKDL_EXAMPLES=5000`` draws that many, other ones each time.
+right file.
 """
 
 from __future__ import annotations
 
-import os
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fetching import CHUNK, QUICK, Client
-from hypothesis import HealthCheck, Phase, event, given, settings
+from hypothesis import HealthCheck, Phase, event, given
 from hypothesis import strategies as st
 from origin import Origin
 
-EXAMPLES = os.environ.get("CHUNKDL_EXAMPLES")
+from examples import examples
+
 HASTY = replace(QUICK, retry_times=2, stall_timeout=0.1, connect_timeout=1.0, backoff_max=0.004, retry_after_max=0.01)
 SIZES = [0, 1, CHUNK - 1, CHUNK, CHUNK + 1, 3 * CHUNK, 6 * CHUNK + 123]
 MOST_REQUESTS = 1000
@@ -121,10 +121,8 @@ _changing = st.builds(
     seed=st.integers(0, 99),
 )
 
-_settings = settings(
-    max_examples=int(EXAMPLES or 300),
-    derandomize=EXAMPLES is None,
-    deadline=None,
+_settings = examples(
+    150,
     database=None,
     print_blob=False,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.filter_too_much],

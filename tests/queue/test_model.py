@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import redis
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -26,6 +26,7 @@ from hypothesis.stateful import (
 )
 from servers import Server
 
+from examples import examples
 from scrapy_chunkdl.queue.client import make_client
 from scrapy_chunkdl.queue.dead_letters import DeadLetters
 from scrapy_chunkdl.queue.item_queue import ItemQueue, Suspects
@@ -433,17 +434,11 @@ def unsynced(client: redis.Redis) -> Iterator[redis.Redis]:
     client.config_set("appendfsync", before)
 
 
+@pytest.mark.hypothesis
 def test_each_item_is_in_exactly_one_state_whatever_happens(server: Server, unsynced: redis.Redis) -> None:
     QueueModel.client = unsynced
     with closing(make_client({"REDIS_URL": server.url})) as QueueModel.of_processes:
         run_state_machine_as_test(
             QueueModel,
-            settings=settings(
-                max_examples=120,
-                stateful_step_count=40,
-                deadline=None,
-                derandomize=True,
-                database=None,
-                suppress_health_check=list(HealthCheck),
-            ),
+            settings=examples(50, stateful_step_count=40, database=None, suppress_health_check=list(HealthCheck)),
         )

@@ -12,11 +12,12 @@ from pathlib import Path
 
 import pytest
 from fetching import QUICK, SIZE, Client, payload
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from origin import Origin
 from patience import HANG
 
+from examples import examples
 from scrapy_chunkdl.download import Downloader, FileRequest, Limits
 from scrapy_chunkdl.download.limits.rate import Pace, Rate, Rates
 from scrapy_chunkdl.download.model import Progress
@@ -90,7 +91,7 @@ reader_shapes = st.tuples(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@examples(40)
 @given(st.sampled_from([20_000, 100_000, 1_000_000]), st.lists(reader_shapes, min_size=1, max_size=30))
 def test_no_second_brings_much_more_than_the_limit_whatever_the_peers_do(
     limit: int, shapes: list[tuple[float, int, int, float]]
