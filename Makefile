@@ -66,10 +66,13 @@ test-real: $(VENV)/installed
 # What tests/helpers/lacking.py can take away. "all" is what none of them has together.
 LACKS = fdatasync posix_fallocate getxattr setxattr flock folder-fsync all
 
+# What users are promised: behaviour of downloads. tests/download/disk is about the calls themselves.
+LACKING = tests/download/test_*.py tests/download/http tests/download/plan
+
 test-lacking: $(VENV)/installed
 	for lack in $(LACKS); do \
 	    echo "without $$lack"; \
-	    CHUNKDL_TEST_LACKS=$$lack $(BIN)/python -m $(PYTEST) -m "not long" tests/download $(ARGS) || exit 1; \
+	    CHUNKDL_TEST_LACKS=$$lack $(BIN)/python -m $(PYTEST) -m "not long" $(LACKING) $(ARGS) || exit 1; \
 	done
 
 test-oldest: $(VENV)/installed

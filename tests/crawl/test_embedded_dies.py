@@ -50,6 +50,7 @@ def test_a_crawl_goes_on_when_its_server_is_killed(tmp_path: Path, origin: Origi
         os.kill(server, signal.SIGKILL)
         wait_for_end(server)
     wait_for_end(keeper)
+    wait_for(lambda: embedded._is_kept(folder), "nobody keeps the server")
     origin.release("gate")
     crawl = project.finish(process)
 

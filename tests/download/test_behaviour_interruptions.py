@@ -232,7 +232,7 @@ async def test_cancelled_fetch_keeps_its_bytes_and_leaves_nothing_running(client
             await running
         assert asyncio.all_tasks() == before
     assert not client.target.exists()
-    assert client.target.with_name("out.bin.part").exists()
+    assert list(client.folder.glob("out.bin*.part")) != []  # with more in its name where there are no locks
     origin.set_faults("file.bin", "")
     result = await client.right(client.url("hold:gate:0.9@get"))
     assert result.resumed > 0
