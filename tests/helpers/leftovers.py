@@ -6,6 +6,7 @@ waits for the end of that process at a pipe, and kills what is left then. Withou
 
 from __future__ import annotations
 
+import atexit
 import os
 import subprocess
 
@@ -19,13 +20,10 @@ done
 """
 
 
-_waiting: list[subprocess.Popen[bytes]] = []
-
-
 def end_with_this_process() -> None:
     """Have all that this process starts from now on end with it."""
     mine = str(os.getpid())
     os.environ[MARK] = mine
     command = ["sh", "-c", KILL, "sh", MARK, mine]
     shell = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True)
-    _waiting.append(shell)
+    atexit.register(shell.communicate)

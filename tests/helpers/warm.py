@@ -9,6 +9,7 @@ another way, coverage, and systems other than Linux.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import gc
 import importlib
@@ -111,6 +112,12 @@ class _Nursery:
                 pass_fds=[theirs.fileno()],
                 start_new_session=True,
             )
+
+        atexit.register(self._end)
+
+    def _end(self) -> None:
+        self._socket.close()
+        self._process.wait()
 
     def ask(self, wanted: bytes, fds: list[int]) -> None:
         with self._lock:
