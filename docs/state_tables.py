@@ -7,11 +7,15 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from scrapy_chunkdl.bridge import states as of_a_file
+from scrapy_chunkdl.crawl import claimed as of_an_item
 
 PAGE = Path(__file__).parent / "architecture.md"
 
 TABLES: dict[str, Iterable[tuple[str, str, str, str]]] = {
     "of a file": [(row.state.value, row.event.value, row.next.value, row.done) for row in of_a_file.ROWS],
+    "of a claimed item": [
+        (row.state.shown, row.event.value, row.to.shown, of_an_item.done(row)) for row in of_an_item.ROWS
+    ],
 }
 """By name: state, event, next state, and what is done. The page has ``<!-- states NAME: -->`` where one belongs."""
 

@@ -51,6 +51,11 @@ class Breaker:
         """Seconds since it opened; 0 while it is closed."""
         return self._clock() - self._opened_at if self._opened_at is not None else 0.0
 
+    @property
+    def gives_up(self) -> bool:
+        """Whether it has been open for so long that a crawl with nothing else to do ends."""
+        return self.open_for_s > GIVE_UP_S
+
     def failed(self, item: bytes, where: str) -> bool:
         """Note that an item failed; ``where`` tells in what. Return whether that counts against the item."""
         self._failed.add(hash(item))
@@ -62,7 +67,7 @@ class Breaker:
         self._opened_at = self._clock()
         self._wait()
         logger.warning(
-            "The last %d items of %s all failed, now in %s. They come back and none loses its life by it; items are "
+            "The last %d items of %s all failed, now %s. They come back and none loses its life by it; items are "
             "claimed one at a time, with growing pauses, until one passes.",
             *(ALIKE, self._key, where),
         )

@@ -22,7 +22,6 @@ from twisted.internet.defer import Deferred
 
 from scrapy_chunkdl.bridge.bridge import Bridge
 from scrapy_chunkdl.crawl import checks, refusal, scrapy_engine
-from scrapy_chunkdl.crawl.consumer import Consumer
 from scrapy_chunkdl.crawl.disk_gate import DiskGate
 from scrapy_chunkdl.crawl.download_options import options_of
 from scrapy_chunkdl.crawl.feeds import FeedAcks, FeedFiles, exporter_of, name_process
@@ -35,6 +34,7 @@ from scrapy_chunkdl.crawl.intake import Intake
 from scrapy_chunkdl.crawl.item_files import ItemFiles
 from scrapy_chunkdl.crawl.item_log import mask_items
 from scrapy_chunkdl.crawl.mode import Mode
+from scrapy_chunkdl.crawl.queue_mode import QueueMode
 from scrapy_chunkdl.crawl.refusal import Unusable, refusing
 from scrapy_chunkdl.crawl.served import serve_health, serve_page
 from scrapy_chunkdl.crawl.stats import Stats
@@ -196,7 +196,7 @@ class Lifecycle:
                 self._serve(hold, bridge, None)
             return
         try:
-            mode = Consumer(
+            mode = QueueMode(
                 self.crawler,
                 self.config,
                 self.items_key,
@@ -207,7 +207,7 @@ class Lifecycle:
                 item_types=self._item_types,
                 problem_of_type=problem_of_type,
                 announce=self._announce,
-                new_download=new_files,
+                new_files=new_files,
                 wake=hold.wake_idle_check,
                 feeds=feeds,
                 admit=self._intake.admit,

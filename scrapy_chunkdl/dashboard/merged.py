@@ -48,7 +48,7 @@ class Details:
         self._hosts: dict[str, dict[str, Any]] = {}
 
     def add(self, worker: str, raw: bytes) -> None:
-        """Add what ``worker`` told, as :mod:`scrapy_chunkdl.crawl.snapshot` writes it. Nothing else is taken."""
+        """Add what ``worker`` told, as :mod:`scrapy_chunkdl.crawl.reports` writes it. Nothing else is taken."""
         try:
             told = untrusted.fields(
                 untrusted.parsed(raw), {"running": untrusted.count, "files": _objects, "hosts": _objects}

@@ -31,7 +31,7 @@ def breaker(clock: Clock) -> Breaker:
 
 
 def fail(breaker: Breaker, *items: int) -> list[bool]:
-    return [breaker.failed(b"%d" % item, "a later pipeline") for item in items]
+    return [breaker.failed(b"%d" % item, "in a later pipeline") for item in items]
 
 
 def test_different_items_that_fail_one_after_the_other_open_it(breaker: Breaker) -> None:

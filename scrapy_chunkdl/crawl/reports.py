@@ -1,21 +1,30 @@
-"""What a process tells of itself in detail while somebody watches: the files that run, and the hosts they come from.
+"""What a process tells of itself: a report now and then, details while somebody watches, and what it counted.
 
-Compact and bounded, for it goes into Redis every two seconds. Reads the bridge and the limits, changes nothing. Made
-on one thread; no other calls here.
+Details are of the files that run and of the hosts they come from, compact and bounded, for they go into Redis every two
+seconds. Reads the bridge, the limits, the disk and the stats, changes nothing of them; nothing of items or leases. The
+heartbeat asks, on its thread.
 """
 
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
+from pathlib import Path
 from typing import Any
 
+from scrapy_chunkdl import __version__
 from scrapy_chunkdl.bridge.bridge import Bridge
 from scrapy_chunkdl.bridge.run import Job
 from scrapy_chunkdl.download import Limits
 from scrapy_chunkdl.progress.totals import Rate
+from scrapy_chunkdl.queue.status import PaceMeter, Report
+from scrapy_chunkdl.queue.tally import Tally
+from scrapy_chunkdl.queue.totals import Totals
 from scrapy_chunkdl.text.masking import masked
 from scrapy_chunkdl.text.naming import name_from_url
 
@@ -26,16 +35,55 @@ _LONGEST = 300
 """Characters told of a URL or name."""
 
 
-class Details:
-    """Makes them; rates are over the last few calls."""
+class Reports:
+    """Those of one process. ``state`` says what it does, ``finished`` how many items it has acked, ``waits``
+    what it waits for; ``root`` is where
+    its files grow."""
 
-    def __init__(self, bridge: Bridge, limits: Limits) -> None:
+    def __init__(
+        self,
+        bridge: Bridge,
+        limits: Limits,
+        root: Path,
+        tally: Tally,
+        totals: Totals,
+        *,
+        state: Callable[[], str],
+        finished: Callable[[], int],
+        waits: Callable[[], Sequence[str]],
+    ) -> None:
         self._bridge = bridge
         self._limits = limits
+        self._root = root
+        self._tally = tally
+        self._totals = totals
+        self._state = state
+        self._finished = finished
+        self._waits = waits
+        self._pace = PaceMeter(time.monotonic())
         self._rates: dict[object, Rate] = {}
+        tally.follow(lambda: {"received": bridge.bytes_fetched()})
 
-    def encode(self) -> bytes:
-        """Return them as JSON."""
+    def report(self) -> bytes:
+        """Return what the process tells of itself, as JSON."""
+        connections = self._limits.connections()
+        free, size = self._disk()
+        report = Report(
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            version=__version__,
+            state=self._state(),
+            files=self._bridge.running(),
+            connections=connections,
+            pace=self._pace.note(self._finished(), self._bridge.bytes_fetched(), connections, time.monotonic()),
+            disk_free=free,
+            disk_size=size,
+            waits=tuple(self._waits()),
+        )
+        return report.encode()
+
+    def details(self) -> bytes:
+        """Return what is told besides while somebody watches, as JSON; rates are over the last few calls."""
         now, before = time.monotonic(), self._rates
         self._rates = {}
         jobs = self._bridge.jobs_running()
@@ -43,6 +91,21 @@ class Details:
         hosts = sorted(self._hosts(before, now), key=lambda host: (-host["connections"], -host["bytes_per_second"]))
         told = {"running": len(jobs), "files": files, "hosts": hosts[:MOST_HOSTS]}
         return json.dumps(told, separators=(",", ":")).encode()
+
+    def tell_counts(self) -> None:
+        """Add what this process counted to the totals in Redis. Raises as the queue's calls do."""
+        self._totals.mark()
+        for _ in range(2):  # what was not heard before, and what is new
+            part = self._tally.part()
+            if part is not None and (self._totals.add(part) or self._totals.add(part)):  # again: a new day has begun
+                self._tally.has(part)
+
+    def _disk(self) -> tuple[int | None, int | None]:
+        try:
+            usage = shutil.disk_usage(self._root)
+        except OSError:
+            return None, None
+        return usage.free, usage.total
 
     def _file(self, job: Job, before: dict[object, Rate], now: float) -> dict[str, Any]:
         request, progress = job.request, job.progress

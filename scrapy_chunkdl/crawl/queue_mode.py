@@ -1,0 +1,295 @@
+"""The queue mode, put together: who claims, who pushes, who renews, who reports, and the one courier they all send by.
+
+Knows all parts of it and what the lifecycle asks of a mode; decides nothing of items. The lifecycle calls it, on
+Scrapy's thread.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+from scrapy.crawler import Crawler
+from twisted.internet.defer import Deferred
+
+from scrapy_chunkdl.bridge.bridge import Bridge, Deliver
+from scrapy_chunkdl.crawl import refusal
+from scrapy_chunkdl.crawl.backpressure import Backpressure
+from scrapy_chunkdl.crawl.breaker import Breaker
+from scrapy_chunkdl.crawl.claimed import ClaimedItem, Held
+from scrapy_chunkdl.crawl.consumer import Consumer
+from scrapy_chunkdl.crawl.disk_gate import DiskGate
+from scrapy_chunkdl.crawl.feeds import FeedAcks
+from scrapy_chunkdl.crawl.folders import work_folder
+from scrapy_chunkdl.crawl.guard import Steps
+from scrapy_chunkdl.crawl.item_files import NewItemFiles
+from scrapy_chunkdl.crawl.leases import Leases
+from scrapy_chunkdl.crawl.mode import Mode
+from scrapy_chunkdl.crawl.orders import OperatorOrders
+from scrapy_chunkdl.crawl.passage import Admit, Admitted, Delivery, Passage
+from scrapy_chunkdl.crawl.producer import Producer
+from scrapy_chunkdl.crawl.reports import Reports
+from scrapy_chunkdl.crawl.settling import Settling
+from scrapy_chunkdl.crawl.stats import Stats
+from scrapy_chunkdl.download import Limits
+from scrapy_chunkdl.items.types import ItemTypes
+from scrapy_chunkdl.queue.client import check_policy, make_client
+from scrapy_chunkdl.queue.courier import Courier
+from scrapy_chunkdl.queue.errors import Way
+from scrapy_chunkdl.queue.heartbeat import Heartbeat
+from scrapy_chunkdl.queue.item_queue import ItemQueue
+from scrapy_chunkdl.queue.refused import Refused
+from scrapy_chunkdl.queue.totals import Totals
+from scrapy_chunkdl.settings.config import Config
+
+logger = logging.getLogger(__name__)
+
+_REFUSED_FOLDER = "chunkdl-refused"
+
+
+class QueueMode(Mode):
+    """One process's part of the work in the list. Making one raises ValueError for settings that cannot be used."""
+
+    def __init__(
+        self,
+        crawler: Crawler,
+        config: Config,
+        items_key: str,
+        bridge: Bridge,
+        limits: Limits,
+        deliver: Deliver,
+        *,
+        stats: Stats,
+        item_types: ItemTypes,
+        problem_of_type: Callable[[object], str | None],
+        announce: Callable[..., None],
+        new_files: NewItemFiles,
+        wake: Callable[[], None],
+        feeds: FeedAcks | None,
+        admit: Admit | None,
+        disk: DiskGate,
+        root: Path,
+    ) -> None:
+        assert crawler.spider is not None
+        self.fate = f"their items go back to {items_key}"
+        self._crawler = crawler
+        self._config = config
+        self._wake = wake
+        self._feeds = feeds
+        self._flushing = False
+        self._client = client = make_client(crawler.settings)
+        self._queue = queue = ItemQueue(
+            client,
+            items_key,
+            lease=config.lease,
+            max_deliveries=config.max_deliveries,
+            done_key=config.done_key,
+            failed_max=config.failed_max,
+        )
+        refused = Refused(work_folder(_REFUSED_FOLDER, config.work_folder))
+        self._courier = courier = Courier(
+            queue,
+            deliver=deliver,
+            patience=config.redis_wait,
+            on_unreachable=self._redis_is_unreachable,
+            way=Way.of(crawler.settings),
+            refused=refused,
+        )
+        spider = crawler.spider.name
+        self._held = held = Held()
+        self._orders = OperatorOrders(config, items_key, limits, deliver, lambda: self._consumer.go_on())
+        settling = Settling(
+            config,
+            spider,
+            held,
+            queue,
+            courier,
+            refused,
+            stats,
+            announce=announce,
+            settled=lambda item: self._settled(item),
+        )
+        self._leases = Leases(config.lease, held, settling, bridge, queue, courier, deliver)
+        self._passage = Passage(crawler, admit)
+        breaker = Breaker(items_key)
+        pressure = Backpressure(config, items_key, held, bridge, breaker, disk, self._orders)
+        self._consumer = Consumer(
+            config,
+            spider,
+            held,
+            settling,
+            self._leases,
+            pressure,
+            breaker,
+            self._passage,
+            bridge,
+            queue,
+            courier,
+            stats=stats,
+            item_types=item_types,
+            problem_of_type=problem_of_type,
+            announce=announce,
+            new_files=new_files,
+            feeds=feeds,
+            beat=lambda: self._heartbeat.beat(),
+            wake=wake,
+            give_up=lambda reason: refusal.close(crawler, reason),
+        )
+        self._producer = Producer(
+            spider,
+            queue,
+            courier,
+            item_types,
+            stats,
+            problem_of_type=problem_of_type,
+            pushed=self._consumer.more_to_come,
+        )
+        self._reports = Reports(
+            bridge,
+            limits,
+            root,
+            stats.tally,
+            Totals(client, items_key, queue.token),
+            state=self._state,
+            finished=lambda: settling.finished,
+            waits=pressure.waits,
+        )
+        self._heartbeat = Heartbeat(
+            queue,
+            config.lease,
+            self._leases.moving,
+            self._leases.renewed,
+            self._reports.report,
+            details=self._reports.details,
+            ordered=self._orders.changed,
+            on_disk=self._leases.on_disk,
+            tally=self._reports.tell_counts,
+        )
+
+    def open(self) -> None:
+        """Start the threads and begin to claim."""
+        self._courier.start()
+        self._heartbeat.start()
+        self._consumer.claim_more()  # first: a Redis that can be looked at but not claimed from is none that answered
+        self._courier.call(lambda: check_policy(self._client), _warn)
+
+    def redis_heard_at(self) -> float:
+        """Return when Redis answered a report last, by the monotonic clock."""
+        return self._heartbeat.heard_at
+
+    def enqueue(self, item: object) -> Deferred[None]:
+        """Append a scraped item to the list. Fires when Redis has it, fails with ValueError for what cannot wait."""
+        return self._producer.enqueue(item)
+
+    def arrival(self, item: object) -> Delivery | Admitted | None:
+        """Return what is known of an item that our pipeline meets. Raises why a scraped one is not queued."""
+        return self._passage.take(item)
+
+    def ask_queued(self, then: Callable[[int], None]) -> None:
+        """Have ``then`` called with the number of items that wait in the list, or come back to it later."""
+        self._courier.call(self._queue.counts, lambda counts: then(counts.waiting + counts.delayed + counts.parked))
+
+    @property
+    def downloading(self) -> int:
+        """How many items have files that are not done."""
+        return self._held.downloading
+
+    def tick(self) -> None:
+        """Look for work, and let go of what is done."""
+        self._leases.tick()
+        if self._passage.rest():
+            self._wake()
+        self._consumer.tick()
+        self._flush_feeds()
+
+    def end_outage(self) -> None:
+        """Close a spider that has nothing to do but wait for what later pipelines need, and did so for long."""
+        self._consumer.end_outage()
+
+    def may_have_work(self) -> bool:
+        """Whether this process holds items, or may claim some."""
+        return bool(self._held.work or self._producer.pushing or self._consumer.may_claim_some())
+
+    def others_may_have_work(self) -> bool:
+        """Whether another process held items when the list was looked at last: they may come back."""
+        return self._consumer.held_by_all > len(self._held.leased())
+
+    def stop_claiming(self) -> None:
+        """Claim no more, and give back the items none of whose files has begun."""
+        self._consumer.stop_claiming()
+
+    def hand_back(self) -> None:
+        """Stop the files that still run: their items are released, their part files stay for the next process."""
+        self._consumer.hand_back()
+
+    def is_settled(self, grace_is_over: bool) -> bool:
+        """Whether the spider may close: nothing is held, or Redis is away and cannot be told before the lease ends."""
+        self._leases.tick()
+        self._passage.rest()
+        if self._courier.gave_up:
+            return True
+        if grace_is_over and self._courier.in_trouble and not self._held.downloading:
+            self._courier.give_up()
+        return not self._held.work and not self._consumer.is_asking
+
+    def feeds_closed(self) -> None:
+        """Give back what no feed has, now that there will be no more."""
+        if self._feeds is not None:
+            if len(self._feeds):
+                logger.error(
+                    "%d items of %s are not safe in the feeds: they go back to the list.",
+                    *(len(self._feeds), self._queue.key),
+                )
+            self._feeds.give_up()
+
+    def close(self) -> None:
+        """Say what is left, send what is left to Redis, and stop the threads."""
+        steps = Steps()
+        steps.add("connections to Redis", self._queue.close)
+        steps.add("courier", self._courier.stop)
+        steps.add("report", lambda: self._courier.call(self._leave, lambda _: None))
+        steps.add("heartbeat", self._heartbeat.stop)
+        steps.undo()
+
+    def _leave(self) -> None:
+        """Called on the courier's thread."""
+        counts = self._queue.counts()
+        left = {"waiting": counts.waiting, "to come back later": counts.delayed, "held by processes": counts.leased}
+        left["for hosts that are ill"] = counts.parked
+        if any(left.values()):
+            told = ", ".join(f"{number} {state}" for state, number in left.items() if number)
+            logger.info("Left in %s: %s. The next crawl or worker goes on with them.", self._queue.key, told)
+        self._reports.tell_counts()
+        self._queue.forget()
+
+    def _settled(self, item: ClaimedItem) -> None:
+        self._consumer.settled(item)
+        if not self._held.work:
+            self._passage.rest()
+            self._wake()
+
+    def _flush_feeds(self) -> None:
+        feeds = self._feeds
+        if feeds is None or self._flushing or not feeds.may_flush:
+            return
+
+        def flushed(error: OSError | None) -> None:
+            self._flushing = False
+            feeds.flushed(error)
+
+        self._flushing = True
+        self._courier.call(feeds.flush(), flushed)
+
+    def _state(self) -> str:
+        return "closing" if not self._consumer.claims else "paused" if self._orders.paused else "claiming"
+
+    def _redis_is_unreachable(self, reason: str) -> None:
+        logger.error("%s Closing the spider.", reason)
+        self._courier.give_up()
+        refusal.close(self._crawler, refusal.REDIS_UNREACHABLE)
+
+
+def _warn(text: str | None) -> None:
+    if text is not None:
+        logger.warning("%s", text)
