@@ -22,13 +22,14 @@ from scrapy.settings import Settings
 from scrapy.statscollectors import MemoryStatsCollector
 from twisted.internet.defer import Deferred
 
-from scrapy_chunkdl.bridge.bridge import Job
-from scrapy_chunkdl.crawl import backpressure, breaker, polling, queue_mode, unreadable
+from scrapy_chunkdl.bridge.run import Job
+from scrapy_chunkdl.crawl import backpressure, breaker, disk_gate, polling, queue_mode, unreadable
 from scrapy_chunkdl.crawl.claimed import ENDS, ROWS, ClaimedItem, Event, Row, State, Undeclared
 from scrapy_chunkdl.crawl.item_files import ItemFiles
 from scrapy_chunkdl.crawl.passage import Delivery
 from scrapy_chunkdl.crawl.stats import Stats
-from scrapy_chunkdl.download import FileRequest, FileResult, Permanent
+from scrapy_chunkdl.download import FileRequest, FileResult, NoRoom, Permanent
+from scrapy_chunkdl.download.disk.room import NO_RESERVE
 from scrapy_chunkdl.items.attachments import Attachment
 from scrapy_chunkdl.items.types import ItemTypes
 from scrapy_chunkdl.queue.client import make_client
@@ -229,6 +230,7 @@ class World:
             wake=lambda: None,
             feeds=self.feeds,  # type: ignore[arg-type]
             admit=None,
+            disk=disk_gate.DiskGate(self.folder, NO_RESERVE),
             root=self.folder,
         )
         self.mode.open()
@@ -290,6 +292,7 @@ class World:
         given_up = Permanent("gone", reason="http_404")
         result = FileResult("http://h/x", "http://h/x", Path("/store/x"), 1)
         outcomes: list[dict[str, Any]] = [{"result": result}] * 6 + [{"error": given_up}] * 3
+        outcomes += [{"error": NoRoom("the disk is full")}]
         outcomes += [{"cancelled": True}, *[{"result": "no result: settling it raises"}] * 2]
         self.bridge.end(job, **self.random.choice(outcomes))
 
@@ -366,6 +369,7 @@ def world(redis_url: str, client: redis.Redis, tmp_path: Path, monkeypatch: pyte
     for module, names in {
         backpressure: ("LOOK_EVERY_S", "ALONE_FOR_S"),
         breaker: ("FIRST_PAUSE_S", "LONGEST_PAUSE_S"),
+        disk_gate: ("FIRST_PAUSE_S", "LONGEST_PAUSE_S"),
         polling: ("FIRST_PAUSE_S", "LONGEST_PAUSE_S"),
     }.items():
         for name in names:
