@@ -2,7 +2,8 @@
 
 A database that is away fails every item alike; that is no item's fault. Once :data:`ALIKE` different items in a row
 have failed, the breaker is open: errors count against no item, and one item at a time is tried, with growing pauses,
-until one passes. Knows when to claim and what to say; nothing of Redis, items or pipelines.
+until one passes. Knows when to claim and what to say; nothing of Redis, items or pipelines. Called
+by the consumer and its back-pressure.
 """
 
 from __future__ import annotations

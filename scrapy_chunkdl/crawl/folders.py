@@ -1,7 +1,8 @@
 """Where this project keeps what is local: parts of files on their way to a store, the embedded server's data.
 
 One setting, CHUNKDL_WORK_FOLDER; without it the project's data folder (``.scrapy``, or what scrapy.cfg says), without a
-scrapy.cfg ``./.scrapy``. Every path is absolute from here on: a project may change its working directory later.
+scrapy.cfg ``./.scrapy``. Every path is absolute from here on: a project may change its working directory later. Called
+by whoever needs a folder while a crawl is set up.
 """
 
 from __future__ import annotations

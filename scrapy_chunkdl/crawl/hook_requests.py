@@ -1,7 +1,7 @@
 """Attachments as ``scrapy.Request``, for the project's hooks to see and change, and back.
 
 Knows the meta keys of attachments; nothing of downloads. The request that a hook returned stays with its attachment,
-and every later hook is shown that very one.
+and every later hook is shown that very one. Called by the hooks, and by ``FileRequests`` before a hook is asked.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Items in Scrapy's log, without what only requests need: an attachment's headers, proxy and cookie jar are masked.
 
-Knows Scrapy's log formatter; nothing of attachments but the names of these fields.
+Knows Scrapy's log formatter; nothing of attachments but the names of these fields. Called once, by the lifecycle.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What a project asks of its spiders for pages, DOWNLOAD_DELAY and its like, and what that means for files.
 
 Knows Scrapy's settings; nothing of downloads. Limits of our own that are set win: CHUNKDL_DOWNLOAD_DELAY and
-CHUNKDL_CONCURRENT_CHUNKS_PER_HOST.
+CHUNKDL_CONCURRENT_CHUNKS_PER_HOST. Called once, for the options of the downloader.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Why a crawl cannot download, and how it ends for that: one sentence, a finish reason of ours, exit code 1.
 
 Going on would let items out as if their files were there. Knows Scrapy's crawler; nothing of what was refused.
+Called by the faces, the lifecycle and the queue mode.
 """
 
 from __future__ import annotations

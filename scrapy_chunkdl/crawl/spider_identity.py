@@ -1,7 +1,8 @@
 """What the spider's own requests look like, so that downloads look the same.
 
 Reads the settings, attributes and middlewares that Scrapy's downloader goes by: user agent, default headers, HTTP
-authentication, proxies, robots.txt, cookies. Knows Scrapy; nothing of items, queues or threads.
+authentication, proxies, robots.txt, cookies. Knows Scrapy; nothing of items, queues or threads. Called once for the
+options of the downloader, and for each file that sends cookies.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What is counted, on a collector that is the project's (STATS_CLASS): what it refuses must not cost an item.
 
 scrapy-redis' RedisStatsCollector adds integers only and reads every value back as one, so seconds are summed up here
-and set. Other values go through as they are.
+and set. Other values go through as they are. Whoever counts something calls it.
 """
 
 from __future__ import annotations
