@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+WITHOUT_SOME = 3
+"""Exit code of a worker that ended with the work, some files of which it could not have."""
+
 
 class CommandError(Exception):
     """Why a command could not do what it was told: a sentence for the person at the terminal."""

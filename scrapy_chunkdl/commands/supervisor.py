@@ -23,7 +23,7 @@ from scrapy.settings import BaseSettings, Settings
 from scrapy.utils.log import configure_logging
 from scrapy.utils.misc import load_object
 
-from scrapy_chunkdl.commands.console import CommandError, no_such_spider
+from scrapy_chunkdl.commands.console import WITHOUT_SOME, CommandError, no_such_spider
 from scrapy_chunkdl.progress.supervised import VARIABLE, Snapshot, decode
 from scrapy_chunkdl.progress.totals import Totals, sum_of, summary
 from scrapy_chunkdl.text.units import size_text
@@ -103,13 +103,14 @@ class Supervisor:
         self._stops: list[int] = []
         self._handed_on = 0
         self._failed = False
+        self._has_left_some_out = False
         self._is_stopped = False
         self._bars = bars.Bars() if bars is not None and bars.can_be_shown() else None
         self._given_back = ExitStack()
         self._began_at = time.monotonic()
 
     def run(self) -> int:
-        """Return the exit code: 0 if each process ended as it was asked to, 1 if one could not start."""
+        """Return the exit code: that of the processes, the gravest of them."""
         try:
             self.start()
             while not all(worker.is_done for worker in self._workers):
@@ -117,7 +118,7 @@ class Supervisor:
         finally:
             self.stop()
         self._summarize()
-        return int(self._failed)
+        return 1 if self._failed else WITHOUT_SOME if self._has_left_some_out else 0
 
     def start(self) -> None:
         """Take over Ctrl-C and SIGTERM, and start the processes."""
@@ -242,9 +243,10 @@ class Supervisor:
     def _ended(self, worker: _Worker, code: int) -> None:
         worker.process = None
         worker.keep_totals()
-        if code == 0 or self._stops:
+        if code in (0, WITHOUT_SOME) or self._stops:
             worker.is_done = True
-            self._failed = self._failed or code > 0
+            self._failed = self._failed or (code > 0 and code != WITHOUT_SOME)
+            self._has_left_some_out = self._has_left_some_out or code == WITHOUT_SOME
             return
         if not worker.has_opened and code > 0:  # a setting, or a server that is not there: its log says what
             logger.error("Worker process %d could not start (exit code %d), see above: all end.", worker.number, code)

@@ -14,7 +14,7 @@ from scrapy.crawler import Crawler
 from scrapy.exceptions import DontCloseSpider
 from scrapy.utils.misc import load_object
 
-from scrapy_chunkdl.commands.console import CommandError, no_such_spider
+from scrapy_chunkdl.commands.console import WITHOUT_SOME, CommandError, no_such_spider
 from scrapy_chunkdl.crawl import scrapy_engine
 from scrapy_chunkdl.extension import ChunkDownloader
 from scrapy_chunkdl.settings.config import Config, ConfigError, attributes_of
@@ -27,6 +27,8 @@ ALONE: Mapping[str, Any] = {
     "JOBDIR": None,
 }
 """What keeps requests that wait elsewhere, in Redis or on disk, for the crawls they belong to."""
+
+_LEFT_OUT = ("chunkdl/files/failed", "chunkdl/items/dead")
 
 _PRIORITY = 50  # above the command line's: these are what the command means
 
@@ -65,6 +67,8 @@ class UntilEmpty(Worker):
 def run(process: Any, spider: str, arguments: dict[str, Any], *, until_empty: bool) -> int:
     """Work until stopped, or done, and return the exit code. ``process`` is a CrawlerProcess or AsyncCrawlerProcess.
 
+    That is 0, 1 for what kept it from working, or, ``until_empty``, ``WITHOUT_SOME``.
+
     Raises :class:`CommandError` if there is no such spider, or its settings leave a worker nothing to do.
     """
     if spider not in process.spider_loader.list():
@@ -92,7 +96,14 @@ def run(process: Any, spider: str, arguments: dict[str, Any], *, until_empty: bo
     process.crawl(crawler, **arguments)
     process.start()
     failed = not reasons or any(reason.startswith("chunkdl_") for reason in reasons)  # none: it was never opened
-    return int(process.bootstrap_failed or failed)
+    if process.bootstrap_failed or failed:
+        return 1
+    return WITHOUT_SOME if until_empty and _has_left_some_out(crawler) else 0
+
+
+def _has_left_some_out(crawler: Crawler) -> bool:
+    assert crawler.stats is not None
+    return any(crawler.stats.get_value(stat) for stat in _LEFT_OUT)
 
 
 def _refuse_if_nothing_waits(crawler: Crawler, arguments: Mapping[str, Any]) -> None:

@@ -234,3 +234,25 @@ def test_a_worker_that_cannot_work_says_why(
     assert done.returncode == 1
     assert says in done.log
     assert "Traceback" not in done.log
+
+
+@pytest.mark.parametrize(
+    ("entry", "words", "code"),
+    [
+        ("a.bin", [], 0),
+        ("a.bin;status:404", [], 3),
+        ("no JSON", [], 3),
+        ("a.bin;status:404", ["--processes", "2"], 3),
+    ],
+    ids=["all came", "a file given up", "an entry set aside", "of two processes"],
+)
+def test_the_exit_code_of_a_worker_that_is_done_tells_whether_something_was_left_out(
+    project: Project, origin: Origin, client: redis.Redis, entry: str, words: list[str], code: int
+) -> None:
+    name, _, how = entry.partition(";")
+    wanted = item(attachment(origin.url(name, 1000, how), name))
+    client.rpush(WAITING, json.dumps(wanted) if name.endswith(".bin") else entry)
+
+    done = project.finish(project.begin("chunkdl", "worker", "files", "--until-empty", *words))
+
+    assert done.returncode == code, done.log
