@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from pathlib import Path
 
 from scrapy import Request
 from scrapy.crawler import Crawler
@@ -62,10 +63,11 @@ class FileRequests:
     def build(self, item: object, attachment: Attachment, may_publish: MayPublish | None) -> FileRequest:
         """Say how a file is fetched and where it goes; without a name the server gives one. Raises ValueError."""
         keeps_cookies = self._config.cookies
+        folder, name = self._folder_and_name(item, attachment)
         request = FileRequest(
             url=attachment.url,
-            folder=self._place.root,
-            name=attachment.filename,
+            folder=folder,
+            name=name,
             headers=attachment.headers,
             checksum=attachment.checksum,
             mirrors=attachment.mirrors,
@@ -76,11 +78,16 @@ class FileRequests:
             accept=attachment.accept,
             renew=self._renewal(item, attachment) if self._hooks.renews else None,
         )
-        if self._hooks.names_files:
-            path = naming.inside(self._place.root, self._hooks.path_of(as_request(attachment), item))
-            return replace(request, folder=path.parent, name=path.name)
-        seed = FileIdentity.of(request, self._options).seed
+        if self._hooks.names_files or (seed := FileIdentity.of(request, self._options).seed) == request.url:
+            return request  # most are: a copy with another folder costs as much as two of these
         return replace(request, folder=self._place.root / naming.folder_for(seed))
+
+    def _folder_and_name(self, item: object, attachment: Attachment) -> tuple[Path, str | None]:
+        """Return where the project wants a file, else where the file goes that its URL gives to anybody."""
+        if not self._hooks.names_files:
+            return self._place.root / naming.folder_for(attachment.url), attachment.filename
+        path = naming.inside(self._place.root, self._hooks.path_of(as_request(attachment), item))
+        return path.parent, path.name
 
     def relative(self, result: FileResult) -> str:
         """Return where in the store a file is."""
