@@ -44,7 +44,7 @@ LAYERS_OF_DOWNLOAD = [
     [
         *("concurrency", "errors", "extras", "known", "model", "progress", "remote"),
         *("disk.platform", "disk.record", "disk.room", "disk.store"),
-        *("http.coding", "http.digest", "http.habits", "http.headers", "http.identity", "http.media_types"),
+        *("http.coding", "http.digest", "http.headers", "http.identity", "http.media_types"),
         *("http.proxies", "http.robots", "http.socks", "http.urls"),
         *("plan.plan", "plan.ranges", "plan.retry"),
     ],
