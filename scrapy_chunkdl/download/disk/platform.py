@@ -93,13 +93,14 @@ def passes(error: OSError) -> bool:
 
 # --- opening, writing, reading
 
+_OPENED = os.O_RDWR | os.O_CREAT
+for _name in ("O_CLOEXEC", "O_NOFOLLOW", "O_BINARY", "O_NOINHERIT"):
+    _OPENED |= getattr(os, _name, 0)
+
 
 def open_file(path: Path | str) -> int:
     """Open a file of our own for reading and writing, made where there is none; never through a symbolic link."""
-    flags = os.O_RDWR | os.O_CREAT
-    for name in ("O_CLOEXEC", "O_NOFOLLOW", "O_BINARY", "O_NOINHERIT"):
-        flags |= getattr(os, name, 0)
-    return os.open(path, flags, 0o666)
+    return os.open(path, _OPENED, 0o666)
 
 
 def write_at(fd: int, data: bytes | bytearray | memoryview, offset: int) -> int:

@@ -74,7 +74,7 @@ class WholeFile:
         if size:
             os.ftruncate(self._fd, 0)
 
-    def write(self, body: bytes | bytearray, record: Published) -> None:
+    def write(self, body: bytes | bytearray | memoryview, record: Published) -> None:
         """Put the bytes into the part file, with what they are."""
         written = platform.write_at(self._fd, body, 0)
         while written < len(body):
@@ -117,6 +117,7 @@ class Publishing:
     def __init__(self, quick_s: float = _QUICK_S) -> None:
         self._quick_s = quick_s
         self._took: deque[float] = deque(maxlen=_CALLS_REMEMBERED)
+        self._is_quick = quick_s == float("inf")
         self._ready: list[tuple[WholeFile, asyncio.Future[None]]] = []
         self._threads: ThreadPoolExecutor | None = None
         self._folders = FolderSyncs()
@@ -124,7 +125,7 @@ class Publishing:
     async def publish(self, file: WholeFile) -> None:
         """Give a file its name; it is closed then, and gone if that failed. A cancellation waits for the end of it."""
         loop = asyncio.get_running_loop()
-        if self._is_quick():
+        if self._is_quick:
             done = loop.create_future()
             self._ready.append((file, done))
             if len(self._ready) == 1:
@@ -139,13 +140,12 @@ class Publishing:
             return
         if self._threads is None:
             self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="chunkdl-disk")
-        self._took.append(await outlast(loop.run_in_executor(self._threads, self._finish, file, self._folders.sync)))
+        self._note(await outlast(loop.run_in_executor(self._threads, self._finish, file, self._folders.sync)))
 
-    def _is_quick(self) -> bool:
+    def _note(self, took_s: float) -> None:
         """Judge by the lower quartile: what else runs on the machine makes some calls slow, but none quick."""
-        if not self._took:
-            return self._quick_s == float("inf")
-        return sorted(self._took)[len(self._took) // 4] < self._quick_s
+        self._took.append(took_s)
+        self._is_quick = sorted(self._took)[len(self._took) // 4] < self._quick_s
 
     def _finish_ready(self) -> None:
         """Give all that are ready their names, then sync each folder once for all of them."""
@@ -169,7 +169,7 @@ class Publishing:
                 for done in waiting:
                     if not done.done():
                         done.set_exception(error)
-        self._took.append((time.perf_counter() - began) / len(ready))
+        self._note((time.perf_counter() - began) / len(ready))
         for _, done in ready:
             if not done.done():
                 done.set_result(None)

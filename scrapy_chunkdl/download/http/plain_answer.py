@@ -25,8 +25,16 @@ _HEAD = re.compile(rb"HTTP/1\.1 (200|206)(?: [ -~]*)?\r\n((?:" + _FIELD + rb")+)
 
 _OTHER_STATUS = re.compile(rb"HTTP/1\.1 (?!200|206)[2-5][0-9]{2} ")
 _LENGTH = re.compile(r"[0-9]{1,10}")
-_ODD_FIELDS = frozenset({"transfer-encoding", "content-encoding", "set-cookie", "location", "refresh", "trailer"})
+_FIELDS = re.compile(r"([^:\r\n]+):[ \t]*((?:[^\r]*[^\r \t])?)[ \t]*\r\n")
+_ODD_FIELD = re.compile(
+    r"(?:^|\n)(transfer-encoding|content-encoding|set-cookie|location|refresh|trailer):", re.IGNORECASE
+)
 _ONCE = ("Content-Length", "Content-Range", "Content-Type", "ETag", "Last-Modified", "Content-Disposition")
+
+
+_NO_BUFFER = memoryview(b"")
+_SCRATCH = memoryview(bytearray(1))
+"""For what comes when nothing is to come: it ends the connection."""
 
 
 class Odd(Exception):
@@ -46,45 +54,37 @@ class Odd(Exception):
 
 @dataclass(slots=True)
 class Answer:
-    """A plain answer with all of its body."""
+    """A plain answer with all of its body, which lies in its connection's buffer: good until that is given back."""
 
     status: int
     headers: CIMultiDict[str]
-    body: bytearray
+    body: memoryview
 
 
 class Connection(asyncio.BufferedProtocol):
-    """One connection: asks, then reads an answer into memory."""
+    """One connection: asks, then reads an answer into memory.
+
+    ``buffer`` is where answers are read to, head and body, as long as they fit; lent with each question.
+    """
 
     __slots__ = (
-        *(
-            "_answer",
-            "_answers",
-            "_body",
-            "_buffer",
-            "_early",
-            "_given",
-            "_head",
-            "_loop",
-            "_most",
-            "_rest",
-            "_transport",
-        ),
-        *("_transport", "is_open", "moved_at", "was_answered"),
+        *("_answer", "_answers", "_end_of_head", "_filled", "_given", "_head", "_loop", "_most", "_rest", "_target"),
+        *("_transport", "buffer", "is_open", "moved_at", "was_answered"),
     )
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, buffer: memoryview) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._buffer = buffer
         self._transport: asyncio.Transport | None = None
         self._answer: asyncio.Future[Answer] | None = None
         self._answers = 0
         self._most = 0
-        self._early = b""
-        self._head: tuple[int, CIMultiDict[str]] | None = None
+        self.buffer = _NO_BUFFER
+        self._filled = 0  # bytes of the buffer that have come, of this answer
+        self._end_of_head = 0
+        self._head: tuple[int, CIMultiDict[str], int] | None = None
         self._given: HandedOn | None = None
-        self._body = bytearray()
-        self._rest: memoryview | None = None
+        self._target = _NO_BUFFER  # where the body is whole in the end
+        self._rest = _NO_BUFFER  # what of it is still to come
         self.is_open = False
         self.was_answered = False
         self.moved_at = time.monotonic()
@@ -93,15 +93,22 @@ class Connection(asyncio.BufferedProtocol):
         self._transport = transport  # type: ignore[assignment]
         self.is_open = True
 
-    def ask(self, request: bytes, most_bytes: int) -> asyncio.Future[Answer]:
+    def ask(self, request: bytes, most_bytes: int, buffer: memoryview) -> asyncio.Future[Answer]:
         """Send a request; the future has its answer, or an Odd."""
         assert self._transport is not None
         self._answer = answer = self._loop.create_future()
         self._most = most_bytes
+        self.buffer = self._rest = buffer
+        self._filled = 0
+        self._head = None
         self.was_answered = False
         self.moved_at = time.monotonic()
         self._transport.write(request)
         return answer
+
+    def let_go_of_buffer(self) -> None:
+        """Read nothing into the buffer any more: somebody else gets it."""
+        self.buffer = self._rest = self._target = _NO_BUFFER
 
     def abort(self) -> None:
         """Close it at once."""
@@ -128,70 +135,70 @@ class Connection(asyncio.BufferedProtocol):
             answer.set_exception(odd)
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        """Where the socket is read into: the body's own place, as soon as its length is known."""
-        return self._buffer if self._rest is None else self._rest
+        """Where the socket is read into: what is left of the buffer, or the body's own place."""
+        return self._rest or _SCRATCH
 
     def buffer_updated(self, nbytes: int) -> None:
         """Take what was read."""
         self.moved_at = time.monotonic()
-        if self._rest is not None:
-            self._rest = self._rest[nbytes:]
+        if self._answer is None:  # nobody asked: what comes now would pass as the next answer
+            self.abort()
+            return
+        self._rest = self._rest[nbytes:]
+        if self._head is not None:
             if not self._rest:
                 self._end()
             return
         self.was_answered = True
-        if self._answer is None:  # nobody asked: what comes now would pass as the next answer
-            self.abort()
-            return
+        self._filled += nbytes
         try:
-            self._begin(nbytes)
+            self._begin()
         except Odd as odd:
             assert self._transport is not None
-            self._given = odd.given = HandedOn(self._transport, self._early + bytes(self._buffer[:nbytes]))
+            self._given = odd.given = HandedOn(self._transport, bytes(self.buffer[: self._filled]))
             if self._answer.done():  # whoever asked has gone
                 odd.given.close()
             self.fail(odd)
 
-    def _begin(self, nbytes: int) -> None:
-        raw = self._early + bytes(self._buffer[: min(nbytes, _USUAL_HEAD)])
+    def _begin(self) -> None:
+        """Read the head, if all of it is there, and find a place for the body."""
+        filled, buffer = self._filled, self.buffer
+        raw = bytes(buffer[: min(filled, _USUAL_HEAD)])
         end = raw.find(b"\r\n\r\n") + 4
-        if end < 4:
-            raw = self._early + bytes(self._buffer[: min(nbytes, _MOST_HEAD)])
+        if end < 4 and filled > _USUAL_HEAD:
+            raw = bytes(buffer[: min(filled, _MOST_HEAD)])
             end = raw.find(b"\r\n\r\n") + 4
         if end < 4:
             if len(raw) >= _MOST_HEAD:
                 raise Odd("long_head")
-            self._early = raw
             return
         status, headers, length = read_head(raw[:end])
         if length > self._most or (length == self._most and status == 200):  # which may be just the part asked for
             raise Odd("large", length, headers)
         if length == 0:
             raise Odd("empty")
-        start = end - len(self._early)
-        got = nbytes - start
+        got = filled - end
         if got > length:
             raise Odd("too_long")
-        self._early = b""
-        self._head = status, headers
-        self._body = body = bytearray(length)
-        body[:got] = self._buffer[start:nbytes]
+        self._head = status, headers, length
+        if end + length <= len(buffer):
+            self._target = buffer[end : end + length]
+        else:
+            self._target = memoryview(bytearray(length))
+            self._target[:got] = buffer[end:filled]
+        self._rest = self._target[got:]
         if got == length:
             self._end()
-        else:
-            self._rest = memoryview(body)[got:]
 
     def _end(self) -> None:
         assert self._head is not None
-        self._rest = None
-        status, headers = self._head
-        self._head = None
+        status, headers, _ = self._head
         answer, self._answer = self._answer, None
         self._answers += 1
+        body, self._target = self._target, _NO_BUFFER
         if answer is not None and not answer.done():
             self.is_open = self.is_open and headers.get("Connection", "keep-alive").lower() == "keep-alive"
-            answer.set_result(Answer(status, headers, self._body))
-        self._body = bytearray()
+            answer.set_result(Answer(status, headers, body))
 
     def eof_received(self) -> None:
         """The peer has closed its side; the transport closes, too."""
@@ -212,15 +219,11 @@ def read_head(raw: bytes) -> tuple[int, CIMultiDict[str], int]:
     match = _HEAD.fullmatch(raw)
     if match is None:
         raise Odd("status" if _OTHER_STATUS.match(raw) else "head")
-    headers: CIMultiDict[str] = CIMultiDict()
-    for line in match[2].decode("ascii").split("\r\n"):
-        name, colon, value = line.partition(":")
-        if not colon:
-            break
-        if name.lower() in _ODD_FIELDS:
-            raise Odd(name.lower())
-        headers.add(name, value.strip(" \t"))
-    if any(len(headers.getall(name, ())) > 1 for name in _ONCE):
+    text = match[2].decode("ascii")
+    if (found := _ODD_FIELD.search(text)) is not None:
+        raise Odd(found[1].lower())
+    headers = CIMultiDict(_FIELDS.findall(text))
+    if len(headers) != len(set(map(str.lower, headers))) and any(len(headers.getall(name, ())) > 1 for name in _ONCE):
         raise Odd("twice")
     told = headers.get("Content-Length", "")
     if not _LENGTH.fullmatch(told):

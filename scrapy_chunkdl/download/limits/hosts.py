@@ -153,6 +153,51 @@ class Limits:
         with self._lock:
             return sum(state.in_use for state in self._hosts.values())
 
+    def take_now(self, host: str, progress: Progress) -> bool:
+        """Hold one of the host's connections, if one is free and nothing is to be waited for; else nothing is done.
+
+        What :meth:`slot` and :meth:`hold` do, under one lock and without a task's turn. :meth:`give_back` ends it.
+        """
+        shares, more_than_told = self._shares, False
+        if self._delay or (shares is not None and shares.cooling(host)):
+            return False
+        with self._lock:
+            if (state := self._hosts.get(host)) is None:
+                state = self._hosts[host] = _Host()
+            spacing = self._spacings.get(host)
+            if state.waiters or state.cool_until or (spacing is not None and spacing.space_s):
+                return False
+            if state.in_use >= self._most(host):
+                return False
+            state.in_use += 1
+            state.holders.append(progress)
+            if shares is not None:
+                more_than_told = self._note_peak(host, state)
+        progress.connections += 1
+        if more_than_told and shares is not None:
+            shares.ask()
+        return True
+
+    def give_back(self, host: str, progress: Progress, *, served: bool) -> None:
+        """Give back what :meth:`take_now` took; ``served`` as :meth:`answered` notes it."""
+        with self._lock:
+            state = self._hosts[host]
+            state.holders.remove(progress)
+            state.in_use -= 1
+            gave_way = state.yielding > 0
+            state.yielding -= gave_way
+            if served:
+                now = time.monotonic()
+                self._spacing(host).served(now, self._first_space_s)
+                self._ceiling(host).answered(now, self._per_host)
+            if state.waiters:
+                self._grant_waiters(host)
+            if not state.in_use:
+                self._forget_unused(host)
+        progress.connections -= 1
+        if gave_way and self._shares is not None:
+            self._shares.ask()
+
     # --- who waits for a host, and whether that goes on
 
     def hold(self, host: str, progress: Progress) -> None:

@@ -16,6 +16,7 @@ import ssl
 import time
 from itertools import islice
 from pathlib import Path
+from typing import NamedTuple
 
 import aiohttp
 from multidict import CIMultiDict
@@ -55,6 +56,25 @@ _HEADS_REMEMBERED = 256
 _ENTRIES_READ = 8
 _NOT_OF_THE_HOST = frozenset({"status", "large", "there", "disk", "checksum"})
 """Why a file may be odd without its host being so."""
+
+
+class _Small(NamedTuple):
+    """One file on its way: what is asked for, under which name, as what, and since when (monotonic)."""
+
+    request: FileRequest
+    wanted: str | None
+    identity: FileIdentity
+    expected: tuple[str, str] | None
+    progress: Progress
+    began: float
+
+
+class _Whole(NamedTuple):
+    """A file that is whole in its part file."""
+
+    file: WholeFile
+    record: Published
+    content_type: str | None
 
 
 class SmallFiles:
@@ -107,11 +127,11 @@ class SmallFiles:
         if not self._may_be_asked(request, name, port) or _may_be_there(request, wanted, identity):
             return Tried()
         expected = parse_expected(request.checksum) if request.checksum else None
-        began, requests = time.monotonic(), progress.requests
-        ranged = self._habits.asks_for_ranges(host)
+        requests, ranged = progress.requests, self._habits.asks_for_ranges(host)
+        small = _Small(request, wanted, identity, expected, progress, time.monotonic())
         try:
-            answer = await self._ask(request, match, host, ranged, progress)
-            result = await self._keep(request, wanted, identity, answer, expected, progress, began)
+            whole = await self._ask(small, match, host, ranged)
+            result = await self._publish(small, whole)
         except Odd as odd:
             if odd.why == "stalled":
                 progress.retried("stalled")
@@ -151,35 +171,36 @@ class SmallFiles:
         accepts = odd.headers.get("Accept-Ranges", "").strip().lower()
         return Validator.of(odd.headers).is_usable and accepts == "bytes"
 
-    async def _ask(
-        self, request: FileRequest, match: re.Match[str], host: str, ranged: bool, progress: Progress
-    ) -> Answer:
+    async def _ask(self, small: _Small, match: re.Match[str], host: str, ranged: bool) -> _Whole:
         scheme, name, port, target = match.groups()
         origin = Origin(name, int(port or _DEFAULT_PORTS[scheme]), scheme == "https")
-        asked = b"GET " + target.encode("ascii") + self._head(request, match, ranged)
-        limits = self._limits
-        slot = limits.slot(host)
-        with progress.during(Doing.WAITING_FOR_A_HOST, lambda: limits.moved_at(host)):
-            await slot.__aenter__()
-        limits.hold(host, progress)
+        asked = b"GET " + target.encode("ascii") + self._head(small.request, match, ranged)
+        limits, progress, is_served = self._limits, small.progress, False
+        if not limits.take_now(host, progress):
+            slot = limits.slot(host)
+            with progress.during(Doing.WAITING_FOR_A_HOST, lambda: limits.moved_at(host)):
+                await slot.__aenter__()
+            limits.hold(host, progress)
         try:
             asked_at = progress.asked()
             progress.requests += 1
-            try:
-                answer = await self._connections.get(origin, asked, self._most)
-            except Odd as odd:
-                if odd.given is None:
-                    progress.answered(None, asked_at)
-                raise
-            progress.answered(answer.status, asked_at)
+
+            def use(answer: Answer) -> _Whole:
+                nonlocal is_served
+                is_served = True
+                progress.answered(answer.status, asked_at)
+                progress.moved()
+                progress.size = progress.done = len(answer.body)
+                progress.fetched += len(answer.body)
+                return self._write(small, answer)
+
+            return await self._connections.get(origin, asked, self._most, use)
+        except Odd as odd:
+            if not is_served and odd.given is None:
+                progress.answered(None, asked_at)
+            raise
         finally:
-            limits.let_go(host, progress)
-            await slot.__aexit__()
-        limits.answered(host)
-        progress.moved()
-        progress.size = progress.done = len(answer.body)
-        progress.fetched += len(answer.body)
-        return answer
+            limits.give_back(host, progress, served=is_served)
 
     def _head(self, request: FileRequest, match: re.Match[str], ranged: bool) -> bytes:
         """Return a request's head behind its target: the same for all that ask a host for no more than a file."""
@@ -202,26 +223,18 @@ class SmallFiles:
 
     # --- the file
 
-    async def _keep(
-        self,
-        request: FileRequest,
-        wanted: str | None,
-        identity: FileIdentity,
-        answer: Answer,
-        expected: tuple[str, str] | None,
-        progress: Progress,
-        began: float,
-    ) -> FileResult:
-        headers, body = answer.headers, answer.body
+    def _write(self, small: _Small, answer: Answer) -> _Whole:
+        """Look at an answer, and put it into its part file. Raises Odd for what is not for this way."""
+        request, headers, body = small.request, answer.headers, answer.body
         validator = Validator.of(headers)
         content_type = headers.get("Content-Type") or None
         disposition = headers.get("Content-Disposition")
-        if expected is None and (self._options.check_type or request.accept):
+        if small.expected is None and (self._options.check_type or request.accept):
             self._refuse_implausible(request, disposition, content_type, body)
-        checksum = self._checked(headers, body, expected, whole=answer.status == 200)
-        name = wanted or name_of(disposition, request.url, request.url, content_type)
+        checksum = self._checked(headers, body, small.expected, whole=answer.status == 200)
+        name = small.wanted or name_of(disposition, request.url, request.url, content_type)
         record = Published(
-            identity.recorded,
+            small.identity.recorded,
             len(body),
             validator.etag,
             validator.last_modified,
@@ -241,32 +254,37 @@ class SmallFiles:
             if isinstance(problem, OSError):
                 raise Odd("disk") from problem
             raise
+        return _Whole(file, record, content_type)
+
+    async def _publish(self, small: _Small, whole: _Whole) -> FileResult:
+        """Give a whole file its name, unless its lease was lost."""
+        request, progress, record = small.request, small.progress, whole.record
         if request.may_publish is not None and not request.may_publish():
-            file.discard()
+            whole.file.discard()
             raise Permanent("the lease was lost: another process finishes the file", reason="lease_lost")
         with progress.during(Doing.PUBLISHING):
             try:
-                await self._publishing.publish(file)
+                await self._publishing.publish(whole.file)
             except OSError as error:
                 raise Odd("disk") from error
         return FileResult(
             url=request.url,
             final_url=request.url,
-            path=file.path,
-            size=len(body),
-            checksum=checksum,
-            etag=validator.etag,
-            last_modified=validator.last_modified,
-            elapsed=time.monotonic() - began,
+            path=whole.file.path,
+            size=record.size,
+            checksum=record.checksum,
+            etag=record.etag,
+            last_modified=record.last_modified,
+            elapsed=time.monotonic() - small.began,
             requests=progress.requests,
             retries=progress.retries,
             fetched=progress.fetched,
-            content_type=content_type,
-            date_is_strong=validator.date_is_strong,
+            content_type=whole.content_type,
+            date_is_strong=record.date_is_strong,
         )
 
     def _refuse_implausible(
-        self, request: FileRequest, disposition: str | None, content_type: str | None, body: bytearray
+        self, request: FileRequest, disposition: str | None, content_type: str | None, body: memoryview
     ) -> None:
         """Raise Odd for what may be a page in place of the file: a HEAD, and a second try, tell more."""
         first = bytes(body[: plausible.FIRST_BYTES])
@@ -281,7 +299,7 @@ class SmallFiles:
             raise Odd("page")
 
     def _checked(
-        self, headers: CIMultiDict[str], body: bytearray, expected: tuple[str, str] | None, *, whole: bool
+        self, headers: CIMultiDict[str], body: memoryview, expected: tuple[str, str] | None, *, whole: bool
     ) -> str | None:
         """Return the checksum that is told. Raises Odd for a wrong one: the ordinary way asks again, and tells."""
         wanted = parse_digests(headers, whole=whole)
