@@ -370,7 +370,8 @@ async def test_without_the_library_the_extra_is_named(
     ftp: Ftp, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "aioftp", None)
-    monkeypatch.delitem(sys.modules, "scrapy_chunkdl.download.native.ftp", raising=False)
+    for name in [name for name in sys.modules if name.startswith("scrapy_chunkdl.download.native.ftp")]:
+        monkeypatch.delitem(sys.modules, name)
 
     error = await fails(ftp.url(), tmp_path, "missing_extra")
 
