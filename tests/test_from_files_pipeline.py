@@ -9,10 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import scrapy
 from scrapy.settings import Settings
 
-from scrapy_chunkdl.crawl.hook_requests import as_attachment
 from scrapy_chunkdl.crawl.hooks import UNUSED
 from scrapy_chunkdl.crawl.politeness import politeness
 from scrapy_chunkdl.pipelines import ChunkDownloadPipeline
@@ -84,14 +82,8 @@ METHODS: dict[str, Check] = {
     "`get_media_requests(item, info)`": (
         "tests/crawl/test_hooks.py::test_attachments_are_left_out_changed_and_added_and_the_item_is_told_of_all"
     ),
-    "`FormRequest`, `JsonRequest` and others with a method or body": lambda: all(
-        as_attachment(request).problem is not None
-        for request in (
-            scrapy.FormRequest("http://h/", formdata={"a": "b"}),
-            scrapy.http.JsonRequest("http://h/", data={}),
-            scrapy.Request("http://h/", method="PUT"),
-            scrapy.Request("http://h/", body="a"),
-        )
+    "`FormRequest`, `JsonRequest` and others with a method or body": (
+        "tests/crawl/test_via_scrapy.py::test_forms_to_one_url_are_files_of_their_own_and_each_is_sent_once"
     ),
     "`item_completed(results, item, info)`": f"{HOOKS}::test_what_a_hook_gives_wrongly_is_told_by_its_name",
     "`process_item(item)`": f"{HOOKS}::test_an_overridden_process_item_is_told_to_run_twice_with_the_queue",

@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 def options_of(crawler: Crawler, config: Config) -> Options:
     """Return the options of a crawl, and say what of them may surprise. Raises ConfigError."""
     polite = politeness(crawler.settings, crawler.spider, config)
-    for line in (polite.sentence() if polite.because else None, sentence_on_middlewares(crawler)):
+    for line in (polite.sentence() if polite.because else None, _sentence_on_middlewares(crawler, config)):
         if line is not None:
             logger.info("%s", line)
     options = Options(
@@ -47,3 +47,7 @@ def options_of(crawler: Crawler, config: Config) -> Options:
         block_private_addresses=config.block_private_addresses,
     )
     return as_the_spider(crawler, config, options)
+
+
+def _sentence_on_middlewares(crawler: Crawler, config: Config) -> str | None:
+    return None if "*" in config.via_scrapy else sentence_on_middlewares(crawler)

@@ -21,6 +21,7 @@ from scrapy_chunkdl.crawl.hooks import Hooks
 from scrapy_chunkdl.crawl.spider_identity import session_cookies, session_name
 from scrapy_chunkdl.crawl.stats import Stats
 from scrapy_chunkdl.crawl.stores import Place
+from scrapy_chunkdl.crawl.via_scrapy import WEB, ViaScrapy, asked_of
 from scrapy_chunkdl.download import FileRequest, FileResult, Options, Renewed
 from scrapy_chunkdl.download.disk.file_identity import FileIdentity
 from scrapy_chunkdl.items import attachments
@@ -48,6 +49,7 @@ class FileRequests:
         self._place = place
         self._hooks = hooks
         self._stats = stats
+        self._via_scrapy = ViaScrapy(crawler, config.via_scrapy)
 
     def wanted(self, item: object) -> list[Attachment]:
         """Return the files to fetch for an item: its attachments, or what ``get_media_requests`` makes of them."""
@@ -78,9 +80,20 @@ class FileRequests:
             accept=attachment.accept,
             renew=self._renewal(item, attachment) if self._hooks.renews else None,
         )
+        if (shown := self._for_scrapy(attachment)) is not None:
+            request = replace(request, source=self._via_scrapy.source(shown), asked=asked_of(shown))
         if self._hooks.names_files or (seed := FileIdentity.of(request, self._options).seed) == request.url:
             return request  # most are: a copy with another folder costs as much as two of these
         return replace(request, folder=self._place.root / naming.folder_for(seed))
+
+    def _for_scrapy(self, attachment: Attachment) -> Request | None:
+        """Return the request that Scrapy's downloader is to fetch; of most files, which are of http, none is made."""
+        scheme, _, rest = attachment.url.partition(":")
+        is_usual = scheme in WEB and attachment.shown is None and not self._config.via_scrapy
+        if is_usual or not rest:
+            return None
+        shown = as_request(attachment)
+        return shown if self._via_scrapy.takes(shown) else None
 
     def _folder_and_name(self, item: object, attachment: Attachment) -> tuple[Path, str | None]:
         """Return where the project wants a file, else where the file goes that its URL gives to anybody."""

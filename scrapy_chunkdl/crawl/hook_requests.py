@@ -16,7 +16,7 @@ from scrapy.utils.python import to_unicode
 from scrapy_chunkdl.items.attachments import Attachment, accepted
 from scrapy_chunkdl.items.values import short_repr
 
-_ATTACHMENT = "chunkdl_attachment"
+SHOWN_ATTACHMENT = "chunkdl_attachment"
 
 
 def as_request(attachment: Attachment) -> Request:
@@ -29,7 +29,7 @@ def as_request(attachment: Attachment) -> Request:
             "accept": attachment.accept or None,
             "proxy": attachment.proxy,
             "cookiejar": attachment.cookiejar,
-            _ATTACHMENT: attachment,
+            SHOWN_ATTACHMENT: attachment,
         }
         given = {name: value for name, value in meta.items() if value is not None}
         attachment.shown = Request(attachment.url, headers=attachment.headers, meta=given)
@@ -45,7 +45,7 @@ def as_attachment(request: object) -> Attachment:
     if not isinstance(request, Request):
         raise TypeError(f"get_media_requests gave {short_repr(request)}, not a scrapy.Request")
     meta = request.meta
-    shown: Attachment = meta.get(_ATTACHMENT) or Attachment(url=request.url)
+    shown: Attachment = meta.get(SHOWN_ATTACHMENT) or Attachment(url=request.url)
     unchanged = request.url == Request(shown.url).url  # but for what Scrapy does to any URL
     attachment = replace(shown, url=shown.url if unchanged else request.url, shown=request)
     attachment.problem = _problem_of(request)
@@ -63,12 +63,6 @@ def as_attachment(request: object) -> Attachment:
 def _problem_of(request: Request) -> str | None:
     """Say what of a request cannot be had here, by the name of the hook that made it."""
     meta = request.meta
-    if request.method != "GET" or request.body:
-        asks = request.method if request.method != "GET" else "a body"
-        return (
-            f"get_media_requests asks for {asks}, only a GET without a body is known here: fetch it in a callback of "
-            "the spider, or leave such files to FilesPipeline on a field of its own"
-        )
     for name in ("filename", "checksum", "proxy"):
         if meta.get(name) and not isinstance(meta[name], str):
             return f'get_media_requests gave meta["{name}"] as {type(meta[name]).__qualname__}, not a string'

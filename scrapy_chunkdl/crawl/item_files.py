@@ -20,6 +20,7 @@ from scrapy_chunkdl import signals
 from scrapy_chunkdl.bridge.run import Job
 from scrapy_chunkdl.crawl.file_requests import FileRequests, MayPublish
 from scrapy_chunkdl.crawl.stats import Stats
+from scrapy_chunkdl.crawl.via_scrapy import asked_of
 from scrapy_chunkdl.download import DownloadError, FileResult, Permanent, Postponed, Transient, without_userinfo
 from scrapy_chunkdl.items.attachments import Attachment, strip
 from scrapy_chunkdl.queue.metrics_table import size_class
@@ -256,7 +257,8 @@ def _wanted(attachment: Attachment) -> object:
     if attachment.problem is not None:
         return id(attachment)
     headers = frozenset((name.lower(), value) for name, value in attachment.headers.items())
-    asked = (headers, attachment.proxy, attachment.cookiejar)
+    other = asked_of(attachment.shown) if attachment.shown is not None else ""
+    asked = (headers, attachment.proxy, attachment.cookiejar, other)
     checked = (attachment.checksum, attachment.accept)
     return attachment.url, attachment.filename, attachment.mirrors, checked, asked
 

@@ -16,7 +16,8 @@ from pydispatch import dispatcher
 from scrapy import Request, signals
 from scrapy.crawler import Crawler
 from scrapy.exceptions import CloseSpider
-from scrapy.utils.defer import deferred_from_coro
+from scrapy.http import Response
+from scrapy.utils.defer import deferred_from_coro, maybe_deferred_to_future
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
@@ -152,6 +153,17 @@ def from_other_threads(
         return await asyncio.wrap_future(outcome)
 
     return awaited
+
+
+async def download(crawler: Crawler, request: Request) -> Response:
+    """Have the engine send a request, past the spider but through the downloader's middlewares, handlers and slots."""
+    engine: Any = crawler.engine
+    if hasattr(engine, "download_async"):
+        answer = await engine.download_async(request)
+    else:  # Scrapy 2.13
+        answer = await maybe_deferred_to_future(engine.download(request))
+    assert isinstance(answer, Response)
+    return answer
 
 
 class ClosingHold:

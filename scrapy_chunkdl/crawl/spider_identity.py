@@ -74,7 +74,8 @@ def sentence_on_middlewares(crawler: Crawler) -> str | None:
         return None
     return (
         f"Requests for files do not pass downloader middlewares of the project ({', '.join(names)[:_LONGEST]}): what "
-        "these add goes into the headers of attachments or of the requests that get_media_requests returns."
+        "these add goes into the headers of attachments or of the requests that get_media_requests returns, or "
+        "CHUNKDL_VIA_SCRAPY sends those of some hosts, or all, through them."
     )
 
 

@@ -120,6 +120,7 @@ class FileRequest:
     has the types (``application/pdf``, ``image/*``) or extensions (``.pdf``) that the file may be of; without any,
     whatever its name and its server do not speak against. ``source`` makes the source that has the file, in the
     downloader's loop, in place of the one that its URL's scheme has (:mod:`scrapy_chunkdl.download.source`).
+    ``asked`` stands for what else is asked of the URL that makes another file of it, such as a method and a body.
     """
 
     url: str
@@ -136,6 +137,7 @@ class FileRequest:
     renew: Callable[[], Awaitable[str | Renewed | None]] | None = None
     accept: tuple[str, ...] = ()
     source: Callable[[FileContext], Source] | None = field(default=None, repr=False)
+    asked: str = ""
 
 
 @dataclass(frozen=True, slots=True)

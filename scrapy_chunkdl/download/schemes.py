@@ -6,6 +6,7 @@ What no other kind has is HTTP's, which says what is wrong with a URL that is no
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable, Mapping
 
 from scrapy_chunkdl.download.extras import needed
@@ -30,6 +31,14 @@ def _sftp(options: Options, limits: Limits) -> Opener:
 OPENERS: Mapping[str, Callable[[Options, Limits], Opener]] = {"ftp": _ftp, "ftps": _ftp, "sftp": _sftp}
 """By scheme, in lower case, what makes the opener of a kind other than HTTP. It may import what an extra brings, and
 raise Permanent where that is missing."""
+
+
+_MODULES = {"ftp": "aioftp", "ftps": "aioftp", "sftp": "asyncssh"}
+
+
+def is_installed(scheme: str) -> bool:
+    """Whether the library is there that the files of a scheme of :data:`OPENERS` take."""
+    return importlib.util.find_spec(_MODULES[scheme]) is not None
 
 
 class Schemes:

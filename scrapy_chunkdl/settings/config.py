@@ -143,6 +143,12 @@ class Config:
     block_private_addresses: bool = _setting(
         False, values.boolean, "Refuse hosts that resolve to private, loopback or link-local addresses."
     )
+    via_scrapy: tuple[str, ...] = _setting(
+        (),
+        values.host_patterns,
+        'Files of these hosts (`"*.example.org"`, `"*"` for all) and schemes (`"file:"`) are fetched by Scrapy\'s own '
+        "downloader, through the project's middlewares.",
+    )
     on_failure: str = _setting(
         "continue",
         values.one_of("continue", "hold"),

@@ -239,6 +239,17 @@ def hosts(value: Any) -> frozenset[str]:
     return frozenset(host.lower() for host in hosts)
 
 
+_HOST_PATTERN = re.compile(r"[^/@:\s]+|[a-z][a-z0-9+.-]*:")
+
+
+def host_patterns(value: Any) -> tuple[str, ...]:
+    """Read patterns of host names (``*.example.org``) and schemes with their colon (``file:``): one, or a list."""
+    patterns = _list(value or [])
+    if not all(isinstance(pattern, str) and _HOST_PATTERN.fullmatch(pattern.lower()) for pattern in patterns):
+        raise ValueError('host names such as "*.example.org", schemes such as "file:", or "*" for all')
+    return tuple(pattern.lower() for pattern in patterns)
+
+
 def dotted_paths(value: Any) -> tuple[str, ...]:
     """Read one or several paths into an item."""
     paths = _list(value)

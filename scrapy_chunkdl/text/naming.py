@@ -119,6 +119,8 @@ def name_from_url(url: str, hints: Iterable[str] = ()) -> str | None:
 
     ``hints`` are encodings that bytes in it are likely in which are no UTF-8.
     """
+    if url[:5].lower() == "data:":  # which has no name, only the file itself
+        return None
     try:
         path = urlsplit(url).path
     except ValueError:

@@ -14,7 +14,7 @@ import redis
 import scrapy
 from origin import Origin
 from origin_content import content
-from project import Project, attachment, item, paths
+from project import Project, attachment, item
 from scrapy.pipelines.files import FilesPipeline
 from scrapy.pipelines.images import ImagesPipeline
 
@@ -218,8 +218,6 @@ def test_an_async_hook_that_nobody_would_await_is_refused_at_start(hook: str) ->
 @pytest.mark.parametrize(
     ("options", "problem"),
     [
-        ({"method": "POST"}, "get_media_requests asks for POST, only a GET without a body"),
-        ({"body": "a=1"}, "get_media_requests asks for a body"),
         ({"meta": {"checksum": ["sha256:00"]}}, 'meta["checksum"] as list, not a string'),
         ({"meta": {"checksum": b"sha256:00"}}, 'meta["checksum"] as bytes, not a string'),
         ({"meta": {"checksum": {"sha256": "00"}}}, 'meta["checksum"] as dict, not a string'),
@@ -345,25 +343,3 @@ def test_names_that_a_subclass_of_filespipeline_uses_are_there(project: Project,
     assert project.scraped() == [{"size": 10, "told": [True, "file_urls", "files", 30, "files"]}], crawl.log
     assert crawl.stats["file_status_count/downloaded"] == 1
     assert "Own.media_downloaded does nothing here" in crawl.log
-
-
-def test_a_post_is_told_and_the_other_files_come(project: Project, origin: Origin) -> None:
-    project.settings |= {"CHUNKDL_MODE": "inline", "ITEM_PIPELINES": {"probe.support.Own": 1}}
-    project.support = """
-    import scrapy
-    from scrapy_chunkdl.pipelines import ChunkDownloadPipeline
-
-    class Own(ChunkDownloadPipeline):
-        def get_media_requests(self, item, info):
-            first, second = super().get_media_requests(item, info)
-            return [scrapy.FormRequest(first.url, formdata={"a": "1"}, meta=first.meta), second]
-    """
-    project.items = [item(attachment(origin.url("form", 10)), attachment(origin.url("a", 10)))]
-
-    crawl = project.crawl()
-
-    assert paths(project.scraped()[0])[0] == ""
-    assert list(project.files().values()) == [content("a", 10)]
-    assert crawl.stats["chunkdl/failures/bad_attachment"] == 1
-    assert "asks for POST" in crawl.log
-    assert origin.stats("form").requests == 0

@@ -18,6 +18,8 @@ from scrapy_chunkdl.download.model import FileRequest, Options
 from scrapy_chunkdl.text.naming import url_digest
 
 _DIGITS = 32
+_LONGEST_URL = 8192
+"""Characters of a URL that is written down as it is: one that is longer is data, and may have megabytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,20 +35,23 @@ class FileIdentity:
 
         All headers of its own count, by name in any case and value, but for those that are sent to everybody with the
         same value anyway, and those that no request may have (Range, If-Range and their like). So do the name of its
-        cookie jar (not the cookies: they change), its proxy, and a login taken out of its URL.
+        cookie jar (not the cookies: they change), its proxy, a login taken out of its URL, and a method and body.
         """
-        if not (request.headers or request.proxy or request.session or request.logins):
-            return cls(request.url)
+        url = url_digest(request.url) if len(request.url) > _LONGEST_URL else request.url
+        if not (request.headers or request.proxy or request.session or request.logins or request.asked):
+            return cls(url)
         asked = {
             "headers": sorted(_own_headers(request, options)),
             "session": request.session,
             "proxy": _own_proxy(request, options),
             "login": request.logins.get(request.url),
         }
+        if request.asked:
+            asked["asked"] = request.asked
         if not any(asked.values()):
-            return cls(request.url)
+            return cls(url)
         digest = hashlib.sha256(json.dumps([request.url, asked]).encode()).hexdigest()
-        return cls(request.url, digest[:_DIGITS])
+        return cls(url, digest[:_DIGITS])
 
     @property
     def seed(self) -> str:

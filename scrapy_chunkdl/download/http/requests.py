@@ -6,13 +6,14 @@ Tells the limits how a host bears it. Knows links, redirects and hosts; nothing 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Protocol
 from weakref import WeakKeyDictionary
 
 import aiohttp
 
 from scrapy_chunkdl.download.errors import AskLess, Transient
-from scrapy_chunkdl.download.http.client import FileClient
 from scrapy_chunkdl.download.http.handed_on import Tried
 from scrapy_chunkdl.download.http.identity import host_of
 from scrapy_chunkdl.download.http.verdict import DEAD_LINK, TOO_MANY, Asked, Came, Word, verdict
@@ -51,16 +52,31 @@ class Link:
         return host_of(self.final_url)
 
 
+class Client(Protocol):
+    """Who sends the requests of one file: :class:`~scrapy_chunkdl.download.http.client.FileClient`, or another."""
+
+    @property
+    def given(self) -> Tried | None: ...
+
+    def without_login(self, url: str) -> str: ...
+
+    def renew(self, url: str, headers: Mapping[str, str]) -> None: ...
+
+    async def request(
+        self, method: str, url: str, headers: Mapping[str, str], *, timeout: float | None = None
+    ) -> aiohttp.ClientResponse: ...
+
+
 class Requests:
     """Sends the requests of one file, over all of its links."""
 
-    def __init__(self, context: FileContext, session: aiohttp.ClientSession, tried: Tried | None) -> None:
+    def __init__(self, context: FileContext, client: Client, tried: Tried | None = None) -> None:
         self._options = context.options
         self._limits = context.limits
         self._progress = context.progress
         self._evidence = context.evidence
         self._renew_link = context.request.renew
-        self._client = FileClient(session, context.options, context.request, context.progress, tried)
+        self._client = client
         self._given_at = tried.asked_at if tried is not None and tried.given is not None else 0.0
         self._renewing = asyncio.Lock()
         self._renewals = self._renewed = 0

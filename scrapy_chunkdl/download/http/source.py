@@ -12,6 +12,7 @@ import aiohttp
 from scrapy_chunkdl.download.disk.record import Published
 from scrapy_chunkdl.download.errors import AskLess, DownloadError, RangeIgnored, Transient
 from scrapy_chunkdl.download.http.answer import HttpAnswer, HttpFile
+from scrapy_chunkdl.download.http.client import FileClient
 from scrapy_chunkdl.download.http.handed_on import Tried
 from scrapy_chunkdl.download.http.judge import Judge
 from scrapy_chunkdl.download.http.measuring import Measuring
@@ -30,7 +31,8 @@ class HttpOpener:
 
     def sources(self, context: FileContext, urls: Sequence[str], tried: Tried | None = None) -> list[Source]:
         """Return the sources of one file. ``tried`` is what was asked of the first by a shorter way."""
-        file = HttpFile(context, Requests(context, self._session, tried), Judge(context))
+        client = FileClient(self._session, context.options, context.request, context.progress, tried)
+        file = HttpFile(context, Requests(context, client, tried), Judge(context))
         return [HttpSource(file, Link(url, url, is_own=url == context.request.url)) for url in urls]
 
     async def close(self) -> None:
