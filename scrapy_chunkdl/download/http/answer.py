@@ -26,11 +26,12 @@ from scrapy_chunkdl.download.source import End, FileContext, Source, Take, Wante
 
 @dataclass(frozen=True, slots=True)
 class HttpFile:
-    """What the HTTP sources of one file share."""
+    """What the HTTP sources of one file share. ``most_at_once`` is how many bytes one answer may bring, 0 for any."""
 
     context: FileContext
     requests: Requests
     judge: Judge
+    most_at_once: int = 0
 
 
 class HttpAnswer:

@@ -6,7 +6,6 @@ what no range can be asked of, in one answer. Knows answers as they are handed i
 
 from __future__ import annotations
 
-import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from http.cookies import SimpleCookie
@@ -30,7 +29,6 @@ from scrapy_chunkdl.download.source import FileContext, Source
 MOST_AT_ONCE = 8 << 20
 """Bytes of one range, as all of them are in memory until they are written."""
 
-_RANGE = re.compile(r"bytes=(\d+)-(\d+)")
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _UNSENT = frozenset({"dns", "connect_failed", "connect_timeout"})
 """What goes wrong before anything was sent."""
@@ -64,7 +62,7 @@ def fetched_source(context: FileContext, send: Send, how: How) -> Source:
         context = replace(context, options=replace(context.options, probe="get"))
     url = context.request.url
     requests = Requests(context, _Client(context, send, how))
-    return HttpSource(HttpFile(context, requests, Judge(context)), _AnyLink(url, url, is_own=True))
+    return HttpSource(HttpFile(context, requests, Judge(context), MOST_AT_ONCE), _AnyLink(url, url, is_own=True))
 
 
 class _AnyLink(Link):
@@ -109,7 +107,7 @@ class _Client:
         asked = {**self._renewed, **headers}
         for _ in range(self._options.max_redirects + 1):
             self._refuse(url)
-            fetched = await self._fetch(method, url, _shortened(asked))
+            fetched = await self._fetch(method, url, asked)
             location = dict((name.lower(), value) for name, value in fetched.fields).get("location")
             if fetched.status not in _REDIRECTS or location is None or not is_guarded(self._options):
                 return cast(aiohttp.ClientResponse, _Response(method, fetched, asked))
@@ -146,15 +144,6 @@ class _Client:
 def is_guarded(options: Any) -> bool:
     """Whether each host on the way has to be looked at: then redirects are followed here."""
     return bool(options.allowed_hosts or options.block_private_addresses)
-
-
-def _shortened(headers: Mapping[str, str]) -> dict[str, str]:
-    """Return the fields with a range of no more bytes than may be in memory at once: the rest is asked for next."""
-    shortened = {name: value for name, value in headers.items() if name != "Range"}
-    if (found := _RANGE.fullmatch(headers.get("Range", ""))) is not None:
-        start, last = int(found[1]), int(found[2])
-        shortened["Range"] = f"bytes={start}-{min(last, start + MOST_AT_ONCE - 1)}"
-    return shortened
 
 
 class _Response:

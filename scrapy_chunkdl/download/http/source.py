@@ -65,8 +65,10 @@ class HttpSource:
     async def read(self, wanted: Wanted) -> HttpAnswer:
         link, span, seen = self._link, wanted.span, wanted.seen
         headers = {}
-        if span.position > 0 or span.stop < seen.size:  # all of the file is a plain GET
-            headers["Range"] = f"bytes={span.position - wanted.look}-{span.stop - 1}"
+        most = self._file.most_at_once or seen.size
+        stop = min(span.stop, span.position + most)
+        if span.position > 0 or stop < seen.size:  # all of the file is a plain GET
+            headers["Range"] = f"bytes={span.position - wanted.look}-{stop - 1}"
             validator = seen.remote.validator.if_range()
             if validator and link.conditional and self._file.context.evidence.main is self:
                 headers["If-Range"] = validator
