@@ -19,6 +19,8 @@ import pytest
 from aiohttp.test_utils import TestServer
 from patience import HANG
 
+pytestmark = pytest.mark.long
+
 EXAMPLE = Path(__file__).parent.parent / "examples" / "spider_project"
 """Seconds after which a demo counts as hung."""
 

@@ -6,7 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from patience import HANG
+
+pytestmark = pytest.mark.long
 
 SCRIPT = Path(__file__).resolve().parent.parent / "benchmarks" / "outcomes.py"
 

@@ -7,8 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from patience import HANG
 from servers import any_binary
+
+pytestmark = pytest.mark.long
 
 SCRIPT = Path(__file__).resolve().with_name("run.py")
 

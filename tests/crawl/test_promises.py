@@ -20,6 +20,7 @@ GIB = 1 << 30
 MB = 1_000_000
 
 
+@pytest.mark.long
 def test_a_gigabyte_takes_less_than_150_mb_of_memory(project: Project, origin: Origin) -> None:
     project.items = [item(attachment(origin.url("big.bin", GIB), "big.bin"))]
 
