@@ -36,6 +36,9 @@ def newest(session: nox.Session) -> None:
 
 @nox.session(python=PYTHONS[0])
 def oldest_supported(session: nox.Session) -> None:
-    """The oldest Python and libraries, and what meets them. aiohttp before 3.12 leaves TLS connections for the collector to close."""
+    """The oldest Python and libraries, and what meets them.
+
+    aiohttp before 3.12 leaves TLS connections for the collector to close.
+    """
     session.install("--editable", ".[test]", *oldest())
     session.run(*PYTEST, "-W", "ignore::pytest.PytestUnraisableExceptionWarning", *(session.posargs or MEETS_LIBRARIES))

@@ -17,7 +17,7 @@ from scrapy_chunkdl.pipelines import ChunkDownloadPipeline
 from scrapy_chunkdl.settings.config import Config, ConfigError
 
 ROOT = Path(__file__).parent.parent
-HOOKS = "tests/crawl/test_hooks_and_requests.py"
+HOOKS = "tests/crawl/test_hook_requests.py"
 REQUESTS = "tests/crawl/test_spider_identity.py"
 
 Check = Callable[[], bool] | str
@@ -52,9 +52,9 @@ SETTINGS: dict[str, Check] = {
         == (3, 1, 0)
     ),
     "`FILES_URLS_FIELD`, `FILES_RESULT_FIELD`": (
-        "tests/crawl/test_items_of_all_types.py::test_the_fields_of_filespipeline_work_with_two_settings"
+        "tests/crawl/test_producer_of_all_types.py::test_the_fields_of_filespipeline_work_with_two_settings"
     ),
-    "`MEDIA_ALLOW_REDIRECTS`": "tests/download/test_behaviour_redirects.py::test_redirect_is_followed",
+    "`MEDIA_ALLOW_REDIRECTS`": "tests/download/http/test_client_and_requests.py::test_redirect_is_followed",
     "`DOWNLOAD_TIMEOUT`": lambda: config(CHUNKDL_STALL_TIMEOUT=7).stall_timeout == 7,
     "`DOWNLOAD_MAXSIZE`, `DOWNLOAD_WARNSIZE`": lambda: config(CHUNKDL_MAX_FILE_SIZE=7).max_file_size == 7,
     "`CONCURRENT_REQUESTS`": lambda: config(CHUNKDL_CONCURRENT_FILES=7).concurrent_files == 7,

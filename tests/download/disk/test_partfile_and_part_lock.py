@@ -191,7 +191,7 @@ def test_the_lock_of_a_dead_process_is_gone(final: Path) -> None:
     import os, sys
     sys.path.insert(0, {str(Path(__file__).parent)!r})
     from pathlib import Path
-    from test_partfile import leave_half, open_part
+    from test_partfile_and_part_lock import leave_half, open_part
     leave_half(Path({str(final)!r}))
     part = open_part(Path({str(final)!r}))
     print("held", flush=True)
@@ -217,7 +217,9 @@ def disk_calls(folder: Path, code: str) -> list[str]:
     """Run ``code``, where ``part`` is to be made, and return its system calls that change what is on disk."""
     if shutil.which("strace") is None:
         pytest.skip("strace is not installed")
-    imports = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); from test_partfile import *\n"
+    imports = (
+        f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); from test_partfile_and_part_lock import *\n"
+    )
     calls = "trace=fdatasync,fsync,write,pwrite64,rename,renameat,renameat2"
     traced = subprocess.run(
         ["strace", "-f", "-y", "-e", calls, sys.executable, "-B", "-c", imports + textwrap.dedent(code)],
