@@ -65,11 +65,13 @@ class Forked(subprocess.Popen[str]):
         self._close_pipe_fds(p2cread, p2cwrite, c2pread, c2pwrite, errread, errwrite)  # type: ignore[attr-defined]
 
     def _try_wait(self, wait_flags: int) -> tuple[int, int]:
-        self._told.setblocking(not wait_flags & os.WNOHANG)
         try:
+            self._told.setblocking(not wait_flags & os.WNOHANG)
             told = self._told.recv(8)
         except BlockingIOError:
             return 0, 0
+        except OSError:  # the collector was there before: nobody waited for this one
+            told = b""
         self._told.close()
         return self.pid, int.from_bytes(told, "big") if told else signal.SIGKILL
 
