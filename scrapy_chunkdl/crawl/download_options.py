@@ -45,6 +45,9 @@ def options_of(crawler: Crawler, config: Config) -> Options:
         verify_tls=config.verify_tls,
         allowed_hosts=config.allowed_hosts,
         block_private_addresses=config.block_private_addresses,
+        sftp_login=(config.sftp_user, config.sftp_password) if config.sftp_user else None,
+        sftp_key=config.sftp_key,
+        sftp_known_hosts=config.sftp_known_hosts,
     )
     return as_the_spider(crawler, config, options)
 

@@ -126,6 +126,14 @@ class Config:
     client_cert: tuple[str, ...] = _setting(
         (), values.certificate, "PEM file of a client certificate and its key, or the two files."
     )
+    sftp_user: str | None = _setting(None, values.optional_text, "User of `sftp://` URLs that name none.")
+    sftp_password: str = _setting("", values.any_text, "The password of `CHUNKDL_SFTP_USER`.")
+    sftp_key: str | None = _setting(
+        None, values.optional_text, "File of a private key for `sftp://`; without one, the agent's and `~/.ssh/id_*`."
+    )
+    sftp_known_hosts: str | None = _setting(
+        None, values.optional_text, "File of the keys of SSH servers; without one, `~/.ssh/known_hosts`."
+    )
     bind_address: str | None = _setting(
         None, values.ip_address, "Address of this machine to connect from.", inherits="DOWNLOAD_BIND_ADDRESS"
     )

@@ -134,6 +134,13 @@ def optional_text(value: Any) -> str | None:
     return None if value is None or value == "" else text(value)
 
 
+def any_text(value: Any) -> str:
+    """Read text, which may be empty. Its value is not shown: it is a password."""
+    if not isinstance(value, (str, int)):
+        raise ValueError("text")
+    return str(value)
+
+
 def folder(value: Any) -> str | None:
     """Read a folder, also one of :mod:`pathlib`; an empty one counts as none."""
     return optional_text(str(value)) if isinstance(value, PurePath) else optional_text(value)
