@@ -75,6 +75,7 @@ class Command(BaseRunSpiderCommand):
         status = declare("status", _STATUS, "[options] [spider]")
         status.add_argument("spider", nargs="?", help="if omitted, all spiders of the project")
         status.add_argument("--json", action="store_true", help="print a JSON object instead")
+        status.add_argument("--all", action="store_true", help="every spider, not only the ten that matter most")
         status.add_argument("--watch", action="store_true", help="again every 2 seconds, until Ctrl-C")
         ScrapyCommand.add_options(self, status)
 
@@ -143,7 +144,7 @@ class Command(BaseRunSpiderCommand):
         if opts.subcommand == "status":
             from scrapy_chunkdl.commands import status
 
-            return status.run(self.settings, opts.spider, as_json=opts.json, watch=opts.watch)
+            return status.run(self.settings, opts.spider, as_json=opts.json, watch=opts.watch, show_all=opts.all)
         if opts.subcommand == "dashboard":
             from scrapy_chunkdl.commands import dashboard
 

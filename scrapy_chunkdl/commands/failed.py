@@ -10,7 +10,9 @@ import argparse
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
+from urllib.parse import urlsplit
 
 from scrapy.settings import BaseSettings
 
@@ -18,6 +20,9 @@ from scrapy_chunkdl.commands.queues import SpiderQueue, opened
 from scrapy_chunkdl.items.shown import as_dict
 from scrapy_chunkdl.queue.dead_letters import DeadLetter, DeadLetters, everything
 from scrapy_chunkdl.text.masking import printable, shown_url
+
+MOST_GROUPS = 40
+"""Reasons and hosts told at the end: as many as a terminal shows."""
 
 
 def run(settings: BaseSettings, opts: argparse.Namespace) -> int:
@@ -52,17 +57,26 @@ def _say(count: int, done: str, *, as_json: bool) -> None:
 
 def _list(items: Iterator[DeadLetter], queue: SpiderQueue, *, as_json: bool) -> None:
     shown = files = 0
-    reasons: Counter[str] = Counter()
+    groups: Counter[tuple[str, str]] = Counter()
     for item in items:
         told = as_dict(item, queue.config)
         print(json.dumps(told) if as_json else "\n".join(_lines(told)))
         shown += 1
         files += len(told["files"])
-        reasons.update(str(file["reason"]) for file in told["files"] if file.get("reason"))
+        groups.update((str(file["reason"]), _host(file.get("url"))) for file in told["files"] if file.get("reason"))
     if not as_json:
-        for reason, count in reasons.most_common():
-            print(printable(f"{count:6} {reason}"))
+        for (reason, host), count in groups.most_common(MOST_GROUPS):
+            print(printable(f"{count:6} {reason} {host}".rstrip()))
+        if len(groups) > MOST_GROUPS:
+            print(f"       … and {len(groups) - MOST_GROUPS} more reasons and hosts")
         print(f"{_counted(shown, 'item')}, {_counted(files, 'file')}.")
+
+
+def _host(url: object) -> str:
+    """Return where a file was to come from, "" where that makes no sense."""
+    with suppress(ValueError):
+        return urlsplit(str(url or "")).hostname or ""
+    return ""
 
 
 def _lines(told: dict[str, Any]) -> Iterator[str]:

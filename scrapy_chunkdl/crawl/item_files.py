@@ -8,6 +8,7 @@ back once. Knows attachments, jobs and the stats; nothing of Redis, leases or th
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -23,6 +24,7 @@ from scrapy_chunkdl.crawl.stats import Stats
 from scrapy_chunkdl.crawl.via_scrapy import asked_of
 from scrapy_chunkdl.download import DownloadError, FileResult, Permanent, Postponed, Transient, without_userinfo
 from scrapy_chunkdl.items.attachments import Attachment, strip
+from scrapy_chunkdl.items.shown import about
 from scrapy_chunkdl.queue.metrics_table import size_class
 from scrapy_chunkdl.settings.config import Config
 from scrapy_chunkdl.text.masking import masked, printable, shown_url
@@ -30,6 +32,7 @@ from scrapy_chunkdl.text.masking import masked, printable, shown_url
 logger = logging.getLogger(__name__)
 
 _LONGEST_HINT = 100
+_LONGEST_SHOWN = 200
 
 Results = list[tuple[bool, Any]]
 """What FilesPipeline's ``item_completed`` gets: (True, a dict of url, path, checksum, status) or (False, a Failure)."""
@@ -101,6 +104,7 @@ class ItemFiles:
         self._outcomes: dict[int, tuple[bool, Any]] = {}
         self._same_file: dict[Job, Sequence[Attachment]] = {}
         self._left = 0
+        self._not_wanted: set[Job] = set()
         files: dict[object, list[Attachment]] = {}
         for attachment in self._attachments:
             files.setdefault(_wanted(attachment), []).append(attachment)
@@ -135,6 +139,10 @@ class ItemFiles:
         for job in self.jobs:
             if isinstance(job.error, Postponed):
                 self._give_up(self._same_file[job], job.error)
+
+    def give_up(self, job: Job) -> None:
+        """Have a file that is about to be cancelled count as given up, as a person asked for."""
+        self._not_wanted.add(job)
 
     def give_up_cancelled(self) -> None:
         """Count the files that were cancelled as given up: for an item that goes on without them."""
@@ -187,6 +195,8 @@ class ItemFiles:
             self.postponed.append(job.error)
         elif job.error is not None:
             self._give_up(same_file, job.error)
+        elif job in self._not_wanted:
+            self._give_up(same_file, Permanent("Somebody gave it up on the page.", reason="stopped"))
         else:
             self.cancelled = True
 
@@ -218,8 +228,26 @@ class ItemFiles:
             "status": result.status,
         }
         self._outcomes.update((id(attachment), (True, dict(file))) for attachment in same_file)
+        self._note_finished(result)
         url = without_userinfo(same_file[0].url)
         self._announce(signals.attachment_downloaded, item=self._item, url=url, path=path, result=outcome)
+
+    def _note_finished(self, result: FileResult) -> None:
+        """Keep it among the last files, for people; what is told of it is made when it is asked for, if it is."""
+        now = time.time()
+
+        def told() -> dict[str, Any]:
+            return {
+                "url": masked(result.url)[:_LONGEST_SHOWN],
+                "name": printable(result.path.name)[:_LONGEST_SHOWN],
+                "status": result.status,
+                "size": result.size,
+                "elapsed": round(result.elapsed, 3),
+                "time": datetime.fromtimestamp(now, timezone.utc).isoformat(timespec="seconds"),
+                **about(self._item),
+            }
+
+        self._stats.finished.note(told)
 
     def _give_up(self, same_file: Sequence[Attachment], error: DownloadError) -> None:
         self._stats.inc_value("chunkdl/files/failed")

@@ -1,18 +1,22 @@
 """What operators ask of a process while it runs: to pause, to go on, to fetch at most so many bytes per second.
 
-Knows the orders as the heartbeat reads them from ``:control``, and the limits of the downloads; nothing of items. The
-heartbeat calls it on its thread, everything else is on Scrapy's.
+And what they ask of one running file: to give it up, or to begin it again. Knows the orders as the heartbeat reads
+them, the limits of the downloads and the held items. The heartbeat calls it on its thread, else all is on Scrapy's.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from scrapy_chunkdl.bridge.bridge import Deliver
+from scrapy_chunkdl.bridge.bridge import Bridge, Deliver
+from scrapy_chunkdl.crawl.claimed import Held
+from scrapy_chunkdl.crawl.reports import id_of
 from scrapy_chunkdl.download import Limits
+from scrapy_chunkdl.queue.asked import Asked
 from scrapy_chunkdl.queue.item_queue import Orders
 from scrapy_chunkdl.settings.config import Config
+from scrapy_chunkdl.text.masking import printable
 from scrapy_chunkdl.text.units import size_text
 
 logger = logging.getLogger(__name__)
@@ -56,3 +60,31 @@ class OperatorOrders:
         elif before.paused and not orders.paused:
             logger.info("Claiming from %s goes on.", self._key)
             self._go_on()
+
+
+class FileOrders:
+    """Those for one running file."""
+
+    def __init__(self, held: Held, bridge: Bridge) -> None:
+        self._held = held
+        self._bridge = bridge
+
+    def obey(self, asked: Sequence[Asked]) -> None:
+        """Give files up, or have their items go back and come again. A file that has ended meanwhile is passed over."""
+        running = {
+            id_of(job): (job, item.files)
+            for item in self._held.leased()
+            if item.files is not None
+            for job in item.files.jobs
+            if not job.is_done
+        }
+        for one in asked:
+            if one.file not in running:
+                continue
+            job, files = running[one.file]
+            logger.info("%s: %s, as was asked for.", printable(job.request.url), one.what.replace("_", " "))
+            if one.what == "give_up":
+                files.give_up(job)
+                self._bridge.cancel([job])
+            else:
+                self._bridge.cancel(files.jobs)

@@ -26,7 +26,7 @@ from scrapy_chunkdl.crawl.guard import Steps
 from scrapy_chunkdl.crawl.item_files import NewItemFiles
 from scrapy_chunkdl.crawl.leases import Leases
 from scrapy_chunkdl.crawl.mode import Mode
-from scrapy_chunkdl.crawl.orders import OperatorOrders
+from scrapy_chunkdl.crawl.orders import FileOrders, OperatorOrders
 from scrapy_chunkdl.crawl.passage import Admit, Admitted, Delivery, Passage
 from scrapy_chunkdl.crawl.producer import Producer
 from scrapy_chunkdl.crawl.reports import Reports
@@ -34,11 +34,13 @@ from scrapy_chunkdl.crawl.settling import Settling
 from scrapy_chunkdl.crawl.stats import Stats
 from scrapy_chunkdl.download import Limits
 from scrapy_chunkdl.items.types import ItemTypes
+from scrapy_chunkdl.queue.asked import AskedOfProcesses
 from scrapy_chunkdl.queue.client import check_policy, make_client
 from scrapy_chunkdl.queue.courier import Courier
 from scrapy_chunkdl.queue.errors import Way
 from scrapy_chunkdl.queue.heartbeat import Heartbeat
 from scrapy_chunkdl.queue.item_queue import ItemQueue
+from scrapy_chunkdl.queue.recent import Recent
 from scrapy_chunkdl.queue.refused import Refused
 from scrapy_chunkdl.queue.totals import Totals
 from scrapy_chunkdl.settings.config import Config
@@ -154,7 +156,12 @@ class QueueMode(Mode):
             state=self._state,
             finished=lambda: settling.finished,
             waits=pressure.waits,
+            items=lambda: {job: item.item for item in self._held.leased() if item.files for job in item.files.jobs},
+            tell=self._tell_and_ask,
         )
+        self._finished, self._recent = stats.finished, Recent(client, items_key)
+        self._asked, self._file_orders = AskedOfProcesses(client, items_key), FileOrders(held, bridge)
+        self._deliver = deliver
         self._heartbeat = Heartbeat(
             queue,
             config.lease,
@@ -262,6 +269,13 @@ class QueueMode(Mode):
             logger.info("Left in %s: %s. The next crawl or worker goes on with them.", self._queue.key, told)
         self._reports.tell_counts()
         self._queue.forget()
+
+    def _tell_and_ask(self) -> None:
+        """Tell of the files that were finished, and hear what is asked of one that runs. On the heartbeat's thread."""
+        if files := self._finished.take():
+            self._recent.add(files)
+        if asked := self._asked.take(self._queue.token):
+            self._deliver(lambda: self._file_orders.obey(asked))
 
     def _settled(self, item: ClaimedItem) -> None:
         self._consumer.settled(item)

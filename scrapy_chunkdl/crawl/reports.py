@@ -7,12 +7,13 @@ heartbeat asks, on its thread.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
 import socket
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from scrapy_chunkdl import __version__
 from scrapy_chunkdl.bridge.bridge import Bridge
 from scrapy_chunkdl.bridge.run import Job
 from scrapy_chunkdl.download import Limits
+from scrapy_chunkdl.items.shown import about
 from scrapy_chunkdl.progress.totals import Rate
 from scrapy_chunkdl.queue.status import PaceMeter, Report
 from scrapy_chunkdl.queue.tally import Tally
@@ -37,8 +39,9 @@ _LONGEST = 300
 
 class Reports:
     """Those of one process. ``state`` says what it does, ``finished`` how many items it has acked, ``waits``
-    what it waits for; ``root`` is where
-    its files grow."""
+    what it waits for, ``items`` which item each of its files is of; ``root`` is where its files grow. ``tell`` is
+    called with each report, for what else goes to Redis then.
+    """
 
     def __init__(
         self,
@@ -51,6 +54,8 @@ class Reports:
         state: Callable[[], str],
         finished: Callable[[], int],
         waits: Callable[[], Sequence[str]],
+        items: Callable[[], Mapping[Job, object]],
+        tell: Callable[[], None],
     ) -> None:
         self._bridge = bridge
         self._limits = limits
@@ -60,6 +65,8 @@ class Reports:
         self._state = state
         self._finished = finished
         self._waits = waits
+        self._items = items
+        self._tell = tell
         self._pace = PaceMeter(time.monotonic())
         self._rates: dict[object, Rate] = {}
         tally.follow(lambda: {"received": bridge.bytes_fetched()})
@@ -86,8 +93,8 @@ class Reports:
         """Return what is told besides while somebody watches, as JSON; rates are over the last few calls."""
         now, before = time.monotonic(), self._rates
         self._rates = {}
-        jobs = self._bridge.jobs_running()
-        files = [self._file(job, before, now) for job in jobs[:MOST_FILES]]
+        jobs, items = self._bridge.jobs_running(), self._items()
+        files = [{**self._file(job, before, now), **about(items.get(job))} for job in jobs[:MOST_FILES]]
         hosts = sorted(self._hosts(before, now), key=lambda host: (-host["connections"], -host["bytes_per_second"]))
         told = {"running": len(jobs), "files": files, "hosts": hosts[:MOST_HOSTS]}
         return json.dumps(told, separators=(",", ":")).encode()
@@ -95,6 +102,7 @@ class Reports:
     def tell_counts(self) -> None:
         """Add what this process counted to the totals in Redis. Raises as the queue's calls do."""
         self._totals.mark()
+        self._tell()
         for _ in range(2):  # what was not heard before, and what is new
             part = self._tally.part()
             if part is not None and (self._totals.add(part) or self._totals.add(part)):  # again: a new day has begun
@@ -112,6 +120,7 @@ class Reports:
         rate = self._rate(job, progress.done, before, now)
         plan, size, state = progress.plan, progress.size, progress.state()
         return {
+            "id": id_of(job),
             "url": masked(request.url)[:_LONGEST],
             "name": (request.name or name_from_url(request.url) or "")[:_LONGEST],
             "size": size,
@@ -142,6 +151,11 @@ class Reports:
     def _rate(self, of: object, number: int, before: dict[object, Rate], now: float) -> float:
         rate = self._rates[of] = before.get(of) or Rate()
         return rate.note(number, now)
+
+
+def id_of(job: Job) -> str:
+    """Return what tells a running file of this process apart: no other has it while this one runs."""
+    return hashlib.sha256(f"{id(job)} {job.request.url}".encode(errors="replace")).hexdigest()[:16]
 
 
 def run_lengths(cells: str) -> str:

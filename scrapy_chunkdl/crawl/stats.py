@@ -9,16 +9,18 @@ from __future__ import annotations
 from scrapy.statscollectors import StatsCollector
 
 from scrapy_chunkdl.crawl.guard import Guard
+from scrapy_chunkdl.queue.recent import Finished
 from scrapy_chunkdl.queue.tally import Tally
 
 _OURS = "chunkdl/"
 
 
 class Stats:
-    """Sets the stats of one crawl. ``tally`` counts the same for the totals of all processes."""
+    """Sets the stats of one crawl. ``tally`` counts for all processes, ``finished`` has the last files."""
 
     def __init__(self, collector: StatsCollector) -> None:
         self.tally = Tally()
+        self.finished = Finished()
         self._collector = collector
         self._guard = Guard("A stat of the downloads")
         self._sums: dict[str, float] = {}

@@ -9,18 +9,22 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from typing import Any
 
 from scrapy_chunkdl.dashboard.merged import Details
-from scrapy_chunkdl.items.shown import as_dict
+from scrapy_chunkdl.items.shown import as_dict, waiting_as_dict
+from scrapy_chunkdl.queue.asked import Asked, AskedOfProcesses
 from scrapy_chunkdl.queue.control import Control
 from scrapy_chunkdl.queue.dead_letters import DeadLetter, DeadLetters
 from scrapy_chunkdl.queue.item_queue import ItemQueue
+from scrapy_chunkdl.queue.needs import is_idle, need_of, rank_of
+from scrapy_chunkdl.queue.recent import Recent
 from scrapy_chunkdl.queue.status import Status, look
 from scrapy_chunkdl.queue.totals import Totals
+from scrapy_chunkdl.queue.waiting import Waiting
 from scrapy_chunkdl.settings.config import Config
 
 KINDS = ("failed", "dead")
@@ -63,6 +67,8 @@ class _Place:
         self.queue = ItemQueue(client, key, token="dashboard")
         self.control = Control(client, key)
         self.totals = Totals(client, key)
+        self.waiting, self.recent = Waiting(client, key), Recent(client, key)
+        self.asked = AskedOfProcesses(client, key)
         self._set_aside = {"failed": DeadLetters.failed(client, key), "dead": DeadLetters.dead(client, key)}
 
     def items(self, kind: str) -> DeadLetters:
@@ -141,6 +147,37 @@ class Board:
             "next": at if at < total else None,
         }
 
+    def waiting(self, spider: str, text: str, start: int, limit: int) -> dict[str, Any]:
+        """Tell of some ``limit`` waiting items with ``text`` in them, from place ``start`` on, the next to come first.
+
+        ``next`` is where the next page starts, None at the end.
+        """
+        place = self._place(spider)
+        total = len(place.waiting)
+        items, end = place.waiting.page(start, limit, text)
+        return {
+            "total": total,
+            "scanned": end - start,
+            "items": [{"id": item.id, "at": item.at, **waiting_as_dict(item.payload, place.config)} for item in items],
+            "next": end if end < total else None,
+        }
+
+    def move_to_front(self, spider: str, places: Collection[tuple[str, int]]) -> int:
+        """Have waiting items claimed next; return how many."""
+        return self._place(spider).waiting.move_to_front(places)
+
+    def take_out(self, spider: str, places: Collection[tuple[str, int]]) -> int:
+        """Move waiting items to ``:dead``; return how many."""
+        return self._place(spider).waiting.take_out(places)
+
+    def finished(self, spider: str) -> dict[str, Any]:
+        """Tell of the files that were finished last, the newest first."""
+        return {"files": self._place(spider).recent.files()}
+
+    def ask(self, spider: str, worker: str, what: str, file: str) -> None:
+        """Ask a process to give up a running file, or to begin it anew."""
+        self._place(spider).asked.ask(worker, Asked(what, file))
+
     def put_back(self, spider: str, kind: str, wanted: Filter) -> int:
         """Put items set aside back into the list; return how many."""
         return self._place(spider).items(kind).put_back(wanted.wants, _most(wanted))
@@ -179,7 +216,13 @@ class Board:
 def statuses_as_dict(looked: Iterable[tuple[str, Status]]) -> dict[str, Any]:
     """Return what is told of spiders, and when, as JSON types."""
     now = datetime.now(timezone.utc).isoformat(timespec="seconds")
-    return {"time": now, "spiders": [{"spider": spider, **status.as_dict()} for spider, status in looked]}
+    spiders = [{"spider": spider, **status.as_dict(), **_needs(status)} for spider, status in looked]
+    return {"time": now, "spiders": spiders}
+
+
+def _needs(status: Status) -> dict[str, Any]:
+    need = need_of(status)
+    return {"need": need and need.word, "rank": rank_of(status), "is_idle": is_idle(status)}
 
 
 def _most(wanted: Filter) -> int | None:

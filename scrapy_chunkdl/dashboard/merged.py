@@ -23,7 +23,7 @@ def _or_zero(value: object) -> float:
 
 
 _FILE = {
-    **dict.fromkeys(("url", "name", "map", "doing"), lambda value: untrusted.text(value) or ""),
+    **dict.fromkeys(("id", "url", "name", "map", "doing", "title", "page"), lambda value: untrusted.text(value) or ""),
     **dict.fromkeys(("size", "chunks"), untrusted.count),
     **dict.fromkeys(("done", "bytes_per_second", "retries", "doing_for"), _or_zero),
     "eta": untrusted.number,

@@ -10,6 +10,9 @@ from aiohttp import web
 
 from scrapy_chunkdl.dashboard.board import KINDS
 
+LONGEST_WORD = 300
+MOST_PLACES = 500
+
 
 class BadRequest(ValueError):
     """The request makes no sense; the message says why."""
@@ -29,6 +32,28 @@ async def json_body(request: web.Request) -> dict[str, Any]:
 def shown(value: object) -> str:
     """Return what was sent, short enough for a sentence."""
     return reprlib.repr(value)
+
+
+def word(asked: dict[str, Any], name: str) -> str:
+    """Return one word of what was asked, such as the id of a worker. Raises :class:`BadRequest`."""
+    value = asked.get(name)
+    if not (isinstance(value, str) and value.isprintable() and value.split() == [value] and len(value) <= LONGEST_WORD):
+        raise BadRequest(f"{name} = {shown(value)}: should be the id of a {name}")
+    return value
+
+
+def places(asked: dict[str, Any]) -> list[tuple[str, int]]:
+    """Return which waiting items are meant: id and place of each. Raises :class:`BadRequest`."""
+    found = asked.get("items")
+    if not (isinstance(found, list) and 0 < len(found) <= MOST_PLACES):
+        raise BadRequest(f"items = {shown(found)}: should be a list of 1 to {MOST_PLACES} objects with id and at")
+    read = []
+    for one in found:
+        at = one.get("at") if isinstance(one, dict) else None
+        if not (isinstance(at, int) and not isinstance(at, bool) and at >= 0 and isinstance(one.get("id"), str)):
+            raise BadRequest(f"items has {shown(one)}: should be an object with id and at")
+        read.append((one["id"], at))
+    return read
 
 
 def kind(name: object) -> str:

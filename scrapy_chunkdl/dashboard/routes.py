@@ -10,7 +10,7 @@ from scrapy_chunkdl.dashboard import health, login, static_files
 from scrapy_chunkdl.dashboard.answers import error_answer, in_thread
 from scrapy_chunkdl.dashboard.board import Filter
 from scrapy_chunkdl.dashboard.events import BOARD, LIVE, events, of_spider
-from scrapy_chunkdl.dashboard.parameters import BadRequest, json_body, kind, number, shown
+from scrapy_chunkdl.dashboard.parameters import BadRequest, json_body, kind, number, places, shown, word
 from scrapy_chunkdl.queue.errors import REDIS_ERRORS
 from scrapy_chunkdl.queue.totals import HISTORY_DAYS
 
@@ -111,10 +111,34 @@ async def _act(request: web.Request) -> web.StreamResponse:
     return web.json_response({"items": done})
 
 
+async def _waiting(request: web.Request) -> web.StreamResponse:
+    query, spider = request.query, request.match_info["spider"]
+    start, limit = number(query, "cursor", 0, MOST_ENTRIES), number(query, "limit", 100, MOST_ITEMS)
+    return web.json_response(await in_thread(request.app[BOARD].waiting, spider, query.get("text", ""), start, limit))
+
+
+async def _move(request: web.Request) -> web.StreamResponse:
+    wanted, board = places(await json_body(request)), request.app[BOARD]
+    act = board.move_to_front if request.match_info["action"] == "front" else board.take_out
+    done = await in_thread(act, request.match_info["spider"], wanted)
+    request.app[LIVE].forget()
+    return web.json_response({"items": done})
+
+
+async def _finished(request: web.Request) -> web.StreamResponse:
+    return web.json_response(await in_thread(request.app[BOARD].finished, request.match_info["spider"]))
+
+
+async def _ask_of_file(request: web.Request) -> web.StreamResponse:
+    asked = await json_body(request)
+    worker, file, what = word(asked, "worker"), word(asked, "file"), request.match_info["action"].replace("-", "_")
+    await in_thread(request.app[BOARD].ask, request.match_info["spider"], worker, what, file)
+    return web.json_response({"asked": what})
+
+
 async def _pause(request: web.Request) -> web.StreamResponse:
-    worker = (await json_body(request)).get("worker")
-    if worker is not None and not (isinstance(worker, str) and worker.isprintable() and worker.split() == [worker]):
-        raise BadRequest(f"worker = {shown(worker)}: should be the id of a worker")
+    asked = await json_body(request)
+    worker = word(asked, "worker") if asked.get("worker") is not None else None
     board, paused = request.app[BOARD], request.match_info["action"] == "pause"
     await in_thread(board.pause if paused else board.resume, request.match_info["spider"], worker)
     request.app[LIVE].forget()
@@ -151,4 +175,8 @@ ROUTES: tuple[tuple[str, str, Callable[[web.Request], Awaitable[web.StreamRespon
     ("POST", "api/spiders/{spider}/failed/{action:retry|drop}", _act),
     ("POST", "api/spiders/{spider}/{action:pause|resume}", _pause),
     ("POST", "api/spiders/{spider}/rate", _rate),
+    ("GET", "api/spiders/{spider}/waiting", _waiting),
+    ("POST", "api/spiders/{spider}/waiting/{action:front|out}", _move),
+    ("GET", "api/spiders/{spider}/finished", _finished),
+    ("POST", "api/spiders/{spider}/files/{action:give-up|retry}", _ask_of_file),
 )

@@ -71,7 +71,7 @@ def test_the_files_of_an_item_are_listed_together(project: Project, client: redi
         "- bad_item",
         "      not JSON",
         "      The item is in :dead, see --dead.",
-        "     3 http_404",
+        "     3 http_404 h",
         "     1 bad_item",
         "3 items, 4 files.",
     ]
@@ -157,4 +157,9 @@ def test_items_are_chosen_by_reason_and_host(
     assert [json.loads(raw)["n"] for raw in client.lrange(WAITING, 0, -1)] == numbers
     assert f"{len(numbers)} item" in listed.splitlines()[-1]
     if words == ["--host", "example"]:
-        assert [line.split() for line in listed.splitlines()[-3:-1]] == [["2", "http_404"], ["1", "dns"]]
+        groups = [line.split() for line in listed.splitlines()[-4:-1]]
+        assert groups == [
+            ["1", "http_404", "cdn.a.example"],
+            ["1", "dns", "a.example"],
+            ["1", "http_404", "b.example"],
+        ]

@@ -32,6 +32,13 @@ SCHEMA = {
     "delayed": int,
     "dead": int,
     "failed": int,
+    "backlog": int,
+    "done": dict.fromkeys(("items", "files", "given_up", "bytes"), int),
+    "oldest_waits": float,
+    "empty_in": type(None),
+    "need": str,
+    "rank": int,
+    "is_idle": bool,
     "paused": bool,
     "max_rate": type(None),
     "files": int,
@@ -51,6 +58,8 @@ SCHEMA = {
             "up_for": float,
             "silent_for": float,
             "paused": bool,
+            "disk_free": int,
+            "disk_size": int,
         }
     ],
 }
@@ -197,3 +206,38 @@ def test_what_cannot_be_told_is_one_line_and_exit_code_1(
     assert done.stderr.startswith("scrapy chunkdl: ")
     assert says in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+MANY = """
+import scrapy
+
+for n in range(30):
+    name = f"spider{n:02}"
+    globals()[name] = type(name, (scrapy.Spider,), {"name": name, "__module__": __name__})
+"""
+
+
+def test_of_many_spiders_those_that_matter_come_first_and_the_rest_is_counted(
+    project: Project, client: redis.Redis
+) -> None:
+    project.spider = MANY
+    client.rpush("spider07:items", *range(5))
+    client.rpush("{spider20:items}:failed", "x")
+
+    short = project.command("chunkdl", "status").stdout.splitlines()
+    whole = project.command("chunkdl", "status", "--all").stdout.splitlines()
+
+    names = [line.split(":")[0] for line in short if line.startswith("spider")]
+    assert names[:3] == ["spider07", "spider20", "spider00"]
+    assert short[2].strip() == "!! items wait, and nobody works"
+    assert short[3].strip() == "0 files done, 0 B received; 5 items left, nobody can tell how long they take"
+    assert short[-1] == "… and 20 more: 20 idle. All of them: scrapy chunkdl status --all"
+    assert len([line for line in whole if line.startswith("spider")]) == 30
+
+
+def test_what_was_given_up_is_not_idle(project: Project, client: redis.Redis) -> None:
+    client.rpush("{files:items}:dead", "x")
+
+    text = project.command("chunkdl", "status").stdout.splitlines()
+
+    assert text[2].strip() == "! items are dead"

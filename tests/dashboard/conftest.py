@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -24,35 +24,42 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 
+@contextmanager
+def served(board: Board, host: str = "127.0.0.1", token: str | None = None) -> Iterator[Dashboard]:
+    """Serve a board in a loop of its own."""
+    loop, stop = asyncio.new_event_loop(), asyncio.Event()
+    ready = threading.Event()
+    urls: list[str] = []
+
+    def tell(url: str) -> None:
+        urls.append(url)
+        ready.set()
+
+    thread = threading.Thread(
+        target=lambda: loop.run_until_complete(serve(new_app(board, host, token), "127.0.0.1", 0, stop, tell))
+    )
+    thread.start()
+    try:
+        assert ready.wait(HANG)
+        yield Dashboard(int(urls[0].rsplit(":", 1)[1].strip("/")))
+    finally:
+        loop.call_soon_threadsafe(stop.set)
+        thread.join()
+        loop.close()
+
+
 @pytest.fixture
 def new_dashboard() -> Iterator[NewDashboard]:
-    """Serve boards, each in a loop of its own."""
+    """Serve boards, until the test ends."""
     with ExitStack() as stack:
+        yield lambda *words: stack.enter_context(served(*words))
 
-        def make(board: Board, host: str = "127.0.0.1", token: str | None = None) -> Dashboard:
-            loop, stop = asyncio.new_event_loop(), asyncio.Event()
-            served = threading.Event()
-            urls: list[str] = []
 
-            def tell(url: str) -> None:
-                urls.append(url)
-                served.set()
-
-            thread = threading.Thread(
-                target=lambda: loop.run_until_complete(serve(new_app(board, host, token), "127.0.0.1", 0, stop, tell))
-            )
-            thread.start()
-
-            def end() -> None:
-                loop.call_soon_threadsafe(stop.set)
-                thread.join()
-                loop.close()
-
-            stack.callback(end)
-            assert served.wait(HANG)
-            return Dashboard(int(urls[0].rsplit(":", 1)[1].strip("/")))
-
-        yield make
+@pytest.fixture(scope="module")
+def serve_board() -> Iterator[NewDashboard]:
+    """Serve boards for all tests of a file."""
+    with ExitStack() as stack:
+        yield lambda *words: stack.enter_context(served(*words))
 
 
 @pytest.fixture

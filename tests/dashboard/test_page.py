@@ -365,3 +365,72 @@ def test_thousands_of_records_are_searched_and_dropped_a_part_at_a_time(
     expect(page.get_by_text("Items dropped: 100.")).to_be_visible()
     expect(page.locator("#given-up-none")).to_have_text("Nothing matches.")
     assert queue.llen(FAILED) == 19_900
+
+
+def test_one_running_file_is_given_up_and_another_begun_again(
+    browser: Browser, origin: Origin, tmp_path: Path, open_page: OpenPage
+) -> None:
+    urls = {name: origin.url(name, 3 << 20, "hold:gate2:500000") for name in ("stays.bin", "goes.bin", "again.bin")}
+    items = [
+        item(attachment(urls["stays.bin"], "stays.bin"), attachment(urls["goes.bin"], "goes.bin")),
+        item(attachment(urls["again.bin"], "again.bin")),
+    ]
+    with site(tmp_path, "chunkdl", "worker", "files") as running, running.server.client() as client:
+        client.rpush(WAITING, *map(json.dumps, items))
+        page = open_page(running.dashboard.url)
+        expect(page.locator("#files-table tbody tr")).to_have_count(3)
+        expect(page.locator("#files-table")).to_contain_text("a report")  # the title of its item
+
+        page.get_by_role("button", name="Give goes.bin up").click()
+        page.get_by_role("dialog").get_by_role("button", name="Give up").click()
+        expect(page.locator("#files-table tbody tr")).to_have_count(2)
+        requests = origin.stats("again.bin").requests
+        page.get_by_role("button", name="Begin again.bin again").click()
+        page.get_by_role("dialog").get_by_role("button", name="Again").click()
+        wait_for(lambda: origin.stats("again.bin").requests > requests, "it is not asked for again")
+        origin.release("gate2")
+        wait_for(lambda: client.hget("{files:items}:totals", "items/finished") == b"2", "the items do not end")
+
+        expect(cell(page, "finished", "File", row=1)).to_contain_text(".bin")
+        expect(page.locator("#figures")).to_contain_text("2 items done")
+        [failed] = map(json.loads, client.lrange(FAILED, 0, -1))
+        assert (failed["filename"], failed["reason"]) == ("goes.bin", "stopped")
+        assert stored(running, "stays.bin") == [content("stays.bin", 3 << 20)]
+        assert stored(running, "again.bin") == [content("again.bin", 3 << 20)]
+
+
+def test_what_a_file_does_besides_receiving_is_said(held: Site, open_page: OpenPage, origin: Origin) -> None:
+    page = open_page(held.dashboard.url)
+    told = {"running": 8, "files": []}
+    words = ["waiting for a place", "waiting for a host", "waiting for a disk", "asking", "receiving", "checking"]
+    for n, word in enumerate([*words, "publishing", "delivering"]):
+        file = {"id": str(n), "url": f"http://h/{n}", "name": f"{n}", "size": None, "done": 0, "map": "", "retries": 0}
+        told["files"].append(
+            {**file, "doing": word, "doing_for": 7.0, "bytes_per_second": 0, "eta": None, "chunks": None}
+        )
+    with held.server.client() as client:
+        now = client.time()[0] * 1000 + 60_000
+        client.hset("{files:items}:details", "m:1:x", f"{now} {json.dumps(told)}")
+
+    for word in ("waits for its turn", "waits for its host", "waits for the disk", "asks its server", "gets its name"):
+        expect(page.locator("#files-table")).to_contain_text(f"{word} for 7 s")
+    for word in ("checks what is there", "goes to the store"):
+        expect(page.locator("#files-table")).to_contain_text(word)
+
+
+def test_days_are_shown_by_the_hour(held: Site, open_page: OpenPage) -> None:
+    with held.server.client() as client:
+        day = client.time()[0] // 86400 - 3
+        client.hset(f"{{files:items}}:history {day}", mapping={"05b": 3600 * 2_000_000, "05i": 7200, "05x": 4})
+    page = open_page(held.dashboard.url)
+    expect(page.locator("#history .chart:visible")).to_have_count(3)
+
+    page.get_by_label("Time shown").select_option("7")
+
+    expect(page.locator("#history .chart:visible")).to_have_count(3)
+    expect(page.locator("#history .chart:visible h3").last).to_have_text("Files given up")
+    area = page.locator("#history .chart:visible .area").first
+    expect(area).to_have_attribute("aria-label", re.compile("by the hour.*most 2 MB/s"))
+    area.focus()
+    page.keyboard.press("Home")
+    expect(page.locator("#history .chart:visible .reading").first).to_contain_text("2 MB/s")

@@ -87,7 +87,7 @@ class Server:
 class KeysOfWork(redis.Redis):
     """A client whose ``keys`` leaves out what is meant to stay for people when all work is done: counts and history."""
 
-    STAY = re.compile(rb":(totals|tallied|marks|history \d+)$")
+    STAY = re.compile(rb":(totals|tallied|marks|finished|history \d+)$")
 
     def keys(self, pattern: Any = "*", **options: Any) -> Any:
         return [key for key in super().keys(pattern, **options) if not self.STAY.search(key)]

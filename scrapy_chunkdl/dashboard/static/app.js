@@ -1,16 +1,20 @@
 // Joins the parts: which spider is chosen, what the server tells, who shows it.
 import { Files } from "./files.js";
+import { Finished } from "./finished.js";
 import { GivenUp } from "./given_up.js";
 import { History } from "./charts.js";
 import { Hosts } from "./hosts.js";
 import { Live, get } from "./server.js";
-import { Spiders } from "./spiders.js";
+import { Spiders, inOrder, showFigures } from "./spiders.js";
+import { Waiting } from "./waiting.js";
 import { Workers } from "./workers.js";
 import { byId, set, setText } from "./dom.js";
 import { recall, remember } from "./memory.js";
 import { say } from "./messages.js";
 import { timeOfDay } from "./format.js";
 import { currentLanguage, setLanguage, t, translate } from "./texts.js";
+
+const FEW_SPIDERS = 3; // with more, what is told of the chosen one stands beside their list
 
 const state = {
   chosen: new URLSearchParams(location.search).get("spider"),
@@ -24,10 +28,12 @@ applyTheme(recall("theme") ?? "auto");
 byId("theme").value = document.documentElement.dataset.theme;
 byId("language").value = currentLanguage();
 
-const history = new History();
+const history = new History(() => state.chosen);
 const spiders = new Spiders(choose, refresh);
 const workers = new Workers(refresh);
-const files = new Files();
+const files = new Files(refresh);
+const finished = new Finished();
+const waiting = new Waiting(refresh);
 const hosts = new Hosts();
 const givenUp = new GivenUp(refresh);
 
@@ -97,10 +103,11 @@ function showStatus() {
   if (state.status === null) return;
   const rows = state.status.spiders;
   if (!rows.some(({ spider }) => spider === state.chosen)) {
-    const first = rows[0]?.spider ?? null; // none was chosen, or there is none of that name
+    const first = inOrder(rows)[0]?.spider ?? null; // none was chosen, or there is none of that name
     if (first !== state.chosen) return follow(first);
   }
   const row = rows.find(({ spider }) => spider === state.chosen);
+  byId("main").classList.toggle("beside", rows.length > FEW_SPIDERS);
   spiders.update(rows, state.chosen);
   set(byId("detail"), "hidden", row === undefined);
   if (row === undefined) return;
@@ -108,6 +115,9 @@ function showStatus() {
   files.know(row);
   hosts.know(row);
   givenUp.know(row);
+  waiting.know(row);
+  finished.know(row);
+  showFigures(row);
 }
 
 function showSpider() {
@@ -155,5 +165,5 @@ function renewColours() {
 function renewWords() {
   translate(document);
   showConnection();
-  return inTurn([showStatus, () => givenUp.renew(), renewColours]);
+  return inTurn([showStatus, () => givenUp.renew(), () => waiting.renew(), () => finished.renew(), renewColours]);
 }

@@ -1,18 +1,24 @@
-// The last hour, minute by minute: three small charts with one axis of time. uPlot comes as a global of its own script.
-import { byId, colour, make, setText } from "./dom.js";
-import { amount, number, rate, timeOfDay } from "./format.js";
+// The last hour, minute by minute, or days, hour by hour: small charts with one axis of time. uPlot comes as a global of its own script.
+import { byId, colour, make, set, setText } from "./dom.js";
+import { amount, count, dayAndTime, dayOfYear, number, rate, timeOfDay } from "./format.js";
+import { get, ofSpider } from "./server.js";
 import { t } from "./texts.js";
 
 const HOUR = 3600;
+const DAY = 86400;
 const HEIGHT = 132;
 const CHARTS = [
   { field: "bytes_per_second", title: "chart_bytes", long: rate, short: amount },
   { field: "items_per_second", title: "chart_items", long: number, short: number },
   { field: "connections", title: "chart_connections", long: number, short: number },
+  { field: "given_up", title: "chart_given_up", long: count, short: count },
 ];
+
+const HOURS_AGAIN_AFTER = 60000; // milliseconds: an hour grows slowly
 
 class Chart {
   #kind;
+  #figure;
   #title = make("h3");
   #reading = make("p", { classes: "reading" });
   #value = make("strong");
@@ -20,7 +26,7 @@ class Chart {
   #area = make("div", { classes: "area" });
   #plot = null;
   #data = [[], []];
-  #end = 0;
+  #span = HOUR;
   #at = null;
 
   constructor(container, kind) {
@@ -28,22 +34,30 @@ class Chart {
     this.#reading.append(this.#value, " ", this.#moment);
     this.#area.tabIndex = 0;
     this.#area.role = "img";
-    const figure = make("div", { classes: "chart" }, make("div", { classes: "head" }, this.#title, this.#reading));
-    figure.append(this.#area);
-    container.append(figure);
+    this.#figure = make("div", { classes: "chart" }, make("div", { classes: "head" }, this.#title, this.#reading));
+    this.#figure.append(this.#area);
+    container.append(this.#figure);
     this.#area.addEventListener("keydown", (event) => this.#onKey(event));
     this.#area.addEventListener("blur", () => this.#point(null));
     new ResizeObserver(() => this.#plot?.setSize({ width: this.#area.clientWidth, height: HEIGHT })).observe(this.#area);
   }
 
-  show(minutes, now) {
-    const times = minutes.map(({ age }) => now - age);
-    this.#data = [times, minutes.map((minute) => minute[this.#kind.field])];
-    this.#end = now;
+  /** `points` have a time `at` in seconds since 1970; `span` is the seconds up to `now` that are drawn. */
+  show(points, now, span) {
+    this.#data = [points.map(({ at }) => at), points.map((point) => point[this.#kind.field] ?? null)];
+    if (span !== this.#span) this.renew();
+    this.#span = span;
+    set(this.#figure, "hidden", points.length > 0 && !points.some((point) => this.#kind.field in point));
+    if (this.#figure.hidden) return;
     this.#plot ??= this.#build();
     this.#plot.setData(this.#data, false);
-    this.#plot.setScale("x", { min: now - HOUR, max: now });
+    this.#plot.setScale("x", { min: now - span, max: now });
     this.#tell();
+  }
+
+  #momentOf(seconds) {
+    const date = new Date(seconds * 1000);
+    return this.#span === HOUR ? timeOfDay(date) : dayAndTime(date);
   }
 
   /** Colours or words have changed. */
@@ -68,7 +82,7 @@ class Chart {
       },
       scales: { x: { time: true }, y: { range: (_, low, high) => [0, Math.max(high ?? 0, 1) * 1.1] } },
       axes: [
-        { ...axis, size: 24, space: 70, grid: { show: false }, values: (_, ticks) => ticks.map((s) => timeOfDay(new Date(s * 1000))) },
+        { ...axis, size: 24, space: 70, grid: { show: false }, values: (_, ticks) => ticks.map((s) => (this.#span === HOUR ? timeOfDay : dayOfYear)(new Date(s * 1000))) },
         { ...axis, size: 58, space: 36, values: (_, ticks) => ticks.map((value) => this.#kind.short(value)) },
       ],
       series: [{}, { fill: bar, stroke: bar, width: 0, points: { show: false }, paths: uPlot.paths.bars({ size: [0.8, 12], align: 1 }) }],
@@ -89,9 +103,10 @@ class Chart {
     const at = this.#at !== null && this.#at < times.length ? this.#at : null;
     const value = values[at ?? values.length - 1];
     setText(this.#value, value === undefined ? t("chart_nothing") : long(value));
-    setText(this.#moment, at === null ? t("chart_now") : t("chart_at", { time: timeOfDay(new Date(times[at] * 1000)) }));
+    const last = this.#span === HOUR ? t("chart_now") : t("chart_last_hour");
+    setText(this.#moment, at === null ? last : t("chart_at", { time: this.#momentOf(times[at]) }));
     const now = long(values.at(-1) ?? null);
-    const label = t("chart_help", { title: t(title), now, most: long(values.length ? Math.max(...values) : null) });
+    const label = t(this.#span === HOUR ? "chart_help" : "chart_help_days", { title: t(title), now, most: long(values.length ? Math.max(...values) : null) });
     if (this.#area.ariaLabel !== label) this.#area.ariaLabel = label;
   }
 
@@ -116,10 +131,46 @@ class Chart {
 
 export class History {
   #charts = CHARTS.map((kind) => new Chart(byId("history"), kind));
+  #chosen;
+  #days = 0; // 0: the last hour, as it comes with the events
+  #hours = null;
+  #hoursOf = null;
+  #askedAt = -Infinity;
+
+  /** `chosen()` names the spider that is shown. */
+  constructor(chosen) {
+    this.#chosen = chosen;
+    byId("history-span").addEventListener("change", async (event) => {
+      this.#days = event.target.value === "hour" ? 0 : Number(event.target.value);
+      this.#askedAt = -Infinity;
+      await this.#showHours();
+    });
+  }
 
   /** `now` is when the data was made, in seconds since 1970. */
-  update({ minutes }, now) {
-    for (const chart of this.#charts) chart.show(minutes, now);
+  async update({ minutes }, now) {
+    if (this.#days > 0) return this.#showHours();
+    const points = minutes.map((minute) => ({ ...minute, at: now - minute.age }));
+    for (const chart of this.#charts) chart.show(points, now, HOUR);
+  }
+
+  async #showHours() {
+    const [days, spider] = [this.#days, this.#chosen()];
+    if (days === 0 || spider === null) return;
+    if (spider !== this.#hoursOf || performance.now() - this.#askedAt > HOURS_AGAIN_AFTER) {
+      this.#askedAt = performance.now();
+      const found = await get(ofSpider(spider, "hours", { days })).catch(() => null);
+      if (found === null || spider !== this.#chosen() || days !== this.#days) return;
+      [this.#hours, this.#hoursOf] = [found.hours, spider];
+    }
+    const now = Date.now() / 1000;
+    const points = this.#hours.map((hour) => ({
+      at: hour.at,
+      bytes_per_second: (hour.received ?? 0) / HOUR,
+      items_per_second: (hour["items/finished"] ?? 0) / HOUR,
+      given_up: hour["files/failed"] ?? 0,
+    }));
+    for (const chart of this.#charts) chart.show(points, now, days * DAY);
   }
 
   renew() {

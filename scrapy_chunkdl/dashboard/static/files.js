@@ -1,13 +1,23 @@
 // The files that are being downloaded, with a map of their chunks. The first page comes with the events.
 import { STATES, draw, forgetColours, tally } from "./chunk_map.js";
 import { Table, byId, make, plain, set, setText, showEither, textColumn } from "./dom.js";
-import { amount, clock, count, rate } from "./format.js";
-import { get, ofSpider } from "./server.js";
+import { amount, clock, count, duration, rate } from "./format.js";
+import { ask, perform, say } from "./messages.js";
+import { get, ofSpider, post } from "./server.js";
 import { t } from "./texts.js";
 import { nameOf } from "./workers.js";
 
 const PAGE = 50;
 const BUSY = ["r", "h", "t"];
+
+const DOING = ["waiting_for_a_place", "waiting_for_a_host", "waiting_for_a_disk", "asking", "checking", "publishing", "delivering"];
+
+/** What a file does besides receiving bytes, and since when, where that is long. */
+function doing({ doing: word, doing_for }) {
+  const key = word.replaceAll(" ", "_");
+  if (!DOING.includes(key)) return "";
+  return doing_for >= 5 ? t("doing_for", { what: t(`doing_${key}`), time: duration(doing_for) }) : t(`doing_${key}`);
+}
 
 const percent = ({ done, size }) => (size ? `${Math.floor((100 * done) / size)} %` : "");
 
@@ -33,17 +43,22 @@ export class Files {
   #running = 0; // files, by the status: it is told of at once, which ones only a moment after somebody looks
   #width = 0; // of each map, in CSS pixels
 
-  constructor() {
+  #changed;
+
+  constructor(changed) {
+    this.#changed = changed;
     this.#table = new Table(byId("files-table"), [
       {
         head: "file",
         kind: "title",
-        build: (cell) => cell.append(make("bdi"), make("bdi", { classes: "under" })),
-        fill(cell, { name, url }) {
-          const [top, under] = cell.children;
+        build: (cell) => cell.append(make("bdi"), make("bdi", { classes: "under" }), make("bdi", { classes: "under" })),
+        fill(cell, { name, url, title, page }) {
+          const [top, under, of] = cell.children;
           setText(top, plain(name || url));
           setText(under, plain(url));
           set(under, "title", plain(url));
+          setText(of, plain([title, page].filter(Boolean).join(" · ")));
+          set(of, "hidden", !title && !page);
         },
       },
       {
@@ -70,7 +85,8 @@ export class Files {
         fill(cell, row) {
           const [top, under] = cell.children;
           setText(top, percent(row) || amount(row.done));
-          setText(under, row.size === null ? "" : t("of_size", { done: amount(row.done), size: amount(row.size) }));
+          const bytes = row.size === null ? "" : t("of_size", { done: amount(row.done), size: amount(row.size) });
+          setText(under, [doing(row), bytes].filter(Boolean).join(" · "));
         },
       },
       textColumn("bytes_rate", "number", ({ bytes_per_second }) => rate(bytes_per_second)),
@@ -82,6 +98,7 @@ export class Files {
         build: (cell) => cell.append(make("bdi")),
         fill: (cell, { worker }) => setText(cell.firstChild, this.#workers.get(worker) ?? worker),
       },
+      { head: "actions", kind: "actions", build: (cell) => this.#buildActions(cell), fill: (cell, row) => this.#fillActions(cell, row) },
     ]);
     byId("files-before").addEventListener("click", () => this.#turn(-PAGE));
     byId("files-after").addEventListener("click", () => this.#turn(PAGE));
@@ -107,6 +124,36 @@ export class Files {
   async update(first) {
     if (this.#offset === 0) this.#show(first);
     else await this.#fetch();
+  }
+
+  #buildActions(cell) {
+    const buttons = ["again", "give_up"].map((action) => {
+      const button = make("button", { type: "button", classes: action === "give_up" ? "danger" : "" });
+      button.addEventListener("click", () => this.#act(action, cell.row, button));
+      return button;
+    });
+    cell.append(make("div", {}, ...buttons));
+  }
+
+  #fillActions(cell, row) {
+    cell.row = row;
+    set(cell.firstChild, "hidden", !row.id);
+    ["again", "give_up"].forEach((action, n) => {
+      const button = cell.firstChild.children[n];
+      setText(button, t(`file_${action}`));
+      set(button, "ariaLabel", t(`file_${action}_one`, { name: plain(row.name || row.url) }));
+    });
+  }
+
+  async #act(action, { worker, id, name, url }, button) {
+    const shown = plain(name || url);
+    const question = { title: t(`title_file_${action}`), text: t(`ask_file_${action}`, { name: shown }), action: t(`file_${action}`) };
+    if (!(await ask({ ...question, danger: action === "give_up" }))) return;
+    await perform([button], async () => {
+      await post(ofSpider(this.#spider, `files/${action === "again" ? "retry" : "give-up"}`), { worker, file: id });
+      say(t("file_asked", { name: shown }));
+      await this.#changed();
+    });
   }
 
   /** Colours or words have changed. */

@@ -63,6 +63,12 @@ export const timeOfDay = (date, seconds = false) =>
     hourCycle: "h23",
   });
 
+/** A Date as its day, without the year. */
+export const dayOfYear = (date) => date.toLocaleDateString(currentLanguage(), { month: "short", day: "numeric" });
+
+/** A Date as its day and time. */
+export const dayAndTime = (date) => `${dayOfYear(date)} ${timeOfDay(date)}`;
+
 /** What a record says of when it was written; left as it is where it is no time. */
 export function when(text) {
   const date = new Date(text);

@@ -1,6 +1,7 @@
 // All spiders in a table, and what can be done to the chosen one: pause, resume, its rate limit.
-import { Table, byId, make, set, setText, showEither, textColumn } from "./dom.js";
-import { count, number, rate } from "./format.js";
+import { Table, byId, make, plain, set, setText, showEither, textColumn } from "./dom.js";
+import { amount, count, duration, number, rate } from "./format.js";
+import { recall, remember } from "./memory.js";
 import { answer, perform, say } from "./messages.js";
 import { ofSpider, post } from "./server.js";
 import { t } from "./texts.js";
@@ -14,11 +15,50 @@ function stateOf({ paused, workers }) {
 }
 
 const badge = {
-  build: (cell) => cell.append(make("span")),
+  build: (cell) => cell.append(make("span"), make("span", { classes: "under" })),
   fill(cell, row) {
     const [key, kind] = stateOf(row);
     set(cell.firstChild, "className", `badge ${kind}`);
     setText(cell.firstChild, t(key));
+    set(cell.lastChild, "className", `under ${URGENT.includes(row.need) ? "bad" : "warn"}`);
+    setText(cell.lastChild, row.need === null ? "" : t(`need_${row.need}`));
+  },
+};
+
+const URGENT = ["nobody", "stands", "silent", "disk"];
+const AT_ONCE = 50; // rows shown until more are asked for
+const ORDER = new Intl.Collator(undefined, { numeric: true });
+
+/** What needs a person first, then by name. */
+export const inOrder = (rows) => rows.toSorted((a, b) => a.rank - b.rank || ORDER.compare(a.spider, b.spider));
+
+/** When all is done: how long, and how sure that is. */
+export function emptyIn({ backlog, empty_in }) {
+  if (backlog === 0) return t("unknown");
+  if (empty_in === null) return t("empty_unknown");
+  const { seconds, at_best, at_worst, sureness } = empty_in;
+  if (sureness === "good") return t("empty_good", { time: duration(seconds) });
+  if (sureness === "rough") return t("empty_rough", { best: duration(at_best), worst: duration(at_worst) });
+  return t("empty_guess", { time: duration(seconds) });
+}
+
+/** What is known of the chosen spider besides the lists. */
+export function showFigures(row) {
+  const { done, oldest_waits } = row;
+  const lines = [
+    t("figure_done", { files: count(done.files), bytes: amount(done.bytes), items: count(done.items) }),
+    t("figure_left", { n: count(row.backlog), time: emptyIn(row) }),
+    oldest_waits === null ? "" : t("figure_oldest", { time: duration(oldest_waits) }),
+  ].filter(Boolean);
+  const list = byId("figures");
+  while (list.children.length > lines.length) list.lastChild.remove();
+  lines.forEach((line, n) => setText(list.children[n] ?? list.appendChild(make("li")), line));
+}
+
+const doneColumn = {
+  fill(cell, { done }) {
+    setText(cell, amount(done.bytes));
+    set(cell, "title", t("figure_done", { files: count(done.files), bytes: amount(done.bytes), items: count(done.items) }));
   },
 };
 
@@ -73,6 +113,8 @@ export class Spiders {
         textColumn("connections", "number", ({ connections }) => count(connections)),
         { head: "items_rate", ...throughput("items_per_second", number) },
         { head: "bytes_rate", ...throughput("bytes_per_second", rate) },
+        { head: "done", kind: "number wide-only", ...doneColumn },
+        textColumn("empty_in", "number", emptyIn),
         { head: "state", kind: "state", ...badge },
       ],
       (element, { spider }) => {
@@ -81,6 +123,7 @@ export class Spiders {
         element.querySelector("a").ariaCurrent = chosen ? "true" : null;
       },
     );
+    this.#listen();
     byId("pause-button").addEventListener("click", (event) => this.#pause(event.currentTarget, changed));
     byId("rate-button").addEventListener("click", (event) => this.#limit(event.currentTarget, changed));
     const form = byId("rate-form");
@@ -89,13 +132,45 @@ export class Spiders {
   }
 
   #row = null;
+  #spiders = [];
+  #room = AT_ONCE;
 
   update(spiders, chosen) {
     this.#chosen = chosen;
+    this.#spiders = spiders;
     this.#row = spiders.find(({ spider }) => spider === chosen) ?? null;
-    showEither("spiders", spiders.length > 0);
-    this.#table.update(spiders, ({ spider }) => spider);
+    set(byId("spiders-filter"), "hidden", spiders.length < 2);
+    this.#show();
     if (this.#row) this.#showChosen(this.#row);
+  }
+
+  /** Those that are wanted, what needs a person first; the chosen one always. */
+  #show() {
+    const text = byId("spiders-text").value.trim().toLowerCase();
+    const busy = byId("spiders-busy").checked;
+    const wanted = inOrder(this.#spiders).filter(
+      (row) => row.spider === this.#chosen || (row.spider.toLowerCase().includes(text) && !(busy && row.is_idle)),
+    );
+    const shown = wanted.filter((row, n) => n < this.#room || row.spider === this.#chosen);
+    showEither("spiders", this.#spiders.length > 0);
+    this.#table.update(shown, ({ spider }) => spider);
+    setText(byId("spiders-place"), t("spiders_shown", { n: count(shown.length), total: count(this.#spiders.length) }));
+    set(byId("spiders-more"), "hidden", shown.length === wanted.length);
+    setText(byId("spiders-more"), t("spiders_more", { n: count(wanted.length - shown.length) }));
+  }
+
+  #listen() {
+    byId("spiders-busy").checked = recall("busy") === "yes";
+    byId("spiders-busy").addEventListener("change", (event) => {
+      remember("busy", event.target.checked ? "yes" : "no");
+      this.#show();
+    });
+    byId("spiders-text").addEventListener("input", () => this.#show());
+    byId("spiders-filter").addEventListener("submit", (event) => event.preventDefault());
+    byId("spiders-more").addEventListener("click", () => {
+      this.#room += AT_ONCE;
+      this.#show();
+    });
   }
 
   #link(name) {

@@ -1,12 +1,15 @@
 // The processes at work on the chosen spider's queue.
 import { Table, byId, make, plain, set, setText, showEither, textColumn } from "./dom.js";
-import { count, duration } from "./format.js";
+import { amount, count, duration } from "./format.js";
 import { perform, say } from "./messages.js";
 import { ofSpider, post } from "./server.js";
 import { t } from "./texts.js";
 
 const ORDER = new Intl.Collator(undefined, { numeric: true });
 const KINDS = new Map(Object.entries({ claiming: "good", paused: "warn", closing: "quiet", silent: "bad" }));
+
+const FULL = 0.05; // free share of a disk below which somebody should make room
+const isFull = ({ state, disk_free, disk_size }) => state !== "silent" && disk_size > 0 && disk_free / disk_size < FULL;
 
 /** How people call a process. */
 export const nameOf = ({ host, pid }) => plain(pid === null ? host : `${host} : ${pid}`);
@@ -46,6 +49,14 @@ export class Workers {
         textColumn("connections", "number", ({ connections }) => count(connections)),
         textColumn("longest_held", "number", ({ longest_held }) => duration(longest_held)),
         textColumn("up_for", "number", ({ up_for }) => duration(up_for)),
+        {
+          head: "disk_free",
+          kind: "number",
+          fill(cell, row) {
+            setText(cell, amount(row.disk_free));
+            cell.classList.toggle("bad", isFull(row));
+          },
+        },
         textColumn("version", "number", ({ version }) => (version === null ? t("unknown") : plain(version))),
         {
           head: "actions",

@@ -1,0 +1,170 @@
+"""The page at the size of real projects: 300 spiders, 60 workers, a million waiting items, 100,000 failed."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import redis
+from pages import OpenPage, cell
+from playwright.sync_api import Locator, Page, expect
+from served import Dashboard, NewDashboard, push_failed
+from servers import Server, any_binary
+
+from scrapy_chunkdl.dashboard.board import Board
+from scrapy_chunkdl.queue.client import make_client
+from scrapy_chunkdl.queue.recent import Recent
+from scrapy_chunkdl.queue.status import Pace, Report
+from scrapy_chunkdl.queue.tally import Part
+from scrapy_chunkdl.queue.totals import Totals
+from scrapy_chunkdl.settings.config import Config
+
+SPIDERS, WORKERS, WAITING, FAILED = 300, 60, 1_000_000, 100_000
+LONGEST_TASK_MS = 50
+
+WATCH = """() => {
+    window.longest = 0;
+    new PerformanceObserver((list) => {
+        for (const entry of list.getEntries()) window.longest = Math.max(window.longest, entry.duration);
+    }).observe({ type: "longtask" });
+}"""
+
+
+def key(n: int) -> str:
+    return f"spider{n:03}:items"
+
+
+def report(n: int, **more: Any) -> bytes:
+    pace = Pace(30.0, (30,) * 61, (3_000_000,) * 61, (7,) * 61)
+    told = Report(f"machine-{n}", 4711, "0.1.0", "claiming", 3, 7, pace, 1 << 40, 1 << 42)
+    return json.dumps({**json.loads(told.encode()), **more}).encode()
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    with Server(any_binary()) as server:
+        yield server
+
+
+@pytest.fixture
+def client(server: Server) -> Iterator[redis.Redis]:
+    with server.client() as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def large(server: Server, serve_board: NewDashboard) -> Iterator[Dashboard]:
+    """Spider 250 has the million, and nobody at work; 121 the failed; the first 100 are at work; the rest is idle."""
+    client = server.client()
+    now = client.time()[0] * 1000
+    board, to_redis = Board(), make_client({"REDIS_URL": server.url})
+    for n in range(SPIDERS):
+        board.add(f"spider{n:03}", key(n), to_redis, Config())
+    for n in range(100):
+        for worker in range(6):
+            told = f"{now + 3_600_000} {now - 600_000} ".encode() + report((n + worker) % WORKERS)  # for ten minutes
+            client.hset(f"{{{key(n)}}}:workers", f"machine-{(n + worker) % WORKERS}:4711:{n:08}", told)
+        client.rpush(key(n), *range(50))
+    one = json.dumps({"title": "report %d", "url": "https://site/page/%d", "files": ["https://site/%d.pdf"]})
+    for start in range(0, WAITING, 10_000):
+        client.rpush(key(250), *(one.replace("%d", str(n)) for n in range(start, start + 10_000)))
+    push_failed(client, 10)
+    client.rename("{s:items}:failed", "{spider121:items}:failed")
+    row = client.lindex("{spider121:items}:failed", 0)
+    for _ in range(FAILED // 10_000):
+        client.rpush("{spider121:items}:failed", *[row] * 10_000)
+    Totals(to_redis, key(0), "x").add(Part(1, {"files/downloaded": 12_345, "received": 9e12, "items/finished": 12_000}))
+    Recent(to_redis, key(0)).add([{"name": f"{n}.pdf", "url": f"https://site/{n}", "size": n} for n in range(100)])
+    yield serve_board(board)
+    to_redis.close()
+    client.close()
+
+
+def spider(page: Page, row: int) -> Locator:
+    return cell(page, "spiders", "Spider", row)
+
+
+def test_an_operator_finds_what_matters(large: Dashboard, open_page: OpenPage) -> None:
+    page = open_page(f"http://127.0.0.1:{large.port}/", width=1440)
+
+    # what needs a person is first, and chosen
+    expect(cell(page, "spiders", "State")).to_contain_text("items wait, nobody works")
+    expect(spider(page, 0)).to_have_text("spider250")
+    expect(spider(page, 1)).to_have_text("spider121")
+    expect(page.locator("#chosen-name")).to_have_text("spider250")
+    expect(page.locator("#spiders-place")).to_have_text("50 of 300")
+    height = page.evaluate("() => document.documentElement.scrollHeight")
+    assert height < 4000, "it was 11,600 pixels"
+    beside = page.locator("#detail").bounding_box()
+    assert beside is not None
+    assert beside["y"] < 200, "the details stand beside the list"
+
+    # filter, hide idle
+    page.get_by_label("Hide idle ones").check()
+    expect(page.get_by_role("button", name="Show more: 52")).to_be_visible()
+    page.get_by_label("Name of a spider").fill("121")
+    expect(page.locator("#spiders-table tbody tr")).to_have_count(2)  # and the chosen one
+    page.get_by_role("link", name="spider121").click()
+    expect(page.locator("#chosen-name")).to_have_text("spider121")
+    expect(page.locator("#failed-count")).to_have_text("100,010")
+    page.reload()
+    expect(page.get_by_label("Hide idle ones")).to_be_checked()
+
+    # what was done, when it is empty, what was finished
+    page.get_by_label("Name of a spider").fill("spider000")
+    page.get_by_role("link", name="spider000").click()
+    expect(page.locator("#figures")).to_contain_text("12,345 files, 9 TB, 12,000 items done")
+    expect(page.locator("#figures")).to_contain_text(re.compile(r"50 items left, empty in: \d+ s"))
+    expect(cell(page, "finished", "File")).to_contain_text("99.pdf")
+    page.get_by_role("button", name="Show the last 100").click()
+    expect(page.locator("#finished-table tbody tr")).to_have_count(100)
+    expect(cell(page, "workers", "Disk free")).to_have_text("1.1 TB")
+
+
+def test_waiting_items_are_searched_moved_to_the_front_and_taken_out(
+    large: Dashboard, client: redis.Redis, open_page: OpenPage
+) -> None:
+    page = open_page(f"http://127.0.0.1:{large.port}/?spider=spider250")
+    page.locator("#waiting summary").click()
+    expect(page.locator("#waiting-table tbody tr")).to_have_count(50)
+    expect(cell(page, "waiting", "Item")).to_contain_text("report 0")
+
+    page.get_by_label("Text in waiting items").fill("page/4321")
+    expect(cell(page, "waiting", "Item")).to_contain_text("report 4321")
+    page.get_by_role("button", name="Move report 4321 to the front", exact=True).click()
+    expect(page.get_by_text("report 4321 is claimed next.")).to_be_visible()
+    assert json.loads(client.lindex(key(250), 0))["title"] == "report 4321"
+
+    expect(cell(page, "waiting", "Place")).to_have_text("1")
+    page.get_by_role("button", name="Take report 4321 out", exact=True).click()
+    page.get_by_role("dialog").get_by_role("button", name="Take out").click()
+    expect(page.get_by_text("report 4321 was taken out")).to_be_visible()
+    assert client.llen(key(250)) == WAITING - 1
+    assert json.loads(client.lindex("{spider250:items}:dead", 0))["title"] == "report 4321"
+
+
+@pytest.mark.parametrize("width", [1440, 360])
+def test_nothing_keeps_the_page_busy_for_long(large: Dashboard, open_page: OpenPage, width: int) -> None:
+    page = open_page(f"http://127.0.0.1:{large.port}/?spider=spider121", width=width)
+    expect(page.locator("#given-up-table tbody tr")).to_have_count(50)
+    expect(page.locator("#spiders-table tbody tr")).to_have_count(50)
+    page.wait_for_load_state("networkidle")
+    page.evaluate(WATCH)
+
+    seen = page.evaluate("() => performance.getEntriesByName(new URL('api/status', location).href).length")
+    page.wait_for_function(
+        "(n) => performance.getEntriesByName(new URL('api/status', location).href).length > n + 2", arg=seen
+    )
+    page.get_by_label("Name of a spider").fill("spider0")
+    page.get_by_role("button", name="Show more").click()
+    page.get_by_label("Language").select_option("zh")
+    page.get_by_label("颜色").or_(page.locator("#theme")).first.select_option("dark")
+    page.locator("#spiders-text").fill("")
+    page.wait_for_timeout(3000)
+
+    overflow = page.evaluate("() => document.documentElement.scrollWidth - document.documentElement.clientWidth")
+    assert overflow <= 0
+    assert page.evaluate("() => window.longest") < LONGEST_TASK_MS
