@@ -19,7 +19,7 @@ from scrapy_chunkdl.dashboard.board import statuses_as_dict
 from scrapy_chunkdl.queue.errors import REDIS_ERRORS, explain
 from scrapy_chunkdl.queue.forecast import forecast
 from scrapy_chunkdl.queue.needs import is_idle, need_of, rank_of
-from scrapy_chunkdl.queue.status import DONE, Status, Worker, look
+from scrapy_chunkdl.queue.status import DONE, Status, Worker, look_at_all
 from scrapy_chunkdl.text.masking import printable
 from scrapy_chunkdl.text.units import size_text
 
@@ -56,7 +56,7 @@ def run(settings: BaseSettings, spider: str | None, *, as_json: bool, watch: boo
 
 
 def _look(queues: Sequence[SpiderQueue]) -> Looked:
-    return [(queue, look(queue.open())) for queue in queues]
+    return [*zip(queues, look_at_all([queue.open() for queue in queues]), strict=True)]
 
 
 def _show_again(queues: Sequence[SpiderQueue], most: int, *, as_json: bool) -> None:

@@ -22,7 +22,7 @@ from scrapy_chunkdl.queue.dead_letters import DeadLetter, DeadLetters
 from scrapy_chunkdl.queue.item_queue import ItemQueue
 from scrapy_chunkdl.queue.needs import is_idle, need_of, rank_of
 from scrapy_chunkdl.queue.recent import Recent
-from scrapy_chunkdl.queue.status import Status, look
+from scrapy_chunkdl.queue.status import Status, look, look_at_all
 from scrapy_chunkdl.queue.totals import Totals
 from scrapy_chunkdl.queue.waiting import Waiting
 from scrapy_chunkdl.settings.config import Config
@@ -93,12 +93,12 @@ class Board:
     def status(self) -> dict[str, Any]:
         """Tell of all spiders; what ``scrapy chunkdl status --json`` tells."""
         self._mark()
-        return statuses_as_dict((place.spider, look(place.queue)) for place in self._places.values())
+        return statuses_as_dict(self._looked())
 
     def measured(self) -> list[tuple[str, Status]]:
         """Return each spider's status with all counts, for metrics."""
         self._mark()
-        return [(place.spider, look(place.queue, every_count=True)) for place in self._places.values()]
+        return self._looked(every_count=True)
 
     def history(self, spider: str) -> dict[str, Any]:
         """Tell of a spider's last hour, minute by minute."""
@@ -197,6 +197,11 @@ class Board:
     def limit_rate(self, spider: str, bytes_per_second: float | None) -> None:
         """Limit each process of a spider. Raises ValueError for what is no number of bytes."""
         self._place(spider).control.limit_rate(bytes_per_second)
+
+    def _looked(self, *, every_count: bool = False) -> list[tuple[str, Status]]:
+        places = list(self._places.values())
+        looked = look_at_all([place.queue for place in places], every_count=every_count)
+        return [(place.spider, status) for place, status in zip(places, looked, strict=True)]
 
     def _mark(self) -> None:
         """Note what waits where perhaps no process does: somebody looks, so its age is told from now on at least."""

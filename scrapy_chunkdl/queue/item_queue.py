@@ -359,9 +359,17 @@ class ItemQueue:
 
     def snapshot(self) -> Snapshot:
         """Tell how many items are in each state, who holds which, and what each process told. For people to look at."""
+        return self.read_snapshot(self.ask_snapshot(None))
+
+    def ask_snapshot(self, pipe: Any) -> Any:
+        """Ask for a snapshot, on a pipeline: its answer is for :meth:`read_snapshot`."""
         *counted, parked = self._counted
         keys = [*counted, self.tries_key, self.owner_key, self.workers_key, self.control_key, parked]
-        now_ms, counts, leased, told, asked = self._snapshot(keys=keys, args=[])
+        return self._snapshot(keys=keys, args=[], client=pipe)
+
+    def read_snapshot(self, answer: Any) -> Snapshot:
+        """Read what :meth:`ask_snapshot` brought."""
+        now_ms, counts, leased, told, asked = answer
         leases = []
         for item_id, end_ms, owner, deliveries in zip(*(leased[n::4] for n in range(4)), strict=True):
             with suppress(*_NOT_OURS):

@@ -69,7 +69,15 @@ class Totals:
 
     def read(self, names: Sequence[str] = ()) -> Counted:
         """Return these counts, or all there are."""
-        waited, *told = self._totals(keys=[self.totals_key, self._waiting, self.marks_key], args=[*names])
+        return self.read_answer(self.ask(names, None))
+
+    def ask(self, names: Sequence[str], pipe: Any) -> Any:
+        """Ask for these counts, or all, on a pipeline: its answer is for :meth:`read_answer`."""
+        return self._totals(keys=[self.totals_key, self._waiting, self.marks_key], args=[*names], client=pipe)
+
+    def read_answer(self, answer: Any) -> Counted:
+        """Read what :meth:`ask` brought."""
+        waited, *told = answer
         counts = {}
         for name, raw in zip(told[::2], told[1::2], strict=True):
             if (number := untrusted.rate(raw)) is not None:

@@ -32,6 +32,8 @@ SCHEMA = {
     "delayed": int,
     "dead": int,
     "failed": int,
+    "parked": int,
+    "ill_hosts": [],
     "backlog": int,
     "done": dict.fromkeys(("items", "files", "given_up", "bytes"), int),
     "oldest_waits": float,
@@ -60,6 +62,7 @@ SCHEMA = {
             "paused": bool,
             "disk_free": int,
             "disk_size": int,
+            "waits": [],
         }
     ],
 }

@@ -65,7 +65,7 @@ def test_events_tell_of_all_and_in_detail_of_the_spider_that_is_watched(
 ) -> None:
     host = {"host": "x:80", "connections": 2, "limit": 4, "errors": {"stalled": 1}, "cooling_for": 0.0}
     file = {"url": "http://x/a", "name": "a", "size": 10, "done": 4, "bytes_per_second": 2, "eta": 3, "chunks": 2}
-    file |= {"retries": 1, "map": "1d1r", "doing": "receiving", "doing_for": 0.5}
+    file |= {"retries": 1, "map": "1d1r", "doing": "receiving", "doing_for": 0.5, "id": "f", "title": "T", "page": "P"}
     for token in ("a", "b"):
         told = {"running": 300, "files": [file], "hosts": [{**host, "bytes_per_second": 10}]}
         queue.token = token
