@@ -59,6 +59,6 @@ class ChunkDownloader:
         """Keep the spider open while the list, the delayed items or this process hold work."""
         self.lifecycle.idle()
 
-    async def spider_closed(self) -> None:
+    async def spider_closed(self, reason: str = "") -> None:
         """Stop everything that was started. What was claimed was finished or handed back before."""
-        await self.lifecycle.close()
+        await self.lifecycle.close(reason)

@@ -28,16 +28,19 @@ _FAILED = """List the items whose files were given up, with the reasons, or put 
 An item is put back as it was: all of its files are looked at again, those that are there already are not fetched."""
 
 
+_REPORT = """Tell what the last run of a spider on this machine did: files and bytes by host, type and size, the slowest
+and largest, what was given up and what helps. The last 20 runs are kept in .scrapy, or CHUNKDL_WORK_FOLDER."""
+
 _DASHBOARD = """Serve a page that shows live what waits, runs and failed, and can pause, slow down and retry. It is for
 all spiders of the project, or one, and reads Redis alone: no crawl need be running."""
 
 
 class Command(BaseRunSpiderCommand):
-    """``scrapy chunkdl worker|status|failed|dashboard``."""
+    """``scrapy chunkdl worker|status|failed|report|dashboard``."""
 
     def syntax(self) -> str:
         """Return what follows the command's name."""
-        return "worker|status|failed|dashboard ..."
+        return "worker|status|failed|report|dashboard ..."
 
     def short_desc(self) -> str:
         """Return the line that ``scrapy -h`` shows."""
@@ -45,7 +48,9 @@ class Command(BaseRunSpiderCommand):
 
     def add_options(self, parser: argparse.ArgumentParser) -> None:
         """Declare the subcommands. The options of all Scrapy commands come behind them."""
-        subcommands = parser.add_subparsers(dest="subcommand", metavar="worker|status|failed|dashboard", required=True)
+        subcommands = parser.add_subparsers(
+            dest="subcommand", metavar="worker|status|failed|report|dashboard", required=True
+        )
 
         def declare(name: str, meaning: str, syntax: str) -> argparse.ArgumentParser:
             return subcommands.add_parser(
@@ -94,6 +99,11 @@ class Command(BaseRunSpiderCommand):
         failed.add_argument("--dead", action="store_true", help="those in :dead, which no process may claim any more")
         failed.add_argument("--json", action="store_true", help="print a JSON object per item instead")
         ScrapyCommand.add_options(self, failed)
+
+        report = declare("report", _REPORT, "[options] <spider>")
+        report.add_argument("spider", help="the spider whose last run is meant")
+        report.add_argument("--json", action="store_true", help="print the JSON that was kept")
+        ScrapyCommand.add_options(self, report)
 
         dashboard = declare("dashboard", _DASHBOARD, "[options] [spider]")
         dashboard.add_argument("spider", nargs="?", help="if omitted, all spiders of the project")
@@ -145,6 +155,10 @@ class Command(BaseRunSpiderCommand):
             from scrapy_chunkdl.commands import status
 
             return status.run(self.settings, opts.spider, as_json=opts.json, watch=opts.watch, show_all=opts.all)
+        if opts.subcommand == "report":
+            from scrapy_chunkdl.commands import report
+
+            return report.run(self.settings, opts.spider, as_json=opts.json)
         if opts.subcommand == "dashboard":
             from scrapy_chunkdl.commands import dashboard
 

@@ -22,7 +22,15 @@ from scrapy_chunkdl.bridge.run import Job
 from scrapy_chunkdl.crawl.file_requests import FileRequests, MayPublish
 from scrapy_chunkdl.crawl.stats import Stats
 from scrapy_chunkdl.crawl.via_scrapy import asked_of
-from scrapy_chunkdl.download import DownloadError, FileResult, Permanent, Postponed, Transient, without_userinfo
+from scrapy_chunkdl.download import (
+    DownloadError,
+    FileResult,
+    Permanent,
+    Postponed,
+    Transient,
+    host_of,
+    without_userinfo,
+)
 from scrapy_chunkdl.items.attachments import Attachment, strip
 from scrapy_chunkdl.items.shown import about
 from scrapy_chunkdl.queue.metrics_table import size_class
@@ -248,6 +256,8 @@ class ItemFiles:
             }
 
         self._stats.finished.note(told)
+        url, kind = shown_url(result.url)[:_LONGEST_SHOWN], result.content_type or ""
+        self._stats.report.finished(url, _host_of(result.url), kind, result.size, result.elapsed, result.status)
 
     def _give_up(self, same_file: Sequence[Attachment], error: DownloadError) -> None:
         self._stats.inc_value("chunkdl/files/failed")
@@ -255,6 +265,7 @@ class ItemFiles:
         url = shown_url(same_file[0].url)
         of, text = url or f"an attachment of an item{_hint_of(self._item)}", str(error)
         logger.warning("Gave up %s: %s", of, text.replace(url, "it", 1) if url else text)
+        self._stats.report.given_up(url[:_LONGEST_SHOWN], _host_of(same_file[0].url), error.reason, text)
         outcome = {
             "status": "failed",
             "size": None,
@@ -289,6 +300,13 @@ def _wanted(attachment: Attachment) -> object:
     asked = (headers, attachment.proxy, attachment.cookiejar, other)
     checked = (attachment.checksum, attachment.accept)
     return attachment.url, attachment.filename, attachment.mirrors, checked, asked
+
+
+def _host_of(url: str) -> str:
+    try:
+        return host_of(url)
+    except ValueError:
+        return "no host"
 
 
 def _hint_of(item: object) -> str:

@@ -26,6 +26,7 @@ from scrapy_chunkdl.crawl.disk_gate import DiskGate
 from scrapy_chunkdl.crawl.download_options import options_of
 from scrapy_chunkdl.crawl.feeds import FeedAcks, FeedFiles, exporter_of, name_process
 from scrapy_chunkdl.crawl.file_requests import FileRequests
+from scrapy_chunkdl.crawl.folders import work_folder
 from scrapy_chunkdl.crawl.guard import Guard, Steps
 from scrapy_chunkdl.crawl.health import Health
 from scrapy_chunkdl.crawl.hooks import Hooks
@@ -36,6 +37,7 @@ from scrapy_chunkdl.crawl.item_log import mask_items
 from scrapy_chunkdl.crawl.mode import Mode
 from scrapy_chunkdl.crawl.queue_mode import QueueMode
 from scrapy_chunkdl.crawl.refusal import Unusable, refusing
+from scrapy_chunkdl.crawl.report_files import FOLDER, write_report
 from scrapy_chunkdl.crawl.served import serve_health, serve_page
 from scrapy_chunkdl.crawl.stats import Stats
 from scrapy_chunkdl.crawl.stores import Place
@@ -87,6 +89,7 @@ class Lifecycle:
         self._closing_since: float | None = None
         self._grace_is_over = False
         self._ticked_at = time.monotonic()
+        self._close_reason = ""
 
     @classmethod
     def configured(cls, crawler: Crawler, *, ends: bool, starts_again: bool) -> Lifecycle:
@@ -156,6 +159,7 @@ class Lifecycle:
             raise Unusable(str(error), "chunkdl_feed_taken") from error
         options = replace(self._options, store=self._place.store, store_root=self._place.root)
         sweep = tidy.Sweep(self._place.root)
+        self._started.add("report of the run", self._keep_report)
         self._started.add("sweep", sweep.stop)
         sweep.start()
         keeper = self._share_keeper()
@@ -255,6 +259,17 @@ class Lifecycle:
             spider = self.crawler.spider.name
             serve_page(self.config, spider, self.items_key, self._client, health, self._started)
 
+    def _keep_report(self) -> None:
+        """Write what this run did, where it had files, and say where that is."""
+        report = self._stats.report
+        if report.is_empty:
+            return
+        assert self.crawler.spider is not None
+        told = report.as_dict(self.crawler.spider.name, time.time(), self._close_reason)
+        path = write_report(work_folder(FOLDER, self.config.work_folder), told)
+        if path is not None:
+            logger.info("Report of this run: %s (and as a page, .html)", path)
+
     def _client(self) -> Any:
         try:
             return make_client(self.crawler.settings)
@@ -270,8 +285,9 @@ class Lifecycle:
         if self._mode.may_have_work():
             raise DontCloseSpider
 
-    async def close(self) -> None:
+    async def close(self, reason: str) -> None:
         """Stop everything that :meth:`open` started. What was claimed was finished or handed back before."""
+        self._close_reason = reason
         if self._feeds_closed is not None:
             await maybe_deferred_to_future(self._feeds_closed)
             self._mode.feeds_closed()

@@ -6,9 +6,12 @@ and set. Other values go through as they are. Whoever counts something calls it.
 
 from __future__ import annotations
 
+import time
+
 from scrapy.statscollectors import StatsCollector
 
 from scrapy_chunkdl.crawl.guard import Guard
+from scrapy_chunkdl.progress.run_report import RunReport
 from scrapy_chunkdl.queue.recent import Finished
 from scrapy_chunkdl.queue.tally import Tally
 
@@ -16,11 +19,15 @@ _OURS = "chunkdl/"
 
 
 class Stats:
-    """Sets the stats of one crawl. ``tally`` counts for all processes, ``finished`` has the last files."""
+    """Sets the stats of one crawl.
+
+    ``tally`` counts for all processes, ``finished`` has the last files, ``report`` what the whole run did.
+    """
 
     def __init__(self, collector: StatsCollector) -> None:
         self.tally = Tally()
         self.finished = Finished()
+        self.report = RunReport(time.time())
         self._collector = collector
         self._guard = Guard("A stat of the downloads")
         self._sums: dict[str, float] = {}
