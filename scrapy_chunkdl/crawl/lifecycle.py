@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -45,6 +45,7 @@ from scrapy_chunkdl.download import Limits, Options
 from scrapy_chunkdl.download.disk import tidy
 from scrapy_chunkdl.items.types import ItemTypes, known_types
 from scrapy_chunkdl.progress.printed import ProgressReport
+from scrapy_chunkdl.progress.totals import RunningFile, being_finished
 from scrapy_chunkdl.queue.client import make_client
 from scrapy_chunkdl.queue.hosts import HostShares
 from scrapy_chunkdl.queue.share_keeper import ShareKeeper
@@ -297,16 +298,16 @@ class Lifecycle:
     def _tick(self, hold: scrapy_engine.ClosingHold, bridge: Bridge, progress: ProgressReport) -> None:
         self._ticked_at = time.monotonic()
         if hold.is_closing:
-            self._close_gracefully(hold, bridge)
+            self._close_gracefully(hold, bridge, progress)
             return
         self._progress_guard(progress.tick)
         self._mode.tick()
 
-    def _close_gracefully(self, hold: scrapy_engine.ClosingHold, bridge: Bridge) -> None:
+    def _close_gracefully(self, hold: scrapy_engine.ClosingHold, bridge: Bridge, progress: ProgressReport) -> None:
         """Give running files their grace, then hand back what is left, then let the spider close."""
         if self._closing_since is None:
             self._closing_since = time.monotonic()
-            self._say_what_is_finished(bridge.running())
+            self._say_what_is_finished(bridge, progress.running_files())
             self._mode.stop_claiming()
         self._grace_is_over |= time.monotonic() - self._closing_since >= self.config.shutdown_grace
         if self._grace_is_over:
@@ -317,8 +318,13 @@ class Lifecycle:
         if settled and (self._grace_is_over or not self._announce.pending) and hold.is_scraper_idle:
             hold.release()
 
-    def _say_what_is_finished(self, files: int) -> None:
+    def _say_what_is_finished(self, bridge: Bridge, running: Sequence[RunningFile]) -> None:
+        """Say at once, after Ctrl-C, what is being finished, for how long at most, and what goes back."""
+        files, waiting = bridge.running(), bridge.waiting()
+        if waiting:
+            logger.info("%d files that have not begun are left: %s.", waiting, self._mode.fate)
         if files:
+            logger.info("Being finished: %s.", being_finished(running))
             logger.info(
                 "%d files of %d items have %g s (CHUNKDL_SHUTDOWN_GRACE) to end, then %s. Ctrl-C again stops at once.",
                 *(files, self._mode.downloading, self.config.shutdown_grace, self._mode.fate),

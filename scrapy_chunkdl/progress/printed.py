@@ -62,11 +62,11 @@ class ProgressReport:
         """Draw the bars anew, or log a line if one is due and something happened since the last."""
         if self._supervised is not None:
             self._ask_now_and_then()
-            self._supervised.tell(Snapshot(self._totals(), self._rows()))
+            self._supervised.tell(Snapshot(self._totals(), self.running_files()))
             return
         if self._bars is not None:
             self._ask_now_and_then()
-            self._bars.show(self._totals(), self._rows())
+            self._bars.show(self._totals(), self.running_files())
             return
         now = time.monotonic()
         if not self._interval or now - self._said_at < self._interval:
@@ -90,7 +90,8 @@ class ProgressReport:
             rate = totals.fetched / (time.monotonic() - self._began_at)
             logger.info("Downloads: %s, %s/s over the whole crawl", summary(totals), size_text(rate))
 
-    def _rows(self) -> list[RunningFile]:
+    def running_files(self) -> list[RunningFile]:
+        """Return the files that run, by names that tell them apart."""
         jobs = self._bridge.jobs_running()
         names = [printable(job.request.name or name_from_url(job.request.url) or job.request.url) for job in jobs]
         often = {name for name, count in Counter(names).items() if count > 1}

@@ -57,6 +57,22 @@ def summary(totals: Totals) -> str:
     return f"{totals.done} files done, {totals.failed} given up, {size_text(totals.fetched)} fetched{retried}"
 
 
+def being_finished(running: Sequence[RunningFile], most: int = 3) -> str:
+    """Name the files that run, those with the least left first, with how far each is."""
+
+    def left(file: RunningFile) -> float:
+        return file.size - file.done if file.size is not None else float("inf")
+
+    def told(file: RunningFile) -> str:
+        if not file.size:
+            return f"{file.name} ({size_text(file.done)})"
+        return f"{file.name} ({100 * file.done // file.size} % of {size_text(file.size)})"
+
+    ordered = sorted(running, key=left)
+    more = f" and {len(running) - most} more" if len(running) > most else ""
+    return ", ".join(map(told, ordered[:most])) + more
+
+
 class Rate:
     """What a number that grows grew by per second, over the last ``seconds``."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -238,6 +239,7 @@ def test_ctrl_c_says_what_is_finished_and_what_goes_back(project: Project, origi
         "1 files of 1 items have 0.5 s (CHUNKDL_SHUTDOWN_GRACE) to end, then their items go back to files:items."
         in crawl.log
     )
+    assert re.search(r"Being finished: slow \(\d+ % of 3 MB\)\.", crawl.log)
     assert "Left in files:items: 1 to come back later." in crawl.log
 
 

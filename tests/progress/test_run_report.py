@@ -21,6 +21,7 @@ from scrapy_chunkdl.progress.run_report import (
     WHAT_TO_DO,
     RunReport,
 )
+from scrapy_chunkdl.progress.totals import RunningFile, being_finished
 
 ROOT = Path(__file__).parents[2]
 
@@ -127,3 +128,17 @@ def test_what_helps_is_told_for_reasons_there_are() -> None:
     known = set(re.findall(r"`(\w+)`", page))
 
     assert {reason for reason in WHAT_TO_DO if reason not in known and not reason.startswith("http_")} == set()
+
+
+@pytest.mark.parametrize(
+    ("files", "told"),
+    [
+        ([], ""),
+        ([("a", 50, 100)], "a (50 % of 100 B)"),
+        ([("a", 5, None), ("b", 90, 100)], "b (90 % of 100 B), a (5 B)"),
+        ([(name, 0, 100) for name in "abcde"], "a (0 % of 100 B), b (0 % of 100 B), c (0 % of 100 B) and 2 more"),
+        ([("empty", 0, 0)], "empty (0 B)"),
+    ],
+)
+def test_what_is_being_finished_is_named(files: list[tuple[str, int, int | None]], told: str) -> None:
+    assert being_finished([RunningFile(n, *file) for n, file in enumerate(files)]) == told

@@ -104,11 +104,7 @@ export class Waiting {
     const { items, total, next, scanned } = this.#shown;
     showEither("waiting", items.length > 0);
     setText(byId("waiting-none"), t(this.#text ? "none_match" : "none_given_up"));
-    const seen = new Map(); // equal items are told apart by how often they came
-    this.#table.update(items, ({ id }) => {
-      seen.set(id, (seen.get(id) ?? 0) + 1);
-      return `${id} ${seen.get(id)}`;
-    });
+    this.#table.update(items, ({ id }) => id);
     set(byId("waiting-before"), "disabled", this.#starts.length === 1);
     set(byId("waiting-after"), "disabled", next === null);
     setText(byId("waiting-place"), t("waiting_place", { n: count(items.length), scanned: count(scanned), total: count(total) }));
