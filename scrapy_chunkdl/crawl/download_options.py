@@ -14,6 +14,7 @@ from scrapy_chunkdl.crawl.spider_identity import as_the_spider, sentence_on_midd
 from scrapy_chunkdl.download import Options
 from scrapy_chunkdl.download.disk.room import Reserve
 from scrapy_chunkdl.settings.config import Config
+from scrapy_chunkdl.storage import object_openers
 
 logger = logging.getLogger(__name__)
 
@@ -48,6 +49,7 @@ def options_of(crawler: Crawler, config: Config) -> Options:
         sftp_login=(config.sftp_user, config.sftp_password) if config.sftp_user else None,
         sftp_key=config.sftp_key,
         sftp_known_hosts=config.sftp_known_hosts,
+        openers=object_openers(crawler.settings),
     )
     return as_the_spider(crawler, config, options)
 

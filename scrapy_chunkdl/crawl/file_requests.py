@@ -49,7 +49,7 @@ class FileRequests:
         self._place = place
         self._hooks = hooks
         self._stats = stats
-        self._via_scrapy = ViaScrapy(crawler, config.via_scrapy)
+        self._via_scrapy = ViaScrapy(crawler, config.via_scrapy, options.openers)
 
     def wanted(self, item: object) -> list[Attachment]:
         """Return the files to fetch for an item: its attachments, or what ``get_media_requests`` makes of them."""

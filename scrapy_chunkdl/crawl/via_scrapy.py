@@ -8,7 +8,7 @@ Which request goes this way is decided on Scrapy's thread, by ``FileRequests``; 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from fnmatch import fnmatchcase
 from functools import partial
 from urllib.parse import urlsplit
@@ -47,11 +47,15 @@ _READ_BY_NAME = frozenset({"file"})
 
 
 class ViaScrapy:
-    """Sends requests for files through the engine of one crawl. ``patterns`` are those of CHUNKDL_VIA_SCRAPY."""
+    """Sends requests for files through the engine of one crawl.
 
-    def __init__(self, crawler: Crawler, patterns: tuple[str, ...]) -> None:
+    ``patterns`` are those of CHUNKDL_VIA_SCRAPY, ``openers`` the schemes that the downloader has besides its own.
+    """
+
+    def __init__(self, crawler: Crawler, patterns: tuple[str, ...], openers: Collection[str] = ()) -> None:
         self._crawler = crawler
         self._patterns = patterns
+        self._native = {*openers, *(scheme for scheme in OPENERS if is_installed(scheme))}
         self._handlers = set(crawler.settings.getwithbase("DOWNLOAD_HANDLERS"))
 
     def takes(self, request: Request) -> bool:
@@ -64,7 +68,7 @@ class ViaScrapy:
             return False
         if asked_of(request) or request.meta.get(ASKED_FOR) or any(request.meta.get(key) for key in _OF_HANDLERS):
             return True
-        if scheme not in WEB and not (scheme in OPENERS and is_installed(scheme)):
+        if scheme not in WEB and scheme not in self._native:
             return scheme in self._handlers
         return any(fnmatchcase(host, pattern) for pattern in self._patterns if not pattern.endswith(":"))
 

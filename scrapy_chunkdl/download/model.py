@@ -19,7 +19,8 @@ from scrapy_chunkdl.download.http.robots import Robots
 from scrapy_chunkdl.download.progress import Progress
 
 if TYPE_CHECKING:
-    from scrapy_chunkdl.download.source import FileContext, Source
+    from scrapy_chunkdl.download.limits.hosts import Limits
+    from scrapy_chunkdl.download.source import FileContext, Opener, Source
 
 __all__ = ["DEFAULT_RETRY_CODES", "FileRequest", "FileResult", "Options", "Progress"]
 
@@ -41,7 +42,8 @@ class Options:
     relative to ``store_root`` is its key. ``keep_free`` is left free of the disk. Without ``fail_on_dataloss`` a
     body that ends early is the file if it ends there twice. ``ftp_login`` and ``sftp_login`` are user and password
     where a URL has none; ``sftp_key`` is a private key's file, ``sftp_known_hosts`` that of the keys of hosts, None for
-    what ssh takes (``~/.ssh``).
+    what ssh takes (``~/.ssh``). ``openers`` are kinds of sources besides those named in
+    :mod:`scrapy_chunkdl.download.schemes`, by URL scheme.
     """
 
     chunk_size: int = 1 << 20
@@ -87,6 +89,7 @@ class Options:
     sftp_login: tuple[str, str] | None = field(default=None, repr=False)
     sftp_key: str | None = None
     sftp_known_hosts: str | None = None
+    openers: Mapping[str, Callable[[Options, Limits], Opener]] = field(default_factory=dict, repr=False)
 
     def refuse_too_large(self, size: int | None) -> None:
         """Raise Permanent, reason ``too_large``, for more bytes than ``max_file_size``; a size of None passes."""

@@ -72,7 +72,8 @@ class Schemes:
         return request.source is None and self._opener(request.url) is self._http
 
     def _opener(self, url: str) -> Opener:
-        make = OPENERS.get(url.partition(":")[0].lower())
+        scheme = url.partition(":")[0].lower()
+        make = self._options.openers.get(scheme) or OPENERS.get(scheme)
         if make is None:
             return self._http
         if make not in self._opened:

@@ -15,7 +15,7 @@ from scrapy_chunkdl.download.disk.store import Store
 from scrapy_chunkdl.storage.errors import MissingExtra, StoreUnusable
 from scrapy_chunkdl.storage.record import without_password
 
-__all__ = ["MissingExtra", "Store", "StoreUnusable", "open_store", "without_password"]
+__all__ = ["MissingExtra", "Store", "StoreUnusable", "object_openers", "open_store", "without_password"]
 
 _CLOUD = frozenset({"s3", "gs", "az"})
 
@@ -38,3 +38,12 @@ def open_store(uri: str, settings: Mapping[Any, Any]) -> Store:
     except ImportError as error:
         raise MissingExtra(f"{scheme}:// needs fsspec: pip install 'scrapy-chunkdl[fsspec]'") from error
     return filesystem.open_store(uri, settings)
+
+
+def object_openers(settings: Mapping[Any, Any]) -> dict[str, Any]:
+    """Return what opens sources of objects, by URL scheme: none where obstore is not installed."""
+    try:
+        from scrapy_chunkdl.storage import objects
+    except ImportError:
+        return {}
+    return dict.fromkeys(objects.SCHEMES, objects.opener_of(settings))

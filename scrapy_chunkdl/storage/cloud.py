@@ -75,6 +75,29 @@ def _open_s3(uri: str, bucket: str, prefix: str, settings: Mapping[Any, Any]) ->
             f"FILES_STORE_S3_ACL = {acl!r} cannot be set by obstore: give the bucket a policy that says so, and set "
             'FILES_STORE_S3_ACL = "private"'
         )
+    config, client = s3_place(settings)
+    keys = aws_keys(settings)
+    pending = None
+    if keys is not None:
+        region, verify = str(config["region"]), _verify(settings)
+        amazon = f"https://s3.{region}.amazonaws.com"
+        pending = PendingUploads(config.get("endpoint", amazon), bucket, region, keys, verify=verify)
+
+    def connect(timeout: timedelta) -> S3Store:
+        return S3Store(
+            bucket,
+            prefix=prefix or None,
+            config=config,
+            client_options={**client, "timeout": timeout},
+            retry_config=_RETRIES,
+            credential_provider=partial(credential, keys) if keys is not None else None,
+        )
+
+    return CloudStore(uri, connect, prefix, pending)
+
+
+def s3_place(settings: Mapping[Any, Any]) -> tuple[S3Config, ClientConfig]:
+    """Return where S3 is by Scrapy's settings, and how it is connected to. Raises :class:`StoreUnusable`."""
     endpoint = settings.get("AWS_ENDPOINT_URL") or os.environ.get("AWS_ENDPOINT_URL")
     tls = settings.get("AWS_USE_SSL")
     if endpoint and "://" not in endpoint:
@@ -87,30 +110,17 @@ def _open_s3(uri: str, bucket: str, prefix: str, settings: Mapping[Any, Any]) ->
         or os.environ.get("AWS_DEFAULT_REGION")
         or "us-east-1"
     )
-    verify = settings.get("AWS_VERIFY")
-    verify = os.environ.get("AWS_CA_BUNDLE") if verify is None else verify  # as botocore does
-    client = _client_options(verify, allow_http=bool(endpoint and endpoint.startswith("http://")))
+    client = client_options(_verify(settings), allow_http=bool(endpoint and endpoint.startswith("http://")))
     config: S3Config = {"region": region, **({"endpoint": endpoint.rstrip("/")} if endpoint else {})}
-    keys = _aws_keys(settings)
-    pending = None
-    if keys is not None:
-        amazon = f"https://s3.{region}.amazonaws.com"
-        pending = PendingUploads(config.get("endpoint", amazon), bucket, region, keys, verify=verify)
-
-    def connect(timeout: timedelta) -> S3Store:
-        return S3Store(
-            bucket,
-            prefix=prefix or None,
-            config=config,
-            client_options={**client, "timeout": timeout},
-            retry_config=_RETRIES,
-            credential_provider=partial(_credential, keys) if keys is not None else None,
-        )
-
-    return CloudStore(uri, connect, prefix, pending)
+    return config, client
 
 
-def _aws_keys(settings: Mapping[Any, Any]) -> Callable[[], Keys] | None:
+def _verify(settings: Mapping[Any, Any]) -> Any:
+    verify = settings.get("AWS_VERIFY")
+    return os.environ.get("AWS_CA_BUNDLE") if verify is None else verify  # as botocore does
+
+
+def aws_keys(settings: Mapping[Any, Any]) -> Callable[[], Keys] | None:
     """Return what gives the keys: the settings, else botocore where it is installed and finds some (profiles, SSO).
 
     None leaves it to obstore, which knows the environment and the roles of machines, containers and pods.
@@ -133,7 +143,7 @@ def _aws_keys(settings: Mapping[Any, Any]) -> Callable[[], Keys] | None:
     return (lambda: Keys(*credentials.get_frozen_credentials()[:3])) if credentials is not None else None
 
 
-def _credential(keys: Callable[[], Keys]) -> Any:
+def credential(keys: Callable[[], Keys]) -> Any:
     """Return the keys as obstore takes them; temporary ones are asked for again before they can have run out."""
     now = keys()
     expires = datetime.now(timezone.utc) + _KEYS_KEPT if now.token else None
@@ -151,7 +161,7 @@ def _open_gcs(uri: str, bucket: str, prefix: str, settings: Mapping[Any, Any]) -
             f"FILES_STORE_GCS_ACL = {acl!r} cannot be set by obstore: give the bucket a default object ACL or uniform "
             "access instead, and leave FILES_STORE_GCS_ACL empty"
         )
-    client = _client_options(None, allow_http=os.environ.get("GOOGLE_BASE_URL", "").startswith("http://"))
+    client = client_options(None, allow_http=os.environ.get("GOOGLE_BASE_URL", "").startswith("http://"))
 
     def connect(timeout: timedelta) -> GCSStore:
         options: ClientConfig = {**client, "timeout": timeout}
@@ -161,7 +171,7 @@ def _open_gcs(uri: str, bucket: str, prefix: str, settings: Mapping[Any, Any]) -
 
 
 def _open_azure(uri: str, bucket: str, prefix: str, settings: Mapping[Any, Any]) -> CloudStore:
-    client = _client_options(None, allow_http=os.environ.get("AZURE_ALLOW_HTTP") == "true")
+    client = client_options(None, allow_http=os.environ.get("AZURE_ALLOW_HTTP") == "true")
 
     def connect(timeout: timedelta) -> AzureStore:
         options: ClientConfig = {**client, "timeout": timeout}
@@ -170,7 +180,7 @@ def _open_azure(uri: str, bucket: str, prefix: str, settings: Mapping[Any, Any])
     return CloudStore(uri, connect, prefix)
 
 
-def _client_options(verify: Any, *, allow_http: bool) -> ClientConfig:
+def client_options(verify: Any, *, allow_http: bool) -> ClientConfig:
     options: ClientConfig = {"allow_http": allow_http}
     if isinstance(verify, str) and verify.lower() not in ("true", "false", "0", "1"):
         try:
@@ -203,7 +213,7 @@ class CloudStore:
         try:
             self._asking, self._sending = connect(_ASK_TIMEOUT), connect(_SEND_TIMEOUT)
         except (BaseError, ValueError) as error:
-            raise StoreUnusable(f"{uri}: {_sentence(error)}") from error
+            raise StoreUnusable(f"{uri}: {sentence(error)}") from error
         self._prefix = prefix
         self._pending = pending
         self._budget = _Budget(_BUDGET)
@@ -267,7 +277,7 @@ class CloudStore:
         try:
             next(iter(obstore.list(self._asking, chunk_size=1)), None)
         except BaseError as error:  # a list's errors are of one class; their codes tell
-            said = _sentence(error)
+            said = sentence(error)
             if "NoSuchBucket" in said:
                 raise Permanent(f"there is no bucket for {self._uri}", reason="store_denied") from None
             if not any(code in said for code in _MERELY_DENIED):
@@ -278,7 +288,7 @@ class CloudStore:
                 "%s may not be asked what it has (%s): every file counts as new. On S3 that takes s3:GetObject and "
                 "s3:ListBucket.",
                 self._uri,
-                _sentence(denied),
+                sentence(denied),
             )
 
 
@@ -316,12 +326,13 @@ def _plain_errors() -> Iterator[None]:
     try:
         yield
     except (PermissionDeniedError, UnauthenticatedError) as error:
-        raise PermissionError(_sentence(error)) from None
+        raise PermissionError(sentence(error)) from None
     except (BaseError, FileNotFoundError) as error:
-        raise OSError(_sentence(error)) from None
+        raise OSError(sentence(error)) from None
 
 
-def _sentence(error: Exception) -> str:
+def sentence(error: Exception) -> str:
+    """Return what an error of obstore's says, without the page of Rust behind it."""
     text = str(error).partition("\n\nDebug source")[0]
     code = re.search(r"<Code>(\w+)</Code>", text)
     return text.partition(": <")[0].strip() + (f" ({code[1]})" if code else "")

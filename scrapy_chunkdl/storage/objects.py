@@ -1,0 +1,206 @@
+"""Objects of ``s3://``, ``gs://`` and ``az://`` as files to fetch, by obstore: ranges of one version each.
+
+Signed where keys are found (Scrapy's AWS_* settings, botocore, the environment), else anonymous, as public data sets
+want it. Knows objects; nothing of plans, files on disk or limits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import unquote
+
+import obstore
+from obstore.exceptions import BaseError, PermissionDeniedError, PreconditionError, UnauthenticatedError
+from obstore.store import AzureStore, GCSStore, S3Store
+
+from scrapy_chunkdl.download import DownloadError, Permanent, SourceChanged, Transient
+from scrapy_chunkdl.download.http.allowed import refuse_host
+from scrapy_chunkdl.download.native.source import NativeOpener
+from scrapy_chunkdl.download.native.told import Told
+from scrapy_chunkdl.download.source import FileContext
+from scrapy_chunkdl.storage.cloud import aws_keys, credential, s3_place, sentence
+from scrapy_chunkdl.storage.errors import StoreUnusable
+
+T = TypeVar("T")
+Store = S3Store | GCSStore | AzureStore
+
+SCHEMES = ("s3", "gs", "az")
+
+_URL = re.compile(r"(s3|gs|az)://([^/?#@]+)/(.+)", re.DOTALL | re.IGNORECASE)
+_AT_LEAST = 1 << 18
+_LONGEST = timedelta(hours=12)
+"""For one answer: obstore counts its body, too. Stalls are looked for here."""
+
+_NO_RETRY: Any = {"max_retries": 0, "retry_timeout": timedelta(seconds=1)}
+"""The downloader retries, from the byte it has come to."""
+
+_SLOW_DOWN = re.compile(r"SlowDown|TooManyRequests|ServerBusy|rateLimitExceeded|\b(?:429|503)\b")
+
+
+class ObjectsKept:
+    """The stores of one loop: one for each bucket, and for each way to ask it."""
+
+    def __init__(self, settings: Mapping[Any, Any]) -> None:
+        self._settings = settings
+        self._stores: dict[object, Store] = {}
+
+    def native(self, context: FileContext, url: str) -> tuple[ObjectSource, str]:
+        """Return what reads the object at a URL, and what stands for its host. Raises Permanent."""
+        matched = _URL.fullmatch(url)
+        if matched is None:
+            raise Permanent("a URL of an object is s3://bucket/key, gs://… or az://…", reason="bad_url")
+        scheme, bucket = matched[1].lower(), matched[2]
+        refuse_host(bucket.lower(), context.options)
+        headers = {name.lower(): value for name, value in context.request.headers.items()}
+        pays = headers.get("x-amz-request-payer", "").lower() == "requester"
+        billed = headers.get("x-goog-user-project")
+        wanted = (scheme, bucket, pays, billed)
+        if wanted not in self._stores:
+            try:
+                self._stores[wanted] = _opened(scheme, bucket, self._settings, pays=pays, billed=billed)
+            except (BaseError, ValueError, StoreUnusable) as error:
+                raise Permanent(f"{scheme}://{bucket} cannot be asked: {sentence(error)}", reason="bad_url") from error
+        stall_s = context.options.stall_timeout
+        source = ObjectSource(
+            self._stores[wanted], unquote(matched[3]), url, context.options.first_byte_timeout, stall_s
+        )
+        return source, f"{bucket}:{scheme}"
+
+    def close(self) -> None:
+        """Let the stores go; their connections go with them."""
+        self._stores.clear()
+
+
+class ObjectSource:
+    """One object: a :class:`~scrapy_chunkdl.download.native.told.NativeSource`."""
+
+    def __init__(self, store: Store, key: str, url: str, answer_s: float, stall_s: float) -> None:
+        self._store = store
+        self._key = key
+        self._url = url
+        self._answer_s = answer_s
+        self._stall_s = stall_s
+
+    async def look(self) -> Told:
+        """Ask what the object is."""
+        return _told(await self._asked(obstore.head_async(self._store, self._key)))
+
+    async def read(self, start: int, stop: int | None) -> ObjectReading:
+        """Begin to read."""
+        options: Any = {}
+        if stop is not None:
+            options["range"] = (start, stop)
+        elif start:
+            options["range"] = {"offset": start}
+        answer = await self._asked(obstore.get_async(self._store, self._key, options=options))
+        return ObjectReading(_told(answer.meta), answer.stream(min_chunk_size=_AT_LEAST), self._url, self._stall_s)
+
+    async def _asked(self, asking: Awaitable[T]) -> T:
+        with_patience = asyncio.wait_for(asking, self._answer_s)
+        try:
+            return await with_patience
+        except (BaseError, OSError, ValueError, asyncio.TimeoutError) as error:
+            raise _meaning(error, self._url) from error
+
+
+class ObjectReading:
+    """A range on its way."""
+
+    def __init__(self, told: Told, stream: AsyncIterator[Any], url: str, stall_s: float) -> None:
+        self.told = told
+        self._stream: AsyncIterator[Any] | None = stream
+        self._url = url
+        self._stall_s = stall_s
+
+    async def next(self) -> bytes:
+        """Return the next bytes; none at the end of the range."""
+        if self._stream is None:
+            return b""
+        stream = self._stream
+        try:
+            piece = await asyncio.wait_for(stream.__anext__(), self._stall_s)
+        except StopAsyncIteration:
+            self._stream = None
+            return b""
+        except (BaseError, OSError, ValueError, asyncio.TimeoutError) as error:
+            self._stream = None
+            raise _meaning(error, self._url) from error
+        if self._stream is None:
+            raise Transient(f"{self._url} was closed meanwhile", reason="connection_lost")
+        return bytes(piece)
+
+    def close(self) -> None:
+        """Drop what has not come."""
+        self._stream = None
+
+
+def _opened(scheme: str, bucket: str, settings: Mapping[Any, Any], *, pays: bool, billed: str | None) -> Store:
+    client: Any = {"timeout": _LONGEST}
+    if scheme == "s3":
+        config, connecting = s3_place(settings)
+        keys = aws_keys(settings)
+        more: Any = {"request_payer": True} if pays else {}
+        if keys is None and not _any_of_environment("AWS_ACCESS_KEY", "AWS_CONTAINER", "AWS_WEB_IDENTITY"):
+            more["skip_signature"] = True
+        return S3Store(
+            bucket,
+            config={**config, **more},
+            client_options={**connecting, **client},
+            retry_config=_NO_RETRY,
+            credential_provider=partial(credential, keys) if keys is not None else None,
+        )
+    if scheme == "gs":
+        client["allow_http"] = os.environ.get("GOOGLE_BASE_URL", "").startswith("http://")
+        if billed:
+            client["default_headers"] = {"x-goog-user-project": billed}
+        config_of_google: Any = {} if _has_google_login() else {"skip_signature": True}
+        return GCSStore(bucket, config=config_of_google, client_options=client, retry_config=_NO_RETRY)
+    client["allow_http"] = os.environ.get("AZURE_ALLOW_HTTP") == "true"
+    has_login = _any_of_environment("AZURE_STORAGE_ACCOUNT_KEY", "AZURE_STORAGE_SAS", "AZURE_CLIENT", "AZURE_MSI")
+    config_of_azure: Any = {} if has_login else {"skip_signature": True}
+    return AzureStore(bucket, config=config_of_azure, client_options=client, retry_config=_NO_RETRY)
+
+
+def _any_of_environment(*names: str) -> bool:
+    return any(name.upper().startswith(names) for name, value in os.environ.items() if value)
+
+
+def _has_google_login() -> bool:
+    made = Path.home() / ".config" / "gcloud" / "application_default_credentials.json"
+    return made.exists() or _any_of_environment("GOOGLE_APPLICATION_CREDENTIALS", "GOOGLE_SERVICE_ACCOUNT")
+
+
+def _told(meta: Mapping[str, Any]) -> Told:
+    etag = meta.get("e_tag")
+    version = etag.strip('"') if etag and not etag.startswith("W/") else None
+    return Told(meta["size"], meta.get("last_modified"), version, offsets=True)
+
+
+def _meaning(error: BaseException, url: str) -> DownloadError:
+    said = sentence(error) if isinstance(error, Exception) else ""
+    text = f"{url}: {said}"
+    if isinstance(error, PreconditionError):
+        return SourceChanged(f"{url} is another version now")
+    if isinstance(error, FileNotFoundError):
+        return Permanent(text, reason="not_found")
+    if isinstance(error, (PermissionDeniedError, UnauthenticatedError, PermissionError)):
+        return Permanent(text, reason="no_permission")
+    if isinstance(error, asyncio.TimeoutError):
+        return Transient(f"{url} sent nothing in time", reason="stalled")
+    if _SLOW_DOWN.search(said):
+        return Transient(text, reason="too_many_connections")
+    if isinstance(error, ValueError):
+        return Permanent(text, reason="bad_url")
+    return Transient(text, reason="connection_lost")
+
+
+def opener_of(settings: Mapping[Any, Any]) -> Callable[..., Any]:
+    """Return what opens the sources of these schemes in a loop, with the settings of a crawl."""
+    return lambda options, limits: NativeOpener(ObjectsKept(settings))
