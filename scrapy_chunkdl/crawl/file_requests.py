@@ -72,6 +72,7 @@ class FileRequests:
             name=name,
             headers=attachment.headers,
             checksum=attachment.checksum,
+            checksum_url=attachment.checksum_url,
             mirrors=attachment.mirrors,
             may_publish=may_publish,
             cookies=session_cookies(self._crawler, attachment.cookiejar) if keeps_cookies else None,

@@ -25,6 +25,7 @@ def as_request(attachment: Attachment) -> Request:
         meta = {
             "filename": attachment.filename,
             "checksum": attachment.checksum,
+            "checksum_url": attachment.checksum_url,
             "mirrors": attachment.mirrors,
             "accept": attachment.accept or None,
             "proxy": attachment.proxy,
@@ -53,6 +54,7 @@ def as_attachment(request: object) -> Attachment:
         attachment.filename = meta.get("filename") or None
         attachment.headers = sent_headers(request)
         attachment.checksum = meta.get("checksum") or None
+        attachment.checksum_url = meta.get("checksum_url") or None
         attachment.mirrors = tuple(meta.get("mirrors") or ())
         attachment.accept = accepted(meta.get("accept")) or ()
         attachment.proxy = meta.get("proxy") or None
@@ -63,7 +65,7 @@ def as_attachment(request: object) -> Attachment:
 def _problem_of(request: Request) -> str | None:
     """Say what of a request cannot be had here, by the name of the hook that made it."""
     meta = request.meta
-    for name in ("filename", "checksum", "proxy"):
+    for name in ("filename", "checksum", "checksum_url", "proxy"):
         if meta.get(name) and not isinstance(meta[name], str):
             return f'get_media_requests gave meta["{name}"] as {type(meta[name]).__qualname__}, not a string'
     mirrors = meta.get("mirrors")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import TracebackType
 
 from scrapy_chunkdl.download.concurrency import QuickCalls
 from scrapy_chunkdl.download.disk.checksum import parse_expected
 from scrapy_chunkdl.download.errors import DownloadError
+from scrapy_chunkdl.download.http.checksum_lists import ChecksumLists
 from scrapy_chunkdl.download.http.client import new_session
 from scrapy_chunkdl.download.http.handed_on import Tried
 from scrapy_chunkdl.download.http.identity import host_of, with_logins_apart
@@ -31,11 +33,14 @@ class Downloader:
         self._limits = limits or Limits(self._options)
         self._quick_calls = QuickCalls()
         self._schemes: Schemes | None = None
+        self._lists: ChecksumLists | None = None
         self._small: SmallFiles | None = None
 
     async def __aenter__(self) -> Downloader:
         context = tls_context(self._options)
-        http = HttpOpener(new_session(self._options, self._limits.rates, context))
+        session = new_session(self._options, self._limits.rates, context)
+        http = HttpOpener(session)
+        self._lists = ChecksumLists(session, self._options)
         self._schemes = Schemes(self._options, self._limits, http)
         self._small = SmallFiles(self._options, self._limits, context)
         return self
@@ -60,6 +65,9 @@ class Downloader:
         progress = progress or Progress()
         tried = Tried()
         try:
+            if request.checksum_url and not request.checksum:
+                assert self._lists is not None
+                request = replace(request, checksum=await self._lists.checksum_of(request, progress))
             small = await self._small.fetch(request, progress)
             if isinstance(small, FileResult):
                 return small

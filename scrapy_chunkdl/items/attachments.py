@@ -36,6 +36,7 @@ class Attachment:
     filename: str | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
     checksum: str | None = None
+    checksum_url: str | None = None
     mirrors: tuple[str, ...] = ()
     accept: tuple[str, ...] = ()
     proxy: str | None = None
@@ -155,7 +156,7 @@ def _read(fields: _Fields, config: Config) -> Attachment:
     url, filename = fields.get(config.url_field), fields.get(config.filename_field)
     headers, checksum, mirrors = (fields.get(name) or None for name in ("headers", "checksum", "mirrors"))
     proxy, cookiejar = fields.get("proxy") or None, fields.get("cookiejar")
-    accept = accepted(fields.get("accept"))
+    accept, checksum_url = accepted(fields.get("accept")), fields.get("checksum_url") or None
     attachment = Attachment(url=_url_text(url) or "", _fields=fields)
     if filename is not None and not isinstance(filename, str):
         attachment.problem = f"{config.filename_field} is {short_repr(filename)}, not a string"
@@ -165,6 +166,8 @@ def _read(fields: _Fields, config: Config) -> Attachment:
         attachment.problem = f'checksum is {short_repr(checksum)}, not a string such as "sha256:…"'
     elif mirrors is not None and not (isinstance(mirrors, (list, tuple)) and all(map(_url_text, mirrors))):
         attachment.problem = f"mirrors is {short_repr(mirrors)}, not a list of URLs"
+    elif checksum_url is not None and _url_text(checksum_url) is None:
+        attachment.problem = f"checksum_url is {short_repr(checksum_url)}, not the URL of a list such as SHA256SUMS"
     elif accept is None:
         text = short_repr(fields.get("accept"))
         attachment.problem = f'accept is {text}, not types or extensions such as "image/*" or ".pdf"'
@@ -176,6 +179,7 @@ def _read(fields: _Fields, config: Config) -> Attachment:
         attachment.filename = filename or None
         attachment.headers = dict(headers or {})
         attachment.checksum = checksum
+        attachment.checksum_url = _url_text(checksum_url)
         attachment.mirrors = tuple(_url_text(mirror) or "" for mirror in mirrors or ())
         attachment.accept = accept
         attachment.proxy = _url_text(proxy)

@@ -1,0 +1,76 @@
+"""Checksums that lie in a list beside the file: fetched as the file is, once for all the files that it names.
+
+Knows requests; what a list says is read elsewhere.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import OrderedDict
+from dataclasses import replace
+from urllib.parse import urljoin
+
+import aiohttp
+
+from scrapy_chunkdl.download.disk.checksum_list import LONGEST, find_checksum
+from scrapy_chunkdl.download.errors import Permanent
+from scrapy_chunkdl.download.http.client import FileClient
+from scrapy_chunkdl.download.model import FileRequest, Options, Progress
+from scrapy_chunkdl.download.plan import retry
+from scrapy_chunkdl.text.masking import shown_url
+from scrapy_chunkdl.text.naming import name_from_url
+
+_KEPT_S = 300.0
+_MOST_KEPT = 16
+
+
+class ChecksumLists:
+    """The lists of one loop, kept for a few minutes: a folder of files has one."""
+
+    def __init__(self, session: aiohttp.ClientSession, options: Options) -> None:
+        self._session = session
+        self._options = options
+        self._kept: OrderedDict[object, tuple[float, asyncio.Task[bytes]]] = OrderedDict()
+
+    async def checksum_of(self, request: FileRequest, progress: Progress) -> str:
+        """Return what a file's list says of it. Raises DownloadError, reason ``no_checksum`` where it says nothing.
+
+        A list that cannot be had gives the file up: it was asked to be checked.
+        """
+        assert request.checksum_url is not None
+        url = urljoin(request.url, request.checksum_url)
+        text = await self._list(url, request, progress)
+        names = [name_from_url(request.url) or "", request.name or ""]
+        if (found := find_checksum(text, names)) is None:
+            raise Permanent(f"{shown_url(url)} has no checksum of {names[0] or names[1]!r}", reason="no_checksum")
+        return found
+
+    async def _list(self, url: str, request: FileRequest, progress: Progress) -> bytes:
+        key, now = (url, request.proxy, tuple(sorted(request.headers.items()))), time.monotonic()
+        kept = self._kept.get(key)
+        if kept is not None and now - kept[0] < _KEPT_S and not (kept[1].done() and _has_failed(kept[1])):
+            return await asyncio.shield(kept[1])
+        asking = asyncio.ensure_future(self._fetch(url, request, progress))
+        self._kept[key] = (now, asking)
+        self._kept.move_to_end(key)
+        if len(self._kept) > _MOST_KEPT:
+            self._kept.popitem(last=False)
+        return await asyncio.shield(asking)
+
+    async def _fetch(self, url: str, request: FileRequest, progress: Progress) -> bytes:
+        asked = replace(request, url=url, mirrors=(), checksum=None, checksum_url=None)
+        client = FileClient(self._session, self._options, asked, progress)
+        backoff = retry.Backoff(self._options.backoff_base, self._options.backoff_max)
+        insist = retry.retrying(
+            self._options.retry_times,
+            backoff,
+            position=lambda *_: 0,
+            enough=lambda *_: 1,
+            on_retry=lambda error, pause: progress.retried(error.reason),
+        )
+        return await insist(client.get_small)(url, LONGEST)
+
+
+def _has_failed(asking: asyncio.Task[bytes]) -> bool:
+    return asking.cancelled() or asking.exception() is not None
