@@ -141,18 +141,11 @@ class Validator:
 
         ``clock`` gives the time of receipt in seconds since 1970. It is the Date of an answer without one.
         """
-        etag = headers.get("ETag", "").strip()
-        modified = parse_date(headers.get("Last-Modified"))
-        if modified is not None and modified < _FIRST_DATE:
-            modified = None
-        strong = False
-        if modified is not None:
-            date = parse_date(headers.get("Date"))
-            sent = date.timestamp() if date is not None else clock() - _OWN_CLOCK_MARGIN
-            strong = sent - modified.timestamp() >= _STRONG_DATE_GAP
+        etag, modified = headers.get("ETag", "").strip(), headers.get("Last-Modified")
+        is_dated, strong = _dated(modified, headers.get("Date"), clock)
         return cls(
             etag=etag if etag and _is_etag(etag) else None,
-            last_modified=headers["Last-Modified"].strip() if modified else None,
+            last_modified=modified.strip() if is_dated and modified is not None else None,
             date_is_strong=strong,
         )
 
@@ -200,6 +193,31 @@ class Validator:
         if self.etag and other.etag and self.etag.removeprefix("W/") != other.etag.removeprefix("W/"):
             return False
         return None
+
+
+def _dated(modified: str | None, date: str | None, clock: Callable[[], float]) -> tuple[bool, bool]:
+    """Return whether Last-Modified tells a version, and whether it is strong."""
+    if date is not None and parse_date(date) is not None:
+        return _dated_at(modified, date)
+    changed = _version_date(modified)
+    return changed is not None, changed is not None and _is_older(changed, clock() - _OWN_CLOCK_MARGIN)
+
+
+@lru_cache(maxsize=256)
+def _dated_at(modified: str | None, date: str) -> tuple[bool, bool]:
+    """The same of answers with a Date, of which many come in one second."""
+    changed, sent = _version_date(modified), parse_date(date)
+    assert sent is not None
+    return changed is not None, changed is not None and _is_older(changed, sent.timestamp())
+
+
+def _version_date(modified: str | None) -> datetime | None:
+    changed = parse_date(modified)
+    return changed if changed is not None and changed >= _FIRST_DATE else None
+
+
+def _is_older(changed: datetime, sent_at: float) -> bool:
+    return sent_at - changed.timestamp() >= _STRONG_DATE_GAP
 
 
 def _is_etag(text: str) -> bool:

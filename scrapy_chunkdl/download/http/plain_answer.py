@@ -19,16 +19,13 @@ from scrapy_chunkdl.download.http.headers import parse_content_range
 
 _USUAL_HEAD = 1 << 10
 _MOST_HEAD = 1 << 14
-_FIELD = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[ \t]*[ -~\t]*\r\n"
-_HEAD = re.compile(rb"HTTP/1\.1 (200|206)(?: [ -~]*)?\r\n((?:" + _FIELD + rb")+)\r\n")
-"""A status line and fields of printable ASCII (RFC 9112 §4, §5): no folded line, no space before a colon."""
+_STATUS = re.compile(r"HTTP/1\.1 (200|206)(?: [ -~]*)?\r\n")
+_FIELD = re.compile(r"^([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[ \t]*([ -~\t]*)\r\n", re.MULTILINE)
+"""A line of printable ASCII (RFC 9112 §4, §5): no folded line, no space before a colon."""
 
-_OTHER_STATUS = re.compile(rb"HTTP/1\.1 (?!200|206)[2-5][0-9]{2} ")
+_OTHER_STATUS = re.compile(r"HTTP/1\.1 (?!200|206)[2-5][0-9]{2} ")
 _LENGTH = re.compile(r"[0-9]{1,10}")
-_FIELDS = re.compile(r"([^:\r\n]+):[ \t]*((?:[^\r]*[^\r \t])?)[ \t]*\r\n")
-_ODD_FIELD = re.compile(
-    r"(?:^|\n)(transfer-encoding|content-encoding|set-cookie|location|refresh|trailer):", re.IGNORECASE
-)
+_ODD_FIELDS = frozenset({"transfer-encoding", "content-encoding", "set-cookie", "location", "refresh", "trailer"})
 _ONCE = ("Content-Length", "Content-Range", "Content-Type", "ETag", "Last-Modified", "Content-Disposition")
 
 
@@ -216,20 +213,26 @@ class Connection(asyncio.BufferedProtocol):
 
 def read_head(raw: bytes) -> tuple[int, CIMultiDict[str], int]:
     """Return status, fields and the length of the body, which is that of the file. Raises Odd for what is not plain."""
-    match = _HEAD.fullmatch(raw)
-    if match is None:
-        raise Odd("status" if _OTHER_STATUS.match(raw) else "head")
-    text = match[2].decode("ascii")
-    if (found := _ODD_FIELD.search(text)) is not None:
-        raise Odd(found[1].lower())
-    headers = CIMultiDict(_FIELDS.findall(text))
-    if len(headers) != len(set(map(str.lower, headers))) and any(len(headers.getall(name, ())) > 1 for name in _ONCE):
+    text = raw.decode("latin-1")
+    status = _STATUS.match(text)
+    if status is None:
+        raise Odd("status" if _OTHER_STATUS.match(text) else "head")
+    fields = _FIELD.findall(text, status.end())
+    if not fields or len(fields) + 2 != text.count("\n"):  # what is no field is in none
+        raise Odd("head")
+    names = {name.lower() for name, _ in fields}
+    if not _ODD_FIELDS.isdisjoint(names):
+        raise Odd(min(_ODD_FIELDS & names))
+    if " \r" in text or "\t\r" in text:
+        fields = [(name, value.rstrip(" \t")) for name, value in fields]
+    headers = CIMultiDict(fields)
+    if len(names) != len(fields) and any(len(headers.getall(name, ())) > 1 for name in _ONCE):
         raise Odd("twice")
     told = headers.get("Content-Length", "")
     if not _LENGTH.fullmatch(told):
         raise Odd("no_length")
     length = int(told)
-    if match[1] == b"200":
+    if status[1] == "200":
         if "Content-Range" in headers:
             raise Odd("part")
         return 200, headers, length
