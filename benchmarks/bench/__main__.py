@@ -8,7 +8,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,23 @@ def measure(case: Case, pairs: int) -> dict[str, Any]:
     return report.judge(case, runs, wrong)
 
 
+@contextmanager
+def worktree(commit: str) -> Iterator[Path | None]:
+    """Have the code of a commit in a folder of its own; yields None where this clone does not have it."""
+    root = Path(__file__).parents[2]
+    with tempfile.TemporaryDirectory(prefix="chunkdl-before-") as folder:
+        command = ["git", "-C", root, "worktree", "add", "--quiet", "--detach", f"{folder}/tree", commit]
+        if subprocess.run(command, capture_output=True, check=False).returncode:
+            print(f"{commit} is not in this clone: nothing is measured beside the present code")
+            yield None
+            return
+        try:
+            yield Path(folder, "tree")
+        finally:
+            command = ["git", "-C", root, "worktree", "remove", "--force", f"{folder}/tree"]
+            subprocess.run(command, check=True)
+
+
 def versions() -> dict[str, str]:
     """Return which tools ran."""
     found = {name: metadata.version(name) for name in ("scrapy-chunkdl", "scrapy", "aiohttp", "twisted")}
@@ -52,6 +70,7 @@ def main() -> None:
     parser.add_argument("--only", help="numbers of cases, such as 1,4")
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--quick", action="store_true", help="smaller files; the ratios mean little")
+    parser.add_argument("--before", default="3192cd5", help="the commit whose code is measured beside the present one")
     parser.add_argument("--keep", action="store_true", help="write the figures, the page and the plot in docs/")
     options = parser.parse_args()
     wanted = {int(number) for number in options.only.split(",")} if options.only else None
@@ -67,7 +86,8 @@ def main() -> None:
         if shutil.which("nginx"):
             stack.enter_context(nginx.running())
         base = stack.enter_context(servers.origin())
-        place = Place(quick, disk, nginx, base, stack.enter_context(servers.redis_server(quick)))
+        before = stack.enter_context(worktree(options.before))
+        place = Place(quick, disk, nginx, base, stack.enter_context(servers.redis_server(quick)), before)
         for number, make in cases.all_cases(place, quick=options.quick):
             if wanted is not None and number not in wanted:
                 continue

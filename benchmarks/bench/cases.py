@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bench import projects
+from bench import projects, servers
 from bench.run import Run, Wrong, python, run
 from bench.servers import Hit, Nginx, shaped
 
@@ -54,6 +54,7 @@ class Place:
     nginx: Nginx
     origin: str
     redis: str
+    before: Path | None = None
     small: list[str] = field(default_factory=list)
 
     def empty(self, name: str, *, on_disk: bool = False) -> Path:
@@ -81,6 +82,7 @@ def _fetch(place: Place, url: str, *more: str) -> tuple[Run, Path]:
     folder = place.empty("out")
     done = run(python(FETCH, "--url", url, "--folder", folder, *more))
     done.more |= json.loads(done.output.splitlines()[-1])
+    del done.more["cpu of fetch"]
     return done, folder / url.partition("?")[0].rpartition("/")[2]
 
 
@@ -211,6 +213,130 @@ def small_files(place: Place, *, number: int) -> Case:
     )
 
 
+def downloader_alone(place: Place, number: int, *, files: int, tls: bool, on_disk: bool = False) -> Case:
+    """11 to 13."""
+    sources = {f"s{n}.bin": place.nginx.file(f"small/s{n}.bin", 64 * KIB) for n in range(files)}
+    urls = [place.nginx.url(f"small/{name}", tls=tls) for name in sources]
+
+    def measured(command: Callable[[Path, Path], Run]) -> Run:
+        project, store = place.empty("project"), place.empty("store", on_disk=on_disk)
+        (project / "urls").write_text("\n".join(urls))
+        done = command(project / "urls", store)
+        _all_same(store, sources)
+        return done
+
+    def ours(tree: Path | None) -> Callable[[int], Run]:
+        more = ("--ca", str(place.nginx.ca)) if tls else ()
+        env = {"PYTHONPATH": str(tree)} if tree is not None else None
+
+        def fetch(listed: Path, store: Path) -> Run:
+            names = ("--urls", listed, "--folder", store, "--files", "32", "--probe", "auto")
+            done = run(python(FETCH, *names, *more), env=env)
+            done.more |= json.loads(done.output.splitlines()[-1])
+            done.more["cpu per file"] = done.more.pop("cpu of fetch") / files
+            return done
+
+        return lambda _: measured(fetch)
+
+    def aria2(listed: Path, store: Path) -> Run:
+        more = (f"--ca-certificate={place.nginx.ca}",) if tls else ()
+        done = run(["aria2c", "-q", "-j32", "-x1", *more, "-i", listed, "-d", store])
+        done.more |= {"fetch": done.wall, "cpu per file": done.cpu / files}
+        return done
+
+    contestants = {"ours": ours(None)}
+    goals = [Goal("ours", "cpu per file", 2, peer="aria2")]
+    if place.before is not None:
+        contestants["before"] = ours(place.before)
+        goals.append(Goal("ours", "cpu per file", 0.5 if tls else 0.4, peer="before"))
+        if on_disk:
+            goals = [Goal("ours", "fetch", 0.6, peer="before")]
+    where = "a disk" if on_disk else "memory"
+    return Case(
+        number,
+        f"the downloader alone, {files} files of 64 KiB {'over TLS ' if tls else ''}to {where}, 32 at once",
+        {**contestants, "aria2": lambda _: measured(aria2)},
+        goals,
+        needs=("nginx", "aria2c"),
+        note="fetch and cpu per file: without the start of the interpreter; before: the code of an earlier commit",
+    )
+
+
+def small_over_latency(place: Place, *, number: int) -> Case:
+    """14."""
+    profile, connections, size = "50 ms", 16, 64 * KIB
+    ideal = number / connections * 0.05
+
+    def urls(seed: int) -> list[str]:
+        return [shaped(place.origin, f"l{seed}-{n}.bin", size, servers.PROFILES[profile], seed) for n in range(number)]
+
+    def whole(store: Path) -> None:
+        found = [path for path in store.rglob("*") if path.is_file()]
+        if len(found) != number or any(path.stat().st_size != size for path in found):
+            raise Wrong("files are missing, or not whole")
+
+    def ours(seed: int) -> Run:
+        project, store = place.empty("project"), place.empty("store")
+        (project / "urls").write_text("\n".join(urls(seed)))
+        names = ("--urls", project / "urls", "--folder", store, "--files", str(connections), "--probe", "auto")
+        done = run(python(FETCH, *names))
+        whole(store)
+        done.more |= json.loads(done.output.splitlines()[-1])
+        del done.more["cpu of fetch"]
+        return done
+
+    def aria2(seed: int) -> Run:
+        project, store = place.empty("project"), place.empty("store")
+        (project / "urls").write_text("\n".join(urls(seed)))
+        done = run(["aria2c", "-q", f"-j{connections}", "-x1", "-i", project / "urls", "-d", store])
+        whole(store)
+        done.more["fetch"] = done.wall
+        return done
+
+    def files_pipeline(seed: int) -> Run:
+        items, store = [projects.item([url]) for url in urls(seed)], place.empty("store")
+        at_once = {"CONCURRENT_REQUESTS": connections, "CONCURRENT_REQUESTS_PER_DOMAIN": connections}
+        done = projects.files_pipeline(place.empty("project"), items, store, **at_once)
+        whole(store)
+        done.more["fetch"] = done.wall
+        return done
+
+    return Case(
+        14,
+        f"{number} files of 64 KiB, {profile} to the first byte, {connections} connections",
+        {"ours": ours, "aria2": aria2, "FilesPipeline": files_pipeline},
+        [Goal("ours", "fetch", 1.15, ideal=ideal)],
+        needs=("aria2c",),
+        note=f"ideal: {ideal:.2f} s, one request for each; fetch of the others: with the start of the program",
+    )
+
+
+def profiled_file(place: Place, profile: str) -> Case:
+    """15: what has no case of its own."""
+    size = 64 * MIB
+
+    def checked(outcome: tuple[Run, Path]) -> Run:
+        done, path = outcome
+        if path.stat().st_size != size:
+            raise Wrong(f"{path.stat().st_size} bytes")
+        return done
+
+    def url(seed: int) -> str:
+        return shaped(place.origin, f"p{seed}.bin", size, servers.PROFILES[profile], seed)
+
+    return Case(
+        15,
+        f"64 MiB over the network '{profile}'",
+        {
+            "ours": lambda seed: checked(_fetch(place, url(seed))),
+            "aria2": lambda seed: checked(_aria2(place, url(seed))),
+        },
+        [Goal("ours", "wall", 1.0, peer="aria2")],
+        needs=("aria2c",),
+        note="networks: tests/helpers/network_profiles.py",
+    )
+
+
 def shaped_file(place: Place, number: int, title: str, faults: str, limit: float) -> Case:
     """5 and 6."""
     size, rate = 64 * MIB, 2_000_000
@@ -223,7 +349,7 @@ def shaped_file(place: Place, number: int, title: str, faults: str, limit: float
         return done
 
     def url(seed: int) -> str:
-        return shaped(place.origin, f"{number}-{seed}.bin", size, f"delay:0.05;{faults}rate:{rate}", seed)
+        return shaped(place.origin, f"{number}-{seed}.bin", size, faults, seed)
 
     return Case(
         number,
@@ -281,6 +407,7 @@ def connections(place: Place, *, number: int) -> Case:
         _all_same(store, sources)
         opened = {hit.connection: hit.resumed for hit in reversed(hits)}
         done.more |= json.loads(done.output.splitlines()[-1])
+        del done.more["cpu of fetch"]
         done.more["reused"] = 1 - len(opened) / len(hits)
         done.more["resumed"] = sum(opened.values()) / max(1, len(opened) - 1)
         return done
@@ -357,15 +484,20 @@ def all_cases(place: Place, *, quick: bool) -> Iterator[tuple[int, Callable[[], 
     """Yield the number of each case and what makes it; making one makes its files."""
     small = 200 if quick else 2000
     big = GIB // 8 if quick else GIB
-    slow, stall = "rate:60000@get@5%;", "stall:0.3@get@3%;"
     yield 1, lambda: one_big_file(place, tls=False, size=big)
     yield 2, lambda: one_big_file(place, tls=True, size=big)
     yield 3, lambda: memory(place, big=(2 if quick else 10) * GIB)
     yield 4, lambda: small_files(place, number=small)
-    yield 5, lambda: shaped_file(place, 5, "64 MiB at 2 MB/s per connection, 50 ms to the first byte", "", 1.08)
+    steady, slow, stall = "delay:0.05;rate:2000000", servers.PROFILES["stragglers"], servers.PROFILES["stalls"]
+    yield 5, lambda: shaped_file(place, 5, "64 MiB at 2 MB/s per connection, 50 ms to the first byte", steady, 1.08)
     yield 6, lambda: shaped_file(place, 6, "the same, 5 % of responses at 60 KB/s", slow, 1.3)
     yield 6, lambda: shaped_file(place, 6, "the same, 3 % of responses stall for ever", stall, 1.5)
     yield 7, lambda: many_hosts(place)
     yield 8, lambda: connections(place, number=small)
     yield 9, lambda: scheduling_delay(place)
     yield 10, lambda: threads(place)
+    yield 11, lambda: downloader_alone(place, 11, files=small, tls=False)
+    yield 12, lambda: downloader_alone(place, 12, files=small, tls=True)
+    yield 13, lambda: downloader_alone(place, 13, files=small, tls=False, on_disk=True)
+    yield 14, lambda: small_over_latency(place, number=small)
+    yield 15, lambda: profiled_file(place, "mixed")

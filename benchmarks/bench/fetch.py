@@ -5,12 +5,19 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import resource
 import socket
 import time
 from pathlib import Path
 from typing import Any
 
 from scrapy_chunkdl.download import Downloader, FileRequest, Options
+
+
+def cpu() -> float:
+    """Return the CPU seconds of this process so far."""
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_utime + usage.ru_stime
 
 
 async def fetch(options: argparse.Namespace) -> dict[str, Any]:
@@ -39,12 +46,13 @@ async def fetch(options: argparse.Namespace) -> dict[str, Any]:
                 name = url.partition("?")[0].rpartition("/")[2]
                 return await downloader.fetch(FileRequest(url, Path(options.folder), name))
 
-        began = time.monotonic()
+        burnt, began = cpu(), time.monotonic()
         results = await asyncio.gather(*map(one, urls))
         took = time.monotonic() - began
     size = sum(result.size for result in results)
     return {
         "fetch": took,
+        "cpu of fetch": cpu() - burnt,
         "twice": sum(result.fetched for result in results) / size - 1,
         "requests": sum(result.requests for result in results),
         "resolved": len(resolved),

@@ -17,6 +17,9 @@ from urllib.parse import urlencode
 import trustme
 
 HELPERS = Path(__file__).parents[2] / "tests" / "helpers"
+sys.path.append(str(HELPERS))
+
+from network_profiles import PROFILES as PROFILES  # noqa: E402 -- the tests' own
 
 _NGINX = """
 worker_processes 1;
