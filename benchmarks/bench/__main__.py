@@ -86,8 +86,9 @@ def main() -> None:
         if shutil.which("nginx"):
             stack.enter_context(nginx.running())
         base = stack.enter_context(servers.origin())
+        distant = stack.enter_context(servers.distant())
         before = stack.enter_context(worktree(options.before))
-        place = Place(quick, disk, nginx, base, stack.enter_context(servers.redis_server(quick)), before)
+        place = Place(quick, disk, nginx, base, stack.enter_context(servers.redis_server(quick)), distant, before)
         for number, make in cases.all_cases(place, quick=options.quick):
             if wanted is not None and number not in wanted:
                 continue

@@ -54,6 +54,7 @@ class Place:
     nginx: Nginx
     origin: str
     redis: str
+    distant: str
     before: Path | None = None
     small: list[str] = field(default_factory=list)
 
@@ -264,11 +265,11 @@ def downloader_alone(place: Place, number: int, *, files: int, tls: bool, on_dis
 
 def small_over_latency(place: Place, *, number: int) -> Case:
     """14."""
-    profile, connections, size = "50 ms", 16, 64 * KIB
+    connections, size = 16, 64 * KIB
     ideal = number / connections * 0.05
 
     def urls(seed: int) -> list[str]:
-        return [shaped(place.origin, f"l{seed}-{n}.bin", size, servers.PROFILES[profile], seed) for n in range(number)]
+        return [f"{place.distant}/l{seed}-{n}.bin" for n in range(number)]
 
     def whole(store: Path) -> None:
         found = [path for path in store.rglob("*") if path.is_file()]
@@ -303,7 +304,7 @@ def small_over_latency(place: Place, *, number: int) -> Case:
 
     return Case(
         14,
-        f"{number} files of 64 KiB, {profile} to the first byte, {connections} connections",
+        f"{number} files of 64 KiB, 50 ms to the first byte, {connections} connections",
         {"ours": ours, "aria2": aria2, "FilesPipeline": files_pipeline},
         [Goal("ours", "fetch", 1.15, ideal=ideal)],
         needs=("aria2c",),

@@ -154,11 +154,20 @@ class Nginx:
 @contextmanager
 def origin(*arguments: str) -> Iterator[str]:
     """The tests' origin as a process of its own; yields its base URL, which is right for all of 127.0.0.x."""
-    process = subprocess.Popen(
-        [sys.executable, str(HELPERS / "origin.py"), "--port", "0", "--bind", "0.0.0.0", *arguments],
-        stdout=subprocess.PIPE,
-        text=True,
-    )
+    with _program(HELPERS / "origin.py", "--port", "0", "--bind", "0.0.0.0", *arguments) as base:
+        yield base
+
+
+@contextmanager
+def distant(*arguments: str) -> Iterator[str]:
+    """A server of small files that is far away: see distant.py."""
+    with _program(Path(__file__).parent / "distant.py", *arguments) as base:
+        yield base
+
+
+@contextmanager
+def _program(path: Path, *arguments: str) -> Iterator[str]:
+    process = subprocess.Popen([sys.executable, str(path), *arguments], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     try:
         yield process.stdout.readline().strip()
