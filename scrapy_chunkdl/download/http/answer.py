@@ -37,7 +37,7 @@ class HttpFile:
 class HttpAnswer:
     """A response whose body is still to be read: an :class:`~scrapy_chunkdl.download.source.Answer`."""
 
-    __slots__ = ("_asked", "_bytes", "_file", "_headers", "_is_looked_at", "_link", "_response", "_source", "_told")
+    __slots__ = ("_asked", "_bytes", "_file", "_headers", "_link", "_looked_at_for", "_response", "_source", "_told")
 
     def __init__(
         self,
@@ -56,7 +56,7 @@ class HttpAnswer:
         self._headers = headers
         self._told: Remote | None = None
         self._bytes: Range | None = None
-        self._is_looked_at = False
+        self._looked_at_for: Wanted | None = None  # judged anew when another go at the file gets it
 
     @property
     def url(self) -> str:
@@ -89,13 +89,13 @@ class HttpAnswer:
         return self._response.status in (204, 416)
 
     def bytes_for(self, wanted: Wanted) -> Range | None:
-        if self._is_looked_at:
+        if wanted is self._looked_at_for:
             return self._bytes
         evidence = self._file.context.evidence
         is_main = evidence.main is self._source
         part = Part(self._file.judge, evidence, self._link, self._asked, self._headers, is_main=is_main)
         self._bytes = part.bytes_of(self._response, wanted, self._file.requests.asked_at(self._response))
-        self._is_looked_at = True
+        self._looked_at_for = wanted
         return self._bytes
 
     def check_whole(self) -> None:
