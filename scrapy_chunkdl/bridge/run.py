@@ -46,6 +46,11 @@ class Job:
     run: Run | None = field(default=None, repr=False)
 
     @property
+    def host(self) -> str:
+        """The host that is asked first, as limits know it."""
+        return _host_of(self.request.url)
+
+    @property
     def is_done(self) -> bool:
         """Whether the file has its outcome, told or about to be."""
         return self.cancelled or self.result is not None or self.error is not None
@@ -57,7 +62,7 @@ class Run:
     def __init__(self, job: Job, key: Hashable) -> None:
         self.key = key
         self.state = State.WAITING
-        self.host = _host_of(job.request.url)
+        self.host = job.host
         self.progress = job.progress
         self.jobs = [job]
         self.lane: Lane | None = None

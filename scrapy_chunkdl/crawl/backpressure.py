@@ -15,6 +15,7 @@ from scrapy_chunkdl.bridge.bridge import Bridge
 from scrapy_chunkdl.crawl.breaker import Breaker
 from scrapy_chunkdl.crawl.claimed import ClaimedItem, Held
 from scrapy_chunkdl.crawl.disk_gate import DiskGate
+from scrapy_chunkdl.crawl.host_watch import HostWatch
 from scrapy_chunkdl.crawl.item_files import ItemFiles
 from scrapy_chunkdl.crawl.orders import OperatorOrders
 from scrapy_chunkdl.queue.clock import lease_clock
@@ -29,6 +30,8 @@ LOOK_EVERY_S = 1.0
 ALONE_FOR_S = 10.0
 """Seconds for which nothing is claimed beside a suspect of which no byte comes: what kills its process does so soon."""
 
+
+MOST_HOSTS_TOLD = 3
 
 WAITS_TOLD_EVERY_S = 60.0
 """Seconds between two lines that say what is waited for."""
@@ -45,10 +48,14 @@ class Backpressure:
         bridge: Bridge,
         breaker: Breaker,
         disk: DiskGate,
+        hosts: HostWatch,
         orders: OperatorOrders,
     ) -> None:
         self._key = items_key
         self.disk = disk
+        self._hosts = hosts
+        self.parked = 0
+        """Items that waited for hosts when the list was looked at last."""
         self._told_waits_at = 0.0
         self._batch_size = config.batch_size
         self._most = config.batch_size * config.threads
@@ -77,7 +84,8 @@ class Backpressure:
         return self.disk.room(self._breaker.room(min(self._batch_size, self._most - held), held), held)
 
     def tick(self) -> None:
-        """Have the disk looked at, if it is time."""
+        """Have the disk and the hosts looked at, if it is time."""
+        self._hosts.tick(self.parked, is_busy=bool(self._held.work))
         self.disk.tick(lambda: sum(job.progress.needs_bytes for job in self._bridge.jobs_running()))
 
     def waits(self) -> list[str]:
@@ -89,7 +97,10 @@ class Backpressure:
         now = time.monotonic()
         if now - self._told_waits_at < WAITS_TOLD_EVERY_S:
             return
-        for sentence in self.waits():
+        hosts = self._hosts.sentences() if self.parked else []
+        if len(hosts) > MOST_HOSTS_TOLD:
+            hosts[MOST_HOSTS_TOLD:] = [f"So do {len(hosts) - MOST_HOSTS_TOLD} other hosts"]
+        for sentence in [*self.waits(), *hosts]:
             self._told_waits_at = now
             logger.info("Items of %s wait. %s.", self._key, sentence)
 

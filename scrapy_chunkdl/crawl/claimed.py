@@ -33,6 +33,7 @@ class State(Enum):
     RETRYING = "on its way back to Redis, to be claimed again after a delay"
     RELEASING = "on its way back to Redis, to be claimed at once"
     POSTPONING = "on its way back to Redis, uncounted, until what it waits for may be there"
+    PARKING = "on its way to those that wait for its host"
     MAKING_WAY = "on its way to the end of the list"
     HOLDING = "on its way into the records of its files"
     BURYING = "on its way to the dead letters"
@@ -63,6 +64,7 @@ class Event(Enum):
     DOWNLOADED = "each file is there, or given up"
     GIVEN_UP = 'a file is given up, CHUNKDL_ON_FAILURE = "hold"'
     POSTPONED = "nothing is wrong with it, but a file has to wait (a full disk, say)"
+    HOST_ILL = "a host that it needs is left alone, as it fails for all"
     STOPPED = "it is stopped: the crawl ends, or its lease is over by the clock"
     MADE_WAY = "its files only wait for a slow host"
     CAME_OUT = "it comes out behind the last pipeline, or is dropped"
@@ -83,6 +85,7 @@ class Verb(Enum):
     RETRY = "retry"
     RELEASE = "release"
     PUT_BACK = "put_back"
+    PARK = "park"
     HOLD = "hold"
     BURY = "bury"
 
@@ -149,6 +152,7 @@ ROWS: tuple[Row, ...] = (
     Row(State.DOWNLOADING, Event.STOPPED, State.RELEASING, Verb.RELEASE),
     Row(State.DOWNLOADING, Event.MADE_WAY, State.MAKING_WAY, Verb.PUT_BACK),
     Row(State.DOWNLOADING, Event.POSTPONED, State.POSTPONING, Verb.RELEASE, "postponed"),
+    Row(State.DOWNLOADING, Event.HOST_ILL, State.PARKING, Verb.PARK, "postponed"),
     Row(State.DOWNLOADING, Event.LEASE_LOST, State.LOST, None, "lease_lost", _LOST),
     Row(State.IN_PIPELINES, Event.CAME_OUT, State.ACKING, Verb.ACK),
     Row(State.IN_PIPELINES, Event.CAME_OUT_FOR_FEEDS, State.IN_FEEDS),
@@ -166,6 +170,7 @@ ROWS: tuple[Row, ...] = (
     Row(State.MAKING_WAY, Event.DONE, State.BACK, None, "put_back"),
     Row(State.MAKING_WAY, Event.NOT_OURS, State.LOST, None, "lease_lost", _LOST),
     Row(State.POSTPONING, Event.DONE, State.BACK),
+    Row(State.PARKING, Event.DONE, State.BACK),
     Row(State.HOLDING, Event.DONE, State.HELD),
     Row(State.BURYING, Event.DONE, State.DEAD),
 )

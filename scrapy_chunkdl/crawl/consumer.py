@@ -24,10 +24,10 @@ from scrapy_chunkdl.crawl.item_files import ItemFiles, NewItemFiles
 from scrapy_chunkdl.crawl.leases import Leases
 from scrapy_chunkdl.crawl.passage import Delivery, Passage
 from scrapy_chunkdl.crawl.polling import Polling
+from scrapy_chunkdl.crawl.postponing import Postponing
 from scrapy_chunkdl.crawl.settling import Settling
 from scrapy_chunkdl.crawl.stats import Stats
 from scrapy_chunkdl.crawl.unreadable import Unreadable
-from scrapy_chunkdl.download import NoRoom, Postponed
 from scrapy_chunkdl.items import attachments
 from scrapy_chunkdl.items.types import ItemTypes, plain_json
 from scrapy_chunkdl.queue.clock import lease_clock
@@ -49,6 +49,7 @@ class Consumer:
         spider_name: str,
         held: Held,
         settling: Settling,
+        postponing: Postponing,
         leases: Leases,
         pressure: Backpressure,
         breaker: Breaker,
@@ -72,6 +73,7 @@ class Consumer:
         self._key = queue.key
         self._held = held
         self._settling = settling
+        self._postponing = postponing
         self._leases = leases
         self._pressure = pressure
         self._breaker = breaker
@@ -206,7 +208,7 @@ class Consumer:
         begun: list[ClaimedItem] = []
         for item in items:
             self._guarded(item, self._begin, begun)
-        self._bridge.submit(job for item in begun if item.files for job in item.files.jobs)
+        self._postponing.submit(begun)
         for item in begun:
             if item.files is not None and item.files.is_done:
                 self._guarded(item, self._downloaded, item.files)
@@ -218,6 +220,7 @@ class Consumer:
         self._stats.inc_value("chunkdl/claim_seconds", took_s)
         self._stats.max_value("chunkdl/claim_seconds_max", took_s)
         self._stats.tally.observe("claim", took_s)
+        self._pressure.parked = counts.parked
         self._stats.set_value("chunkdl/queue/waiting", counts.waiting)
         self._stats.max_value("chunkdl/queue/waiting_max", counts.waiting)
         if batch:
@@ -300,20 +303,13 @@ class Consumer:
         elif files.unwritable is not None:
             self._settling.bury(item, Event.UNFIT, f"an item that cannot take its results: {files.unwritable}")
         elif files.postponed:
-            self._postpone(item, files.postponed)
+            self._postponing.postpone(item, files.postponed)
         elif files.given_up and self._config.on_failure == "hold":
             item.records = self._records(files)
             self._settling.hold(item)
         else:
             item.records = self._records(files)
             self._hand_on(item, files)
-
-    def _postpone(self, item: ClaimedItem, why: Sequence[Postponed]) -> None:
-        for problem in why:
-            self._stats.inc_value(f"chunkdl/postponed/{problem.reason}")
-            if isinstance(problem, NoRoom):
-                self._pressure.disk.refused(problem)
-        self._settling.postpone(item, Event.POSTPONED, self._pressure.disk.delay_s)
 
     def _records(self, files: ItemFiles) -> list[dict[str, Any]]:
         return [given_up.record(self._spider_name) for given_up in files.given_up]

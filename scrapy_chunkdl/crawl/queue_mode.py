@@ -23,11 +23,13 @@ from scrapy_chunkdl.crawl.disk_gate import DiskGate
 from scrapy_chunkdl.crawl.feeds import FeedAcks
 from scrapy_chunkdl.crawl.folders import work_folder
 from scrapy_chunkdl.crawl.guard import Steps
+from scrapy_chunkdl.crawl.host_watch import HostWatch
 from scrapy_chunkdl.crawl.item_files import NewItemFiles
 from scrapy_chunkdl.crawl.leases import Leases
 from scrapy_chunkdl.crawl.mode import Mode
 from scrapy_chunkdl.crawl.orders import FileOrders, OperatorOrders
 from scrapy_chunkdl.crawl.passage import Admit, Admitted, Delivery, Passage
+from scrapy_chunkdl.crawl.postponing import Postponing
 from scrapy_chunkdl.crawl.producer import Producer
 from scrapy_chunkdl.crawl.reports import Reports
 from scrapy_chunkdl.crawl.settling import Settling
@@ -39,6 +41,7 @@ from scrapy_chunkdl.queue.client import check_policy, make_client
 from scrapy_chunkdl.queue.courier import Courier
 from scrapy_chunkdl.queue.errors import Way
 from scrapy_chunkdl.queue.heartbeat import Heartbeat
+from scrapy_chunkdl.queue.host_health import HostHealth
 from scrapy_chunkdl.queue.item_queue import ItemQueue
 from scrapy_chunkdl.queue.recent import Recent
 from scrapy_chunkdl.queue.refused import Refused
@@ -115,12 +118,15 @@ class QueueMode(Mode):
         self._leases = Leases(config.lease, held, settling, bridge, queue, courier, deliver)
         self._passage = Passage(crawler, admit)
         breaker = Breaker(items_key)
-        pressure = Backpressure(config, items_key, held, bridge, breaker, disk, self._orders)
+        health = HostHealth(client, queue.token)
+        hosts = self._hosts = HostWatch(limits.circuits, health, queue, courier, deliver, config.host_patience)
+        pressure = Backpressure(config, items_key, held, bridge, breaker, disk, hosts, self._orders)
         self._consumer = Consumer(
             config,
             spider,
             held,
             settling,
+            Postponing(settling, bridge, disk, hosts, stats),
             self._leases,
             pressure,
             breaker,
@@ -224,6 +230,7 @@ class QueueMode(Mode):
 
     def stop_claiming(self) -> None:
         """Claim no more, and give back the items none of whose files has begun."""
+        self._hosts.is_over = True
         self._consumer.stop_claiming()
 
     def hand_back(self) -> None:

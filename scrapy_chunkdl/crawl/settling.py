@@ -111,6 +111,19 @@ class Settling:
         self.move(item, event)
         self._courier.call(lambda: self._queue.release([item.id], delay_s), self._done(item))
 
+    def park(self, items: Sequence[ClaimedItem], host: str, delay_s: float) -> None:
+        """Set items aside, uncounted, until ``host`` serves again; one may be claimed after ``delay_s`` seconds."""
+        for item in items:
+            item.files = None
+            self.move(item, Event.HOST_ILL)
+        ids = [item.id for item in items]
+
+        def parked(_: object) -> None:
+            for item in items:
+                self.move(item, Event.DONE)
+
+        self._courier.call(lambda: self._queue.park(host, delay_s, ids), parked)
+
     def bury(self, item: ClaimedItem, event: Event, message: str, *, reason: str = "bad_item", **said: object) -> None:
         """Move an item to the dead letters, with a record that says why, and those of its files."""
         self.move(item, event, told=message, **said)

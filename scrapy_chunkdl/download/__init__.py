@@ -9,6 +9,7 @@ from scrapy_chunkdl.download.disk.store import Store
 from scrapy_chunkdl.download.downloader import Downloader
 from scrapy_chunkdl.download.errors import (
     DownloadError,
+    HostIll,
     NoRoom,
     Permanent,
     Postponed,
@@ -31,6 +32,7 @@ __all__ = [
     "Downloader",
     "FileRequest",
     "FileResult",
+    "HostIll",
     "Limits",
     "NoRoom",
     "Options",

@@ -70,6 +70,7 @@ class Downloader:
                 request = replace(request, checksum=await self._lists.checksum_of(request, progress))
             small = await self._small.fetch(request, progress)
             if isinstance(small, FileResult):
+                self._limits.circuits.brought(host_of(request.url))
                 return small
             tried = small
             evidence = Evidence(parse_expected(request.checksum) if request.checksum else None)
@@ -79,9 +80,17 @@ class Downloader:
                 small_size = result.size <= self._options.chunk_size
                 by_ranges = progress.plan is not None
                 self._limits.habits.brought(host_of(request.url), small=small_size, by_ranges=by_ranges)
+                self._limits.circuits.brought(host_of(request.url))
             return result
         except DownloadError as error:
-            error.attempts = progress.requests
+            circuits = self._limits.circuits
+            if error.reason == "wrong_type" and self._schemes.is_http(request):
+                progress.blames = host_of(request.url)
+                circuits.page(progress.blames, id(progress))
+            told = circuits.instead_of(error, progress.blames, request.url)
+            told.attempts, told.bytes_done, told.resumable = progress.requests, error.bytes_done, error.resumable
+            if told is not error:
+                raise told from error
             raise
         finally:
             tried.close()

@@ -120,3 +120,11 @@ class NoRoom(Postponed):
     def __init__(self, message: str, *, needs_bytes: int = 0) -> None:
         super().__init__(message, reason="disk_full")
         self.needs_bytes = needs_bytes
+
+
+class HostIll(Postponed):
+    """The host fails, whatever it is asked for: it is left alone until somebody finds that it serves again."""
+
+    def __init__(self, message: str, *, host: str) -> None:
+        super().__init__(message, reason="host_ill")
+        self.host = host

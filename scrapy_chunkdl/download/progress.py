@@ -92,7 +92,8 @@ class Progress:
     request went out, ``paused_until`` when a pause on purpose ends. ``connections`` of a host are its own. ``turned``
     tells when the loop that runs it, or will, turned last. ``asking_s`` and ``receiving_s`` are the seconds that an
     answer, and the next byte of a body, may take. ``told`` gets the status of each answer, None where none came, and
-    the seconds until its head. ``has_room`` says that the disk has set the file's bytes aside.
+    the seconds until its head. ``has_room`` says that the disk has set the file's bytes aside,
+    ``blames`` is the host that its last failure speaks against.
     """
 
     size: int | None = None
@@ -111,6 +112,7 @@ class Progress:
     asking_s: float = 90.0
     receiving_s: float = 30.0
     has_room: bool = False
+    blames: str | None = None
     _activities: list[Activity] = field(default_factory=list)
 
     @property

@@ -178,6 +178,8 @@ class Sources:
             self._all.remove(self.first)
         self._began_anew = True
         self._sources = self._all.copy()
+        if error.reason == "wrong_type":
+            self._limits.circuits.page(self.first.host, id(self._progress))
         pause = self._backoff.pause(retry.UNSAID_PAUSE)
         self._note_retry(Transient(str(error), reason=error.reason), pause)
         for source in self._sources:

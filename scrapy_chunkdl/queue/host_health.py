@@ -17,8 +17,8 @@ KEY = "{chunkdl}:ill"
 """Beside the shares of hosts, in the same slot of a cluster."""
 
 FIRST_PAUSE_S = 15.0
-LONGEST_PAUSE_S = 1200.0
-"""Seconds until a host is tried again: doubled each time. In a night of 8 hours that is 31 tries."""
+LONGEST_PAUSE_S = 1800.0
+"""Seconds until a host is tried again: doubled each time. In a night of 8 hours that is 20 tries."""
 
 LONGEST_ASKED_S = 86400.0
 """Seconds that a host may ask to be left alone for (Retry-After) and is obeyed."""

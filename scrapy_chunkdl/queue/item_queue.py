@@ -295,6 +295,12 @@ class ItemQueue:
         """Have all that is parked for ``host`` claimed in turn. False if nothing is."""
         return bool(self._client.zadd(self.parked_hosts_key, {_one_word(host): 0}, xx=True, ch=True))
 
+    def try_parked(self, host: str, delay: float) -> None:
+        """Have one item parked for ``host`` claimed in ``delay`` seconds, sooner or later than was told before."""
+        seconds, microseconds = self._client.time()
+        due_ms = seconds * 1000 + microseconds // 1000 + round(delay * 1000)
+        self._client.zadd(self.parked_hosts_key, {_one_word(host): due_ms}, xx=True)
+
     def parked_hosts(self) -> list[str]:
         """Return hosts that items are parked for until they are tried, those that are soon first, 1000 at most."""
         found = self._client.zrangebyscore(self.parked_hosts_key, "(0", "+inf", start=0, num=MOST_PARKED_HOSTS)

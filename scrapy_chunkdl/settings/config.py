@@ -157,6 +157,11 @@ class Config:
         'Files of these hosts (`"*.example.org"`, `"*"` for all) and schemes (`"file:"`) are fetched by Scrapy\'s own '
         "downloader, through the project's middlewares.",
     )
+    host_patience: float = _setting(
+        43200.0,
+        values.seconds_or_zero,
+        "Seconds that items wait for a host which fails for all of them; then their files are given up. 0: at once.",
+    )
     on_failure: str = _setting(
         "continue",
         values.one_of("continue", "hold"),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import queue
 import random
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -28,10 +29,12 @@ from scrapy_chunkdl.crawl.claimed import ENDS, ROWS, ClaimedItem, Event, Row, St
 from scrapy_chunkdl.crawl.item_files import ItemFiles
 from scrapy_chunkdl.crawl.passage import Delivery
 from scrapy_chunkdl.crawl.stats import Stats
-from scrapy_chunkdl.download import FileRequest, FileResult, NoRoom, Permanent
+from scrapy_chunkdl.download import FileRequest, FileResult, HostIll, NoRoom, Permanent
 from scrapy_chunkdl.download.disk.room import NO_RESERVE
+from scrapy_chunkdl.download.limits.circuits import FILES, Circuits
 from scrapy_chunkdl.items.attachments import Attachment
 from scrapy_chunkdl.items.types import ItemTypes
+from scrapy_chunkdl.queue import host_health
 from scrapy_chunkdl.queue.client import make_client
 from scrapy_chunkdl.queue.heartbeat import Heartbeat
 from scrapy_chunkdl.queue.item_queue import ItemQueue
@@ -40,6 +43,7 @@ from scrapy_chunkdl.settings.config import Config
 LIST, PREFIX = "s:items", "{s:items}"
 MOST_STEPS = 20_000
 MOST_UNREADABLE = 3
+HOST = "h:80"
 PLACES = 8
 """Items that may be claimed and not settled; more than may be unreadable before one can be read."""
 
@@ -214,7 +218,8 @@ class World:
                 **arguments,
             )
 
-        limits: Any = SimpleNamespace(connections=lambda: 0, hosts=dict)
+        self.circuits = Circuits()
+        limits: Any = SimpleNamespace(connections=lambda: 0, hosts=dict, circuits=self.circuits)
         self.mode = queue_mode.QueueMode(
             crawler,
             config,
@@ -262,6 +267,7 @@ class World:
             self.settle_feed: 3,
             self.another_takes_one: 1.5,
             self.begin_or_end_outage: 0.2,
+            self.host_falls_or_serves: 0.3,
             self.stop: 0.15,
         }
         [step] = self.random.choices([*steps], [*steps.values()])
@@ -292,7 +298,7 @@ class World:
         given_up = Permanent("gone", reason="http_404")
         result = FileResult("http://h/x", "http://h/x", Path("/store/x"), 1)
         outcomes: list[dict[str, Any]] = [{"result": result}] * 6 + [{"error": given_up}] * 3
-        outcomes += [{"error": NoRoom("the disk is full")}]
+        outcomes += [{"error": NoRoom("the disk is full")}, {"error": HostIll("it is ill", host=HOST)}]
         outcomes += [{"cancelled": True}, *[{"result": "no result: settling it raises"}] * 2]
         self.bridge.end(job, **self.random.choice(outcomes))
 
@@ -308,6 +314,14 @@ class World:
     def begin_or_end_outage(self) -> None:
         """The database that the project's pipelines and hooks need is away, or back."""
         self.is_away = not self.is_away
+
+    def host_falls_or_serves(self) -> None:
+        """The host of all files refuses what it is asked for, one file after the other, or serves again."""
+        for number in range(FILES):
+            status = 200 if self.circuits.ill(HOST) and not number else 503
+            self.circuits.answered(HOST, number, status, time.monotonic())
+            if status == 200:
+                return
 
     def settle_feed(self) -> None:
         if self.feeds is not None and self.feeds.held:
@@ -371,6 +385,7 @@ def world(redis_url: str, client: redis.Redis, tmp_path: Path, monkeypatch: pyte
         breaker: ("FIRST_PAUSE_S", "LONGEST_PAUSE_S"),
         disk_gate: ("FIRST_PAUSE_S", "LONGEST_PAUSE_S"),
         polling: ("FIRST_PAUSE_S", "LONGEST_PAUSE_S"),
+        host_health: ("FIRST_PAUSE_S", "LONGEST_PAUSE_S"),
     }.items():
         for name in names:
             monkeypatch.setattr(module, name, 0.0)

@@ -491,6 +491,7 @@ class Origin:
         self.requests = 0
         self._line_free = 0.0
         self._tokens, self._tokens_at = float("inf"), 0.0
+        self._ban, self._ban_after = "", 0
         self.running = 0
         self.peak = 0
         self._server: asyncio.Server | None = None
@@ -653,6 +654,12 @@ class Origin:
         with self._lock:
             self._path(f"/f/{name}").faults = faults
 
+    def ban(self, faults: str, *, after: int = 0) -> None:
+        """Have every file meet ``faults`` alone, once so many more requests have come; none of them ends it."""
+        parse_faults(faults)
+        with self._lock:
+            self._ban, self._ban_after = faults, self.requests + after
+
     def release(self, gate: str) -> None:
         """Let the responses held at a gate go on, for good."""
         self._loop.call_soon_threadsafe(lambda: self._gate(gate).set())
@@ -688,6 +695,7 @@ class Origin:
             self._paths.clear()
             self._tickets.clear()
             self._tokens = float("inf")
+            self._ban = ""
             self.peak = self.running
         self.robots = None
         self._call(self._forget_gates())
@@ -839,6 +847,8 @@ class Origin:
         query = request.query
         with self._lock:
             text = path.faults if path.faults is not None else query.get("fault", "")
+            if self._ban and self.requests > self._ban_after:
+                text = self._ban
             plan = path.plans.setdefault(text, parse_faults(text, query.get("seed", "")))
             strikes = Strikes([fault for fault in plan if fault.strikes(request)])
             version = path.version if path.version is not None else int(query.get("version", "1"))

@@ -87,14 +87,14 @@ def test_pauses_grow_with_jitter_and_are_bounded(new_health: NewHealth, client: 
     assert len({round(pause, 1) for pause in pauses[-4:]}) > 1
 
 
-def test_a_night_costs_a_host_fewer_than_40_tries(new_health: NewHealth, client: redis.Redis) -> None:
+def test_a_night_costs_a_host_fewer_than_25_tries(new_health: NewHealth, client: redis.Redis) -> None:
     health = new_health()
     passed_s, tries = health.fell(HOST, "http_403").next_in_s, 0
     while passed_s < 8 * 3600:
         passed_s += try_in_vain(health, client)
         tries += 1
 
-    assert tries < 40
+    assert tries < 25
 
 
 @pytest.mark.parametrize(("asked_s", "obeyed_s"), [(0, 15), (3600, 3600), (10 * LONGEST_ASKED_S, LONGEST_ASKED_S)])

@@ -13,6 +13,7 @@ import ssl
 import time
 from collections.abc import Mapping
 from dataclasses import replace
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +30,13 @@ from scrapy_chunkdl.download.http.decoding import Decoder
 from scrapy_chunkdl.download.http.digest import challenge_of
 from scrapy_chunkdl.download.http.handed_on import Tried, given_answer
 from scrapy_chunkdl.download.http.handler import waiting
+from scrapy_chunkdl.download.http.headers import parse_retry_after
 from scrapy_chunkdl.download.http.heads import LONGEST_HEAD
-from scrapy_chunkdl.download.http.identity import Identity, no_url
+from scrapy_chunkdl.download.http.identity import Identity, host_of, no_url
 from scrapy_chunkdl.download.http.paced import PacedConnector
 from scrapy_chunkdl.download.http.robots import BYTES_READ
 from scrapy_chunkdl.download.http.urls import NoUrl, host_name, wire_url, without_userinfo
+from scrapy_chunkdl.download.limits.circuits import Circuits
 from scrapy_chunkdl.download.limits.rate import Rates
 from scrapy_chunkdl.download.model import FileRequest, Options, Progress
 from scrapy_chunkdl.download.plan import retry
@@ -109,6 +112,7 @@ class FileClient:
         request: FileRequest,
         progress: Progress,
         tried: Tried | None = None,
+        circuits: Circuits | None = None,
     ) -> None:
         self._session = session
         self._options = options
@@ -118,6 +122,7 @@ class FileClient:
         self._unreadable = 0
         self._progress = progress
         self._tried = tried or Tried()
+        self._circuits = circuits or Circuits()
 
     @property
     def given(self) -> Tried | None:
@@ -195,9 +200,11 @@ class FileClient:
                 to_proxy = CIMultiDict({hdrs.PROXY_AUTHORIZATION: proxy.authorization})
             else:
                 sent[hdrs.PROXY_AUTHORIZATION] = proxy.authorization
+        host = host_of(url)
         if method == hdrs.METH_GET and (given := self._tried.take()) is not None:
             given_answer.set(given)
         else:
+            self._circuits.ask(host)
             self._progress.requests += 1
         asked_at = time.monotonic()
         try:
@@ -215,6 +222,8 @@ class FileClient:
             self._progress.answered(None, asked_at)
             offered = tls.explain(error) is not None and self._forget_session(host_name(url))
             problem = explain(error, url, offered=offered)
+            if proxy is None and self._circuits.unanswered(host, id(self._progress), problem.reason, asked_at):
+                self._progress.blames = host
             self._has_stalled |= problem.reason == "stalled" and method == "GET"
             if problem.reason == "bad_response" and method == "GET":
                 self._unreadable += 1
@@ -224,10 +233,26 @@ class FileClient:
         finally:
             given_answer.set(None)
         self._progress.answered(response.status, asked_at)
+        self._note_host(host, method, response, asked_at)
         self._unreadable = 0
         if response.cookies:
             self._identity.note_cookies(response.cookies, response.url)
         return response
+
+    def _note_host(self, host: str, method: str, response: aiohttp.ClientResponse, asked_at: float) -> None:
+        pause_s = None
+        if response.status >= 400 and hdrs.RETRY_AFTER in response.headers:
+            pause_s = parse_retry_after(response.headers[hdrs.RETRY_AFTER], datetime.now(timezone.utc))
+        is_bad = self._circuits.answered(
+            host,
+            id(self._progress),
+            response.status,
+            asked_at,
+            method=method,
+            is_challenge=response.headers.get("cf-mitigated", "").lower() == "challenge",
+            pause_s=pause_s or 0.0,
+        )
+        self._progress.blames = host if is_bad else None
 
     def _forget_session(self, host: str) -> bool:
         connector = self._session.connector

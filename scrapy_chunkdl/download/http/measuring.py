@@ -67,6 +67,8 @@ class Measuring:
         probe, host = self._options.probe, self._link.host
         if self._file.requests.given is not None or probe == "range" or not self._limits.habits.wants_heads(host):
             return False
+        if self._limits.circuits.is_doubtful(host):
+            return False
         return probe == "head" or self._finished is not None or not self._limits.habits.are_small(host)
 
     async def _head(self) -> Remote | None:

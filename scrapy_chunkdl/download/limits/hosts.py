@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from scrapy_chunkdl.download.limits.ceiling import Ceiling
+from scrapy_chunkdl.download.limits.circuits import Circuits
 from scrapy_chunkdl.download.limits.habits import Habits
 from scrapy_chunkdl.download.limits.rate import Pace, Rates
 from scrapy_chunkdl.download.limits.shares import Shares, Use
@@ -51,7 +52,7 @@ class _Host:
 class Limits:
     """Thread-safe. A host's connections are remembered while it is in use, waited for or cooling down.
 
-    ``rates`` are the limits in bytes per second, ``habits`` what the files of hosts were like.
+    ``rates`` are the limits in bytes per second, ``habits`` what hosts' files were like, ``circuits`` which are ill.
     """
 
     def __init__(self, options: Options, shares: Shares | None = None) -> None:
@@ -61,6 +62,7 @@ class Limits:
         self._last_start: OrderedDict[str, float] = OrderedDict()
         self._shares = shares
         self.habits = Habits()
+        self.circuits = Circuits(recovered=self._recovered)
         self.rates = Rates(options.max_rate, options.max_rate_per_host)
         self._hosts: dict[str, _Host] = {}
         self._cooling: list[tuple[float, str]] = []
@@ -125,6 +127,11 @@ class Limits:
         with self._lock:
             state = self._hosts.get(host)
             self._ceiling(host).refused(asked_at, time.monotonic(), state.in_use if state else 1)
+
+    def _recovered(self, host: str) -> None:
+        """Forget the pace that a host was asked at before it was left alone: that was for naught."""
+        with self._lock:
+            self._spacings.pop(host, None)
 
     def is_serving(self, host: str) -> bool:
         """Whether another request than the one that asks this runs at ``host``."""
@@ -262,6 +269,7 @@ class Limits:
 
     async def acquire(self, host: str) -> None:
         while True:
+            self.circuits.check(host)
             await self._take_slot(host)
             pause = self.cooling(host)
             if not pause:
@@ -324,7 +332,7 @@ class Limits:
                 loop.call_soon_threadsafe(_grant, granted)
 
     def _most(self, host: str) -> int:
-        most = self._borne(host)
+        most = min(self._borne(host), self.circuits.most(host))
         return most if self._shares is None else min(most, self._shares.slots(host))
 
     def _borne(self, host: str) -> int:

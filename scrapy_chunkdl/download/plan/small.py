@@ -58,6 +58,9 @@ _NOT_OF_THE_HOST = frozenset({"status", "large", "there", "disk", "checksum"})
 """Why a file may be odd without its host being so."""
 
 
+_SPEAKS_OF_HOST = {"no_connection": "connect_failed", "closed": "connection_lost", "slow": "stalled"}
+
+
 class _Small(NamedTuple):
     """One file on its way: what is asked for, under which name, as what, and since when (monotonic)."""
 
@@ -119,6 +122,8 @@ class SmallFiles:
             return Tried()
         scheme, name, port, _ = match.groups()
         host = f"{name}:{port or _DEFAULT_PORTS[scheme]}"
+        if self._limits.circuits.is_doubtful(host):  # each request counts there
+            return Tried()
         if not self._habits.are_small(host):
             self._habits.left_out(host)
             return Tried()
@@ -135,6 +140,9 @@ class SmallFiles:
         except Odd as odd:
             if odd.why == "stalled":
                 progress.retried("stalled")
+            if odd.why == "page":
+                self._limits.circuits.page(host, id(progress))
+                progress.blames = host
             if odd.why not in _NOT_OF_THE_HOST:
                 self._habits.was_odd(host)
             progress.size, progress.done = None, 0
@@ -183,12 +191,14 @@ class SmallFiles:
             limits.hold(host, progress)
         try:
             asked_at = progress.asked()
+            limits.circuits.ask(host)
             progress.requests += 1
 
             def use(answer: Answer) -> _Whole:
                 nonlocal is_served
                 is_served = True
                 progress.answered(answer.status, asked_at)
+                limits.circuits.answered(host, id(progress), answer.status, asked_at)
                 progress.moved()
                 progress.size = progress.done = len(answer.body)
                 progress.fetched += len(answer.body)
@@ -198,6 +208,8 @@ class SmallFiles:
         except Odd as odd:
             if not is_served and odd.given is None:
                 progress.answered(None, asked_at)
+                if limits.circuits.unanswered(host, id(progress), _SPEAKS_OF_HOST.get(odd.why, ""), asked_at):
+                    progress.blames = host
             raise
         finally:
             limits.give_back(host, progress, served=is_served)

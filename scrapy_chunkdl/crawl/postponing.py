@@ -1,0 +1,79 @@
+"""Items with which nothing is wrong, but that have to wait: for a host that is ill, or for room on a disk.
+
+Says of a claimed item whether its files may be asked for now, and what is done with one whose files could not be had
+for no fault of theirs. Knows items, hosts and the disk; nothing of Lua or HTTP. The consumer calls it, on Scrapy's
+thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from scrapy_chunkdl.bridge.bridge import Bridge
+from scrapy_chunkdl.crawl.claimed import ClaimedItem, Event, State
+from scrapy_chunkdl.crawl.disk_gate import DiskGate
+from scrapy_chunkdl.crawl.host_watch import HostWatch
+from scrapy_chunkdl.crawl.settling import Settling
+from scrapy_chunkdl.crawl.stats import Stats
+from scrapy_chunkdl.download import HostIll, NoRoom, Postponed
+
+SUSPECT_HOST_DELAY_S = 3.0
+"""Seconds until an item comes back that failed where its host may be about to fail for all."""
+
+
+class Postponing:
+    """Those of one process."""
+
+    def __init__(self, settling: Settling, bridge: Bridge, disk: DiskGate, hosts: HostWatch, stats: Stats) -> None:
+        self._settling = settling
+        self._bridge = bridge
+        self._disk = disk
+        self._hosts = hosts
+        self._stats = stats
+
+    def submit(self, items: Sequence[ClaimedItem]) -> None:
+        """Have the files of items downloaded, but for those that need a host which is left alone."""
+        wait: dict[str, list[ClaimedItem]] = {}
+        go_on: list[ClaimedItem] = []
+        for item in items:
+            jobs = item.files.jobs if item.files is not None else []
+            host = self._hosts.ill(job.host for job in jobs if not job.request.mirrors)
+            if host is None:
+                go_on.append(item)
+            else:
+                wait.setdefault(host, []).append(item)
+        self._bridge.submit(job for item in go_on if item.files for job in item.files.jobs)
+        for host, ill in wait.items():
+            self._wait_for(host, ill)
+
+    def _wait_for(self, host: str, items: Sequence[ClaimedItem]) -> None:
+        """Park items until their host serves again; one of them tries it, if it is time."""
+        first = items[0]
+
+        def go_on() -> None:
+            if first.state is not State.DOWNLOADING or first.files is None:
+                return
+            if first.lost or self._hosts.is_over:
+                self._settling.give_back(first, Event.STOPPED)
+            else:
+                self._bridge.submit(first.files.jobs)
+
+        def wait(wait_s: float) -> None:
+            if first.state is State.DOWNLOADING:
+                self._settling.park([first], host, wait_s)
+
+        rest = items[self._hosts.try_one(host, go_on, wait) :]
+        if rest:
+            self._settling.park(rest, host, self._hosts.wait_s(host))
+
+    def postpone(self, item: ClaimedItem, why: Sequence[Postponed]) -> None:
+        """Give back an item whose files have to wait."""
+        for problem in why:
+            self._stats.inc_value(f"chunkdl/postponed/{problem.reason}")
+            if isinstance(problem, NoRoom):
+                self._disk.refused(problem)
+        if (host := self._hosts.ill(problem.host for problem in why if isinstance(problem, HostIll))) is not None:
+            self._settling.park([item], host, self._hosts.wait_s(host))
+            return
+        is_full = any(isinstance(problem, NoRoom) for problem in why)
+        self._settling.postpone(item, Event.POSTPONED, self._disk.delay_s if is_full else SUSPECT_HOST_DELAY_S)

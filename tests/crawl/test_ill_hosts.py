@@ -1,0 +1,108 @@
+"""Hosts that fail for everything they are asked for are left alone and waited for; the items of others go on."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+import redis
+from origin import Origin
+from patience import HANG
+from project import Project, attachment, item
+
+LIST, PARKED, FAILED, DEAD = "files:items", *(f"{{files:items}}:{name}" for name in ("parked", "failed", "dead"))
+SIZE = 3000
+
+QUICK = """
+from scrapy_chunkdl.crawl import postponing
+from scrapy_chunkdl.queue import host_health
+
+host_health.FIRST_PAUSE_S, host_health.LONGEST_PAUSE_S = 0.5, 3.0
+postponing.SUSPECT_HOST_DELAY_S = 0.2
+"""
+
+
+@pytest.fixture
+def banning() -> Iterator[Origin]:
+    """A second host, which a test has ban."""
+    with Origin() as origin:
+        yield origin
+
+
+@pytest.fixture
+def quick(project: Project) -> Project:
+    """A project in which an ill host is tried again soon, and no delivery may be counted."""
+    project.support = QUICK
+    project.settings |= {"CHUNKDL_MAX_DELIVERIES": 1, "CHUNKDL_DONE_KEY": "done", "CHUNKDL_ON_FAILURE": "hold"}
+    project.settings["EXTENSIONS"] = {"probe.support.WriteStats": 1}
+    return project
+
+
+def push(client: redis.Redis, origin: Origin, numbers: range, name: str) -> None:
+    urls = {n: origin.url(f"{name}{n}.bin", SIZE) for n in numbers}
+    client.rpush(LIST, *(json.dumps(item(attachment(urls[n], f"{name}{n}.bin"), n=f"{name}{n}")) for n in numbers))
+
+
+def wait_until(what: Callable[[], bool]) -> None:
+    end = time.monotonic() + HANG
+    while not what():
+        assert time.monotonic() < end, "it never came"
+        time.sleep(0.05)
+
+
+def done(client: redis.Redis, name: str) -> int:
+    return sum(json.loads(one)["n"].startswith(name) for one in client.lrange("done", 0, -1))
+
+
+@pytest.mark.parametrize(
+    "ban",
+    [
+        "status:403",
+        "status:429",
+        "status:503",
+        "status:503:3600",
+        "status:502",
+        "reset",
+        "close",
+        "page:900",
+        "header:cf-mitigated=challenge;code:403",
+        "refused",
+    ],
+)
+def test_a_host_that_bans_is_left_alone_and_its_items_come_when_it_serves_again(
+    quick: Project, origin: Origin, banning: Origin, client: redis.Redis, ban: str
+) -> None:
+    push(client, banning, range(8), "b")
+    served = quick.crawl()
+    assert served.stats["chunkdl/items/finished"] == 8
+    push(client, banning, range(8, 120), "b")
+    push(client, origin, range(40), "o")
+    client.delete("done")
+    banning.ban(ban if ban != "refused" else "", after=12)
+    asked_before = banning.requests
+    quick.settings["LOG_LEVEL"] = "INFO"
+    process = quick.start()
+    if ban == "refused":
+        wait_until(lambda: banning.requests >= asked_before + 12)
+        banning.close_listener()
+
+    wait_until(lambda: done(client, "o") == 40 and client.llen(LIST) == 0 and client.zcard(PARKED) > 60)
+    asked = banning.requests - asked_before - 12
+    time.sleep(2.5)
+    later = banning.requests - asked_before - 12
+    if ban == "refused":
+        banning.open_listener()
+    banning.ban("")
+    if ban.endswith("3600"):
+        wait_until(lambda: client.hlen("{chunkdl}:ill") == 1)
+        client.delete("{chunkdl}:ill")
+    crawl = quick.finish(process)
+
+    assert asked <= later < (100 if ban in ("reset", "close") else 50), "aiohttp sends what was reset once more"
+    assert done(client, "b") == 112
+    assert client.llen(FAILED) == client.llen(DEAD) == 0
+    assert client.keys("{files:items}*") == []
+    assert crawl.stats["chunkdl/items/postponed"] >= 60
+    assert "is left alone" in crawl.log
