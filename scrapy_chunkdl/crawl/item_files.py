@@ -305,7 +305,7 @@ def _wanted(attachment: Attachment) -> object:
 def _host_of(url: str) -> str:
     try:
         return host_of(url)
-    except ValueError:
+    except DownloadError:
         return "no host"
 
 
