@@ -73,6 +73,7 @@ class FileRequests:
             headers=attachment.headers,
             checksum=attachment.checksum,
             checksum_url=attachment.checksum_url,
+            metalink=attachment.metalink,
             mirrors=attachment.mirrors,
             may_publish=may_publish,
             cookies=session_cookies(self._crawler, attachment.cookiejar) if keeps_cookies else None,

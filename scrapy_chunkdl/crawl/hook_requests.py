@@ -26,6 +26,7 @@ def as_request(attachment: Attachment) -> Request:
             "filename": attachment.filename,
             "checksum": attachment.checksum,
             "checksum_url": attachment.checksum_url,
+            "metalink": attachment.metalink,
             "mirrors": attachment.mirrors,
             "accept": attachment.accept or None,
             "proxy": attachment.proxy,
@@ -55,6 +56,7 @@ def as_attachment(request: object) -> Attachment:
         attachment.headers = sent_headers(request)
         attachment.checksum = meta.get("checksum") or None
         attachment.checksum_url = meta.get("checksum_url") or None
+        attachment.metalink = meta.get("metalink") or None
         attachment.mirrors = tuple(meta.get("mirrors") or ())
         attachment.accept = accepted(meta.get("accept")) or ()
         attachment.proxy = meta.get("proxy") or None
@@ -65,7 +67,7 @@ def as_attachment(request: object) -> Attachment:
 def _problem_of(request: Request) -> str | None:
     """Say what of a request cannot be had here, by the name of the hook that made it."""
     meta = request.meta
-    for name in ("filename", "checksum", "checksum_url", "proxy"):
+    for name in ("filename", "checksum", "checksum_url", "metalink", "proxy"):
         if meta.get(name) and not isinstance(meta[name], str):
             return f'get_media_requests gave meta["{name}"] as {type(meta[name]).__qualname__}, not a string'
     mirrors = meta.get("mirrors")

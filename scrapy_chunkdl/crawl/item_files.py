@@ -298,7 +298,7 @@ def _wanted(attachment: Attachment) -> object:
     headers = frozenset((name.lower(), value) for name, value in attachment.headers.items())
     other = asked_of(attachment.shown) if attachment.shown is not None else ""
     asked = (headers, attachment.proxy, attachment.cookiejar, other)
-    checked = (attachment.checksum, attachment.checksum_url, attachment.accept)
+    checked = (attachment.checksum, attachment.checksum_url, attachment.metalink, attachment.accept)
     return attachment.url, attachment.filename, attachment.mirrors, checked, asked
 
 

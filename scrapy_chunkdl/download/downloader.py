@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from types import TracebackType
 
 from scrapy_chunkdl.download.concurrency import QuickCalls
 from scrapy_chunkdl.download.disk.checksum import parse_expected
 from scrapy_chunkdl.download.errors import DownloadError
-from scrapy_chunkdl.download.http.checksum_lists import ChecksumLists
+from scrapy_chunkdl.download.http.beside import Beside
 from scrapy_chunkdl.download.http.client import new_session
 from scrapy_chunkdl.download.http.handed_on import Tried
 from scrapy_chunkdl.download.http.identity import host_of, with_logins_apart
@@ -17,7 +16,7 @@ from scrapy_chunkdl.download.http.tls import tls_context
 from scrapy_chunkdl.download.limits.hosts import Limits
 from scrapy_chunkdl.download.model import FileRequest, FileResult, Options, Progress
 from scrapy_chunkdl.download.plan.small import SmallFiles
-from scrapy_chunkdl.download.schemes import Schemes
+from scrapy_chunkdl.download.schemes import Schemes, installed_schemes
 from scrapy_chunkdl.download.source import Evidence, FileContext
 from scrapy_chunkdl.download.transfer import Transfer
 
@@ -33,14 +32,14 @@ class Downloader:
         self._limits = limits or Limits(self._options)
         self._quick_calls = QuickCalls()
         self._schemes: Schemes | None = None
-        self._lists: ChecksumLists | None = None
+        self._beside: Beside | None = None
         self._small: SmallFiles | None = None
 
     async def __aenter__(self) -> Downloader:
         context = tls_context(self._options)
         session = new_session(self._options, self._limits.rates, context)
         http = HttpOpener(session)
-        self._lists = ChecksumLists(session, self._options)
+        self._beside = Beside(session, self._options, installed_schemes(self._options))
         self._schemes = Schemes(self._options, self._limits, http)
         self._small = SmallFiles(self._options, self._limits, context)
         return self
@@ -65,9 +64,9 @@ class Downloader:
         progress = progress or Progress()
         tried = Tried()
         try:
-            if request.checksum_url and not request.checksum:
-                assert self._lists is not None
-                request = replace(request, checksum=await self._lists.checksum_of(request, progress))
+            if request.checksum_url or request.metalink:
+                assert self._beside is not None
+                request = await self._beside.completed(request, progress)
             small = await self._small.fetch(request, progress)
             if isinstance(small, FileResult):
                 self._limits.circuits.brought(host_of(request.url))

@@ -113,7 +113,8 @@ class FileRequest:
 
     ``folder`` is where it goes; ``name`` is the file name wanted there, or ``None`` to take the server's
     (Content-Disposition, else the URL). ``checksum`` is "algorithm:hex"; ``checksum_url`` leads to a
-    list that has it (SHA256SUMS, ``.md5``), where it is not given. ``mirrors`` are more URLs of the
+    list that has it (SHA256SUMS, ``.md5``), where it is not given; ``metalink`` to a document of RFC 5854 that has it,
+    and mirrors. ``mirrors`` are more URLs of the
     same bytes. ``may_publish`` is asked right before the finished file gets its name: when it answers
     False (a lost lease) the bytes stay in the part file and :class:`Permanent` with reason ``lease_lost`` is raised.
     ``cookies`` are sent where their domains match, ``logins`` (Authorization by URL) to the origins of those URLs;
@@ -143,6 +144,7 @@ class FileRequest:
     source: Callable[[FileContext], Source] | None = field(default=None, repr=False)
     asked: str = ""
     checksum_url: str | None = None
+    metalink: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,6 +41,11 @@ def is_installed(scheme: str) -> bool:
     return importlib.util.find_spec(_MODULES[scheme]) is not None
 
 
+def installed_schemes(options: Options) -> frozenset[str]:
+    """Return the schemes whose files can be fetched here."""
+    return frozenset({"http", "https", *options.openers, *(scheme for scheme in OPENERS if is_installed(scheme))})
+
+
 class Schemes:
     """The openers of one loop."""
 

@@ -37,6 +37,7 @@ class Attachment:
     headers: Mapping[str, str] = field(default_factory=dict)
     checksum: str | None = None
     checksum_url: str | None = None
+    metalink: str | None = None
     mirrors: tuple[str, ...] = ()
     accept: tuple[str, ...] = ()
     proxy: str | None = None
@@ -100,6 +101,9 @@ def write_files(item: object, config: Config, files: list[dict[str, Any]]) -> No
             _set(_fields_of(item), config.files_field, files, "an item")
 
 
+BESIDE = ("checksum_url", "metalink")
+"""What an attachment has URLs of that say more of its file."""
+
 REQUEST_ONLY = ("headers", "proxy", "cookiejar")
 """What an attachment says of its request, which nobody needs when the file is there."""
 
@@ -156,7 +160,7 @@ def _read(fields: _Fields, config: Config) -> Attachment:
     url, filename = fields.get(config.url_field), fields.get(config.filename_field)
     headers, checksum, mirrors = (fields.get(name) or None for name in ("headers", "checksum", "mirrors"))
     proxy, cookiejar = fields.get("proxy") or None, fields.get("cookiejar")
-    accept, checksum_url = accepted(fields.get("accept")), fields.get("checksum_url") or None
+    accept, beside = accepted(fields.get("accept")), {name: fields.get(name) or None for name in BESIDE}
     attachment = Attachment(url=_url_text(url) or "", _fields=fields)
     if filename is not None and not isinstance(filename, str):
         attachment.problem = f"{config.filename_field} is {short_repr(filename)}, not a string"
@@ -166,8 +170,8 @@ def _read(fields: _Fields, config: Config) -> Attachment:
         attachment.problem = f'checksum is {short_repr(checksum)}, not a string such as "sha256:…"'
     elif mirrors is not None and not (isinstance(mirrors, (list, tuple)) and all(map(_url_text, mirrors))):
         attachment.problem = f"mirrors is {short_repr(mirrors)}, not a list of URLs"
-    elif checksum_url is not None and _url_text(checksum_url) is None:
-        attachment.problem = f"checksum_url is {short_repr(checksum_url)}, not the URL of a list such as SHA256SUMS"
+    elif odd := [name for name, url in beside.items() if url is not None and _url_text(url) is None]:
+        attachment.problem = f"{odd[0]} is {short_repr(beside[odd[0]])}, not a URL"
     elif accept is None:
         text = short_repr(fields.get("accept"))
         attachment.problem = f'accept is {text}, not types or extensions such as "image/*" or ".pdf"'
@@ -179,7 +183,8 @@ def _read(fields: _Fields, config: Config) -> Attachment:
         attachment.filename = filename or None
         attachment.headers = dict(headers or {})
         attachment.checksum = checksum
-        attachment.checksum_url = _url_text(checksum_url)
+        attachment.checksum_url = _url_text(beside["checksum_url"])
+        attachment.metalink = _url_text(beside["metalink"])
         attachment.mirrors = tuple(_url_text(mirror) or "" for mirror in mirrors or ())
         attachment.accept = accept
         attachment.proxy = _url_text(proxy)

@@ -1,4 +1,4 @@
-"""Files whose checksum lies in a list beside them."""
+"""Files whose checksum lies in a list beside them, or that a metalink says more of."""
 
 from __future__ import annotations
 
@@ -23,11 +23,14 @@ class Lists:
     def __init__(self) -> None:
         self.texts: dict[str, str] = {}
         self.failures = 0
+        self.gone: set[str] = set()
         self.asked: Counter[str] = Counter()
 
     async def answer(self, request: web.Request) -> web.Response:
         name = request.match_info["name"]
         self.asked[name] += 1
+        if name in self.gone:
+            return web.Response(status=404)
         if name not in self.texts:
             return web.Response(body=payload(), headers={"ETag": '"v1"'})
         if self.failures:
@@ -104,3 +107,48 @@ async def test_many_files_of_one_list_ask_for_it_once(lists: tuple[Lists, str], 
 
     assert server.asked["SHA256SUMS"] == 1
     assert {result.checksum for result in results} == {f"sha256:{RIGHT}"}
+
+
+def metalink(base: str, names: list[str], digest: str = RIGHT) -> str:
+    urls = "".join(f"<url>{base}/{name}</url>" for name in names)
+    file = f'<file name="a.bin"><hash type="sha-256">{digest}</hash>{urls}</file>'
+    return f'<metalink xmlns="urn:ietf:params:xml:ns:metalink">{file}</metalink>'
+
+
+async def fetch_by_metalink(url: str, folder: Path) -> FileResult:
+    async with Downloader(QUICK) as downloader:
+        return await downloader.fetch(FileRequest(url, folder, metalink="a.meta4"))
+
+
+async def test_a_metalink_has_mirrors_and_the_checksum(lists: tuple[Lists, str], tmp_path: Path) -> None:
+    server, base = lists
+    server.texts |= {"a.meta4": metalink(base, ["gone.bin", "mirror.bin"])}
+    server.gone |= {"a.bin", "gone.bin"}
+
+    result = await fetch_by_metalink(f"{base}/a.bin", tmp_path)
+
+    assert result.path.name == "a.bin"
+    assert result.checksum == f"sha256:{RIGHT}"
+    assert server.asked["mirror.bin"] >= 1
+
+
+async def test_a_file_that_is_not_the_metalinks_is_refused(lists: tuple[Lists, str], tmp_path: Path) -> None:
+    server, base = lists
+    server.texts |= {"a.meta4": metalink(base, [], "0" * 64)}
+
+    with pytest.raises(DownloadError) as caught:
+        await fetch_by_metalink(f"{base}/a.bin", tmp_path)
+
+    assert caught.value.reason == "checksum"
+
+
+@pytest.mark.parametrize("text", ["<html></html>", "no xml"])
+async def test_a_metalink_that_is_none_gives_the_file_up(lists: tuple[Lists, str], tmp_path: Path, text: str) -> None:
+    server, base = lists
+    server.texts |= {"a.meta4": text}
+
+    with pytest.raises(DownloadError) as caught:
+        await fetch_by_metalink(f"{base}/a.bin", tmp_path)
+
+    assert caught.value.reason == "bad_metalink"
+    assert server.asked["a.bin"] == 0

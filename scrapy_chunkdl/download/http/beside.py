@@ -1,4 +1,4 @@
-"""Checksums that lie in a list beside the file: fetched as the file is, once for all the files that it names.
+"""What lies beside a file and says more of it: lists of checksums, metalinks. Fetched as the file is, once for all.
 
 Knows requests; what a list says is read elsewhere.
 """
@@ -8,12 +8,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import OrderedDict
+from collections.abc import Collection
 from dataclasses import replace
 from urllib.parse import urljoin
 
 import aiohttp
 
 from scrapy_chunkdl.download.disk.checksum_list import LONGEST, find_checksum
+from scrapy_chunkdl.download.disk.metalink import find_file, read_metalink
 from scrapy_chunkdl.download.errors import Permanent
 from scrapy_chunkdl.download.http.client import FileClient
 from scrapy_chunkdl.download.model import FileRequest, Options, Progress
@@ -25,15 +27,38 @@ _KEPT_S = 300.0
 _MOST_KEPT = 16
 
 
-class ChecksumLists:
+class Beside:
     """The lists of one loop, kept for a few minutes: a folder of files has one."""
 
-    def __init__(self, session: aiohttp.ClientSession, options: Options) -> None:
+    def __init__(self, session: aiohttp.ClientSession, options: Options, schemes: Collection[str]) -> None:
+        """``schemes`` are those that mirrors may be of."""
         self._session = session
+        self._schemes = schemes
         self._options = options
         self._kept: OrderedDict[object, tuple[float, asyncio.Task[bytes]]] = OrderedDict()
 
-    async def checksum_of(self, request: FileRequest, progress: Progress) -> str:
+    async def completed(self, request: FileRequest, progress: Progress) -> FileRequest:
+        """Return the request with what its metalink and its list of checksums say. Raises DownloadError.
+
+        What it says itself goes first.
+        """
+        if request.metalink:
+            request = await self._with_metalink(request, progress)
+        if request.checksum_url and not request.checksum:
+            request = replace(request, checksum=await self._checksum_of(request, progress))
+        return request
+
+    async def _with_metalink(self, request: FileRequest, progress: Progress) -> FileRequest:
+        url = urljoin(request.url, request.metalink or "")
+        files = read_metalink(await self._list(url, request, progress), self._schemes)
+        if (file := find_file(files, [name_from_url(request.url) or "", request.name or ""])) is None:
+            text = f"{shown_url(url)} has {len(files)} files, none of the name of this one, or several"
+            raise Permanent(text, reason="bad_metalink")
+        known = (request.url, *request.mirrors)
+        mirrors = (*request.mirrors, *(url for url in file.urls if url not in known))
+        return replace(request, mirrors=mirrors, checksum=request.checksum or file.checksum)
+
+    async def _checksum_of(self, request: FileRequest, progress: Progress) -> str:
         """Return what a file's list says of it. Raises DownloadError, reason ``no_checksum`` where it says nothing.
 
         A list that cannot be had gives the file up: it was asked to be checked.
@@ -59,7 +84,7 @@ class ChecksumLists:
         return await asyncio.shield(asking)
 
     async def _fetch(self, url: str, request: FileRequest, progress: Progress) -> bytes:
-        asked = replace(request, url=url, mirrors=(), checksum=None, checksum_url=None)
+        asked = replace(request, url=url, mirrors=(), checksum=None, checksum_url=None, metalink=None)
         client = FileClient(self._session, self._options, asked, progress)
         backoff = retry.Backoff(self._options.backoff_base, self._options.backoff_max)
         insist = retry.retrying(
