@@ -52,14 +52,14 @@ def served(board: Board, host: str = "127.0.0.1", token: str | None = None) -> I
 def new_dashboard() -> Iterator[NewDashboard]:
     """Serve boards, until the test ends."""
     with ExitStack() as stack:
-        yield lambda *words: stack.enter_context(served(*words))
+        yield lambda *words, **named: stack.enter_context(served(*words, **named))
 
 
 @pytest.fixture(scope="module")
 def serve_board() -> Iterator[NewDashboard]:
     """Serve boards for all tests of a file."""
     with ExitStack() as stack:
-        yield lambda *words: stack.enter_context(served(*words))
+        yield lambda *words, **named: stack.enter_context(served(*words, **named))
 
 
 @pytest.fixture

@@ -341,3 +341,76 @@ def test_probes_need_no_token_and_tell_nothing_of_what_it_guards(new_dashboard: 
     assert (ready.status, ready.json["checks"]) == (200, {"page": "ok", "redis": "ok"})
     assert (away.status, away.json["checks"]["redis"]) == (503, "Redis does not answer")
     assert dashboard.get("/healthz").status == 200
+
+
+# --- items and files one by one
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "named"),
+    [
+        ("waiting/front", {}, "items = None"),
+        ("waiting/front", {"items": []}, "items = []"),
+        ("waiting/out", {"items": [{"id": "x"}]}, "should be an object with id and at"),
+        ("waiting/out", {"items": [{"id": 7, "at": 1}]}, "should be an object with id and at"),
+        ("waiting/out", {"items": [{"id": "x", "at": -1}]}, "should be an object with id and at"),
+        ("waiting/out", {"items": [{"id": "x", "at": True}]}, "should be an object with id and at"),
+        ("waiting/out", {"items": ["x"] * 501}, "1 to 500 objects"),
+        ("files/give-up", {"worker": "w"}, "file = None"),
+        ("files/retry", {"worker": "w w", "file": "f"}, "worker = 'w w'"),
+        ("files/retry", {"worker": "w\n", "file": "f"}, "should be the id of a worker"),
+        ("files/retry", {"worker": "w" * 301, "file": "f"}, "should be the id of a worker"),
+    ],
+)
+def test_what_makes_no_sense_is_told_in_a_sentence(
+    dashboard: Dashboard, client: redis.Redis, path: str, body: dict[str, Any], named: str
+) -> None:
+    answer = dashboard.post(f"/api/spiders/s/{path}", body)
+
+    assert answer.status == 400
+    assert named in answer.json["error"]
+    assert len(answer.json["error"]) <= 300
+    assert client.keys("*") == []
+
+
+def test_waiting_items_are_told_with_what_tells_them_apart_and_no_secret(
+    dashboard: Dashboard, client: redis.Redis
+) -> None:
+    one = {
+        "url": "https://site/page",
+        "data": [{"title": "A", "attachments": [{"ori_url": "https://u:pw@h/a?token=t"}]}],
+    }
+    client.rpush(WAITING, json.dumps(one), b"\xff no JSON", "7", json.dumps({"title": ["x"], "page": 7}))
+
+    told = dashboard.get("/api/spiders/s/waiting?limit=10").json
+
+    assert (told["total"], told["scanned"], told["next"]) == (4, 4, None)
+    first, *rest = told["items"]
+    assert (first["at"], first["title"], first["page"]) == (0, "A", "https://site/page")
+    assert "pw" not in json.dumps(told)
+    assert "token=t" not in json.dumps(told)
+    assert [len(item["files"]) for item in told["items"]] == [1, 0, 0, 0]
+    assert [item["title"] for item in rest] == ["", "", ""]
+
+
+def test_what_is_asked_of_a_file_waits_for_its_process_only(dashboard: Dashboard, client: redis.Redis) -> None:
+    answer = dashboard.post("/api/spiders/s/files/give-up", {"worker": "h:1:x", "file": "f1"})
+
+    assert (answer.status, answer.json) == (200, {"asked": "give_up"})
+    assert client.lrange("{s:items}:asked h:1:x", 0, -1) == [b"give_up f1"]
+    assert 0 < client.ttl("{s:items}:asked h:1:x") <= 60
+
+
+def test_the_last_files_and_hours_are_told(dashboard: Dashboard, client: redis.Redis) -> None:
+    day = client.time()[0] // 86400
+    client.hset(f"{{s:items}}:history {day - 89}", mapping={"07i": 3, "07b": 10})
+    client.hset(f"{{s:items}}:history {day - 93}", mapping={"07i": 3})
+    client.lpush("{s:items}:finished", json.dumps({"name": "a", "url": "u", "size": 3, "elapsed": 0.5}))
+
+    hours = dashboard.get("/api/spiders/s/hours").json["hours"]
+    files = dashboard.get("/api/spiders/s/finished").json["files"]
+
+    assert hours == [{"at": (day - 89) * 86400 + 7 * 3600, "items/finished": 3, "received": 10}]
+    assert [(file["name"], file["size"]) for file in files] == [("a", 3)]
+    assert dashboard.get("/api/spiders/s/hours?days=91").status == 400
+    assert dashboard.get("/api/spiders/nobody/hours").status == 404

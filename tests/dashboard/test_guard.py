@@ -16,6 +16,7 @@ from served import CHANGE, CONTROL, TOKEN, Dashboard, NewDashboard
 
 from scrapy_chunkdl.dashboard.board import Board
 from scrapy_chunkdl.dashboard.guard import COOKIE, COOKIE_KEPT, TRIES, TRY_AGAIN_AFTER, Guard, Tries, Unusable
+from scrapy_chunkdl.dashboard.routes import ROUTES
 from scrapy_chunkdl.dashboard.server import new_app
 
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
@@ -47,6 +48,30 @@ def test_changes_that_a_foreign_page_could_send_are_refused(
     assert answer.status == 403
     assert "X-Chunkdl" in answer.json["error"]
     assert not client.exists(CONTROL)
+
+
+CHANGES = [
+    path.replace("{spider}", "s")
+    .replace("{action:retry|drop}", "drop")
+    .replace("{action:pause|resume}", "pause")
+    .replace("{action:front|out}", "out")
+    .replace("{action:give-up|retry}", "retry")
+    for method, path, _ in ROUTES
+    if method == "POST" and path != "login"
+]
+
+
+@pytest.mark.parametrize("path", CHANGES)
+def test_no_change_is_done_for_a_foreign_page_or_without_the_token(
+    board: Board, new_dashboard: NewDashboard, path: str
+) -> None:
+    assert "{" not in path
+    dashboard = new_dashboard(board, "127.0.0.1", TOKEN)
+
+    foreign = dashboard.ask("POST", f"/{path}", {}, Authorization=f"Bearer {TOKEN.encode().decode('latin-1')}")
+    stranger = dashboard.post(f"/{path}", {})
+
+    assert (foreign.status, stranger.status) == (403, 401)
 
 
 @pytest.mark.parametrize("host", ["evil.example", "evil.example:6024", "127.0.0.1.evil.example", "[::2]:6024"])

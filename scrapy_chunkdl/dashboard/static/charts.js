@@ -10,8 +10,8 @@ const HEIGHT = 132;
 const CHARTS = [
   { field: "bytes_per_second", title: "chart_bytes", long: rate, short: amount },
   { field: "items_per_second", title: "chart_items", long: number, short: number },
-  { field: "connections", title: "chart_connections", long: number, short: number },
-  { field: "given_up", title: "chart_given_up", long: count, short: count },
+  { field: "connections", title: "chart_connections", long: number, short: number, only: "hour" },
+  { field: "given_up", title: "chart_given_up", long: count, short: count, only: "days" },
 ];
 
 const HOURS_AGAIN_AFTER = 60000; // milliseconds: an hour grows slowly
@@ -36,6 +36,7 @@ class Chart {
     this.#area.role = "img";
     this.#figure = make("div", { classes: "chart" }, make("div", { classes: "head" }, this.#title, this.#reading));
     this.#figure.append(this.#area);
+    this.#figure.hidden = kind.only === "days"; // until days are asked for
     container.append(this.#figure);
     this.#area.addEventListener("keydown", (event) => this.#onKey(event));
     this.#area.addEventListener("blur", () => this.#point(null));
@@ -47,7 +48,8 @@ class Chart {
     this.#data = [points.map(({ at }) => at), points.map((point) => point[this.#kind.field] ?? null)];
     if (span !== this.#span) this.renew();
     this.#span = span;
-    set(this.#figure, "hidden", points.length > 0 && !points.some((point) => this.#kind.field in point));
+    const shown = span === HOUR ? "hour" : "days";
+    set(this.#figure, "hidden", (this.#kind.only ?? shown) !== shown);
     if (this.#figure.hidden) return;
     this.#plot ??= this.#build();
     this.#plot.setData(this.#data, false);

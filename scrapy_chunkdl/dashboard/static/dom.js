@@ -28,6 +28,7 @@ export const plain = (text) =>
 export const setText = (element, text) => set(element, "textContent", String(text));
 
 const BUILT_AT_ONCE = 15; // rows: some 10 ms on a slow machine
+const FILLED_WITHIN = 10; // milliseconds; what is left is filled after the person's clicks and keys
 
 /**
  * A table whose rows stay the same elements while their ids do, so that focus, selection and canvases survive updates.
@@ -53,24 +54,28 @@ export class Table {
 
   /**
    * Show these rows; `idOf` gives each its id. New rows are built a few at a time, so that clicks and keys are not kept
-   * waiting; `then` is called when all are there.
+   * waiting, and so are old ones filled; `then` is called when all are there. Those before `from` are filled already.
    */
-  update(rows, idOf, then = () => {}) {
+  update(rows, idOf, then = () => {}, from = 0) {
     clearTimeout(this.#rest);
     let room = BUILT_AT_ONCE;
-    let left = false;
+    let left = null; // the number of the first row that has to wait
+    const over = performance.now() + FILLED_WITHIN;
     this.#columns.forEach(({ head }, n) => setText(this.#head[n], t(head)));
     const before = this.#rows;
     this.#rows = new Map();
     let place = this.#body.firstElementChild;
-    for (const row of rows) {
+    for (const [n, row] of rows.entries()) {
       let id = idOf(row);
       while (this.#rows.has(id)) id += "+"; // ids come from outside; none may hide another's row
-      if (!before.has(id) && room-- <= 0) {
-        left = true;
+      const known = before.get(id);
+      const waits = n >= from && (left !== null || performance.now() > over) && n > from;
+      if (known === undefined && (waits || room-- <= 0)) {
+        left ??= n;
         continue;
       }
-      const element = this.#filled(before.get(id), row);
+      if (known !== undefined && waits) left ??= n;
+      const element = known !== undefined && (n < from || waits) ? known : this.#filled(known, row);
       if (element === null) continue;
       before.delete(id);
       this.#rows.set(id, element);
@@ -78,7 +83,7 @@ export class Table {
       else this.#body.insertBefore(element, place);
     }
     for (const element of before.values()) element.remove();
-    if (left) this.#rest = setTimeout(() => this.update(rows, idOf, then));
+    if (left !== null) this.#rest = setTimeout(() => this.update(rows, idOf, then, left));
     else then();
   }
 
