@@ -27,7 +27,7 @@ ROOMS += ["signals", "queue", "storage", "download", "services", "text"]
 AT_THE_ROOT = {"__init__.py", *(f"{face}.py" for face in FACES), "signals.py", "py.typed"}
 
 LAYERS_OF_DOWNLOAD = [
-    ["downloader"],
+    ["downloader", "survey"],
     ["schemes", "transfer"],
     ["filling", "storing", "plan.small"],
     ["place"],

@@ -28,6 +28,9 @@ _FAILED = """List the items whose files were given up, with the reasons, or put 
 An item is put back as it was: all of its files are looked at again, those that are there already are not fetched."""
 
 
+_PLAN = """Tell what would be fetched for the items that wait: files and bytes, what is there already, what is refused,
+and how long it takes as fast as last week. Servers are asked by HEAD alone, as politely as for downloads."""
+
 _REPORT = """Tell what the last run of a spider on this machine did: files and bytes by host, type and size, the slowest
 and largest, what was given up and what helps. The last 20 runs are kept in .scrapy, or CHUNKDL_WORK_FOLDER."""
 
@@ -36,11 +39,11 @@ all spiders of the project, or one, and reads Redis alone: no crawl need be runn
 
 
 class Command(BaseRunSpiderCommand):
-    """``scrapy chunkdl worker|status|failed|report|dashboard``."""
+    """``scrapy chunkdl worker|status|failed|plan|report|dashboard``."""
 
     def syntax(self) -> str:
         """Return what follows the command's name."""
-        return "worker|status|failed|report|dashboard ..."
+        return "worker|status|failed|plan|report|dashboard ..."
 
     def short_desc(self) -> str:
         """Return the line that ``scrapy -h`` shows."""
@@ -49,7 +52,7 @@ class Command(BaseRunSpiderCommand):
     def add_options(self, parser: argparse.ArgumentParser) -> None:
         """Declare the subcommands. The options of all Scrapy commands come behind them."""
         subcommands = parser.add_subparsers(
-            dest="subcommand", metavar="worker|status|failed|report|dashboard", required=True
+            dest="subcommand", metavar="worker|status|failed|plan|report|dashboard", required=True
         )
 
         def declare(name: str, meaning: str, syntax: str) -> argparse.ArgumentParser:
@@ -99,6 +102,12 @@ class Command(BaseRunSpiderCommand):
         failed.add_argument("--dead", action="store_true", help="those in :dead, which no process may claim any more")
         failed.add_argument("--json", action="store_true", help="print a JSON object per item instead")
         ScrapyCommand.add_options(self, failed)
+
+        plan = declare("plan", _PLAN, "[options] <spider>")
+        plan.add_argument("spider", help="the spider whose waiting items are meant")
+        plan.add_argument("--items", type=int, default=1000, metavar="N", help="look at N items at most; default: 1000")
+        plan.add_argument("--json", action="store_true", help="print a JSON object instead")
+        ScrapyCommand.add_options(self, plan)
 
         report = declare("report", _REPORT, "[options] <spider>")
         report.add_argument("spider", help="the spider whose last run is meant")
@@ -155,6 +164,10 @@ class Command(BaseRunSpiderCommand):
             from scrapy_chunkdl.commands import status
 
             return status.run(self.settings, opts.spider, as_json=opts.json, watch=opts.watch, show_all=opts.all)
+        if opts.subcommand == "plan":
+            from scrapy_chunkdl.commands import plan
+
+            return plan.run(self.settings, opts.spider, opts.items, as_json=opts.json)
         if opts.subcommand == "report":
             from scrapy_chunkdl.commands import report
 

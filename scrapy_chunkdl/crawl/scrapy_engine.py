@@ -13,11 +13,13 @@ from contextlib import suppress
 from typing import Any, Protocol, TypeVar
 
 from pydispatch import dispatcher
-from scrapy import Request, signals
+from scrapy import Request, Spider, signals
 from scrapy.crawler import Crawler
 from scrapy.exceptions import CloseSpider
 from scrapy.http import Response
+from scrapy.settings import BaseSettings, Settings
 from scrapy.utils.defer import deferred_from_coro, maybe_deferred_to_future
+from scrapy.utils.misc import load_object
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
@@ -207,3 +209,12 @@ class ClosingHold:
         if self._request is not None:
             request, self._request = self._request, None
             self._slot.remove_request(request)
+
+
+def crawler_to_read(spidercls: type[Spider], settings: BaseSettings) -> Crawler:
+    """Return a crawler that is never run: its settings are those a crawl would have, and there is a spider."""
+    crawler = Crawler(spidercls, Settings(settings))
+    crawler.addons.load_settings(crawler.settings)
+    crawler.stats = load_object(crawler.settings["STATS_CLASS"])(crawler)
+    crawler.spider = crawler._create_spider()
+    return crawler

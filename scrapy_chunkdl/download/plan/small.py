@@ -330,6 +330,12 @@ class SmallFiles:
         return f"{reported}:{found[reported]}"
 
 
+def may_be_there(request: FileRequest, options: Options) -> bool:
+    """Whether an earlier run may have left a file, for who only looks."""
+    wanted = naming.safe_name(request.name) if request.name else None
+    return _may_be_there(request, wanted, FileIdentity.of(request, options))
+
+
 def _may_be_there(request: FileRequest, wanted: str | None, identity: FileIdentity) -> bool:
     """Whether an earlier run may have left the file: then its server is asked whether it has changed."""
     folder = os.fspath(request.folder)

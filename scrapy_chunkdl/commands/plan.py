@@ -1,0 +1,111 @@
+"""``scrapy chunkdl plan``: what would be fetched: files, bytes, what is there or refused, and how long it takes.
+
+Asks servers by HEAD alone, within the limits that downloads would keep.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections import Counter
+from typing import Any
+
+from scrapy.settings import BaseSettings
+from scrapy.utils.misc import load_object
+
+from scrapy_chunkdl.commands.console import CommandError
+from scrapy_chunkdl.commands.queues import opened
+from scrapy_chunkdl.crawl.planning import planned
+from scrapy_chunkdl.download.survey import Told, survey
+from scrapy_chunkdl.queue.totals import Totals
+from scrapy_chunkdl.queue.waiting import PAGE, Waiting
+from scrapy_chunkdl.settings.config import ConfigError
+from scrapy_chunkdl.text.masking import printable
+from scrapy_chunkdl.text.units import size_text, time_left
+
+RATE_OF_DAYS = 7
+"""Days whose busy hours tell how fast it goes."""
+
+_HOUR = 3600
+
+
+def run(settings: BaseSettings, spider: str, most: int, *, as_json: bool) -> int:
+    """Ask, and print; return the exit code. Raises :class:`CommandError` where that cannot be done."""
+    if most < 1:
+        raise CommandError(f"--items {most}: it takes the number of items to look at, 1 or more.")
+    with opened(settings, spider) as [queue]:
+        waiting = Waiting(queue.client, queue.key)
+        total = len(waiting)
+        payloads: list[bytes] = []
+        while len(payloads) < min(most, total):
+            page, _ = waiting.page(len(payloads), min(PAGE, most - len(payloads)))
+            if not page:
+                break
+            payloads += [item.payload for item in page]
+        hours = [hour.counts.get("received", 0) for hour in Totals(queue.client, queue.key).history(RATE_OF_DAYS)]
+        spidercls = load_object(settings["SPIDER_LOADER_CLASS"]).from_settings(settings.frozencopy()).load(spider)
+        try:
+            found = planned(spidercls, settings, queue.config, payloads)
+        except ConfigError as error:
+            raise CommandError(str(error)) from error
+    answers: list[Told] = []
+
+    def told(one: Told) -> None:
+        answers.append(one)
+        if sys.stderr.isatty():
+            print(f"\r{len(answers)} of {len(found.to_ask)} asked", end="", file=sys.stderr, flush=True)
+
+    asyncio.run(survey(found.to_ask, found.options, told))
+    if sys.stderr.isatty():
+        print("\r\x1b[K", end="", file=sys.stderr)
+    plan = _plan(spider, total, len(payloads), found.there, found.refused, answers, _rate(hours))
+    print(json.dumps(plan) if as_json else _text(plan))
+    return 0
+
+
+def _rate(hours: list[int]) -> float | None:
+    busy = [received for received in hours if received]
+    return sum(busy) / (len(busy) * _HOUR) if busy else None
+
+
+def _plan(
+    spider: str,
+    total: int,
+    looked_at: int,
+    there: int,
+    refused: dict[str, int],
+    answers: list[Told],
+    rate: float | None,
+) -> dict[str, Any]:
+    reasons = Counter(refused) + Counter(one.refused for one in answers if one.refused)
+    size = sum(one.size_bytes or 0 for one in answers)
+    coming = [one for one in answers if one.refused is None]
+    return {
+        "spider": spider,
+        "items_waiting": total,
+        "items_looked_at": looked_at,
+        "files": len(coming),
+        "bytes": size,
+        "files_of_unknown_size": sum(one.size_bytes is None for one in coming),
+        "there_already": there,
+        "refused": dict(reasons.most_common()),
+        "bytes_per_second": rate and round(rate),
+        "seconds": rate and round(size / rate),
+    }
+
+
+def _text(plan: dict[str, Any]) -> str:
+    lines = [
+        printable(f"{plan['spider']}: {plan['items_looked_at']} of {plan['items_waiting']} waiting items looked at"),
+        f"  {plan['files']} files to fetch, {size_text(plan['bytes'])}"
+        + (f", {plan['files_of_unknown_size']} of them of unknown size" if plan["files_of_unknown_size"] else ""),
+        f"  {plan['there_already']} are there already: their servers are asked whether they have changed",
+        *(f"  {count} refused: {printable(reason)}" for reason, count in plan["refused"].items()),
+    ]
+    if plan["bytes_per_second"]:
+        left = time_left(plan["bytes"], plan["bytes_per_second"])
+        lines.append(f"  {left} at {size_text(plan['bytes_per_second'])}/s, as in the busy hours of the last week")
+    else:
+        lines.append("  nobody can tell how long it takes: nothing was fetched in the last week")
+    return "\n".join(lines)

@@ -1,0 +1,72 @@
+"""The files that waiting items want, without a crawl: what each would be asked for by, and which are there already.
+
+Knows a spider's settings and its items; asks no server. Hooks of the project's pipeline are not run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+
+from scrapy import Spider
+from scrapy.settings import BaseSettings
+
+from scrapy_chunkdl.crawl import scrapy_engine
+from scrapy_chunkdl.crawl.download_options import options_of
+from scrapy_chunkdl.crawl.file_requests import FileRequests
+from scrapy_chunkdl.crawl.hooks import Hooks
+from scrapy_chunkdl.crawl.stats import Stats
+from scrapy_chunkdl.crawl.stores import Place
+from scrapy_chunkdl.download import FileRequest, Options
+from scrapy_chunkdl.download.plan.small import may_be_there
+from scrapy_chunkdl.items.types import known_types
+from scrapy_chunkdl.settings.config import Config
+
+
+@dataclass(slots=True)
+class Planned:
+    """``to_ask`` are files nobody has yet, ``there`` how many are; ``refused`` counts why others are not asked for."""
+
+    options: Options
+    to_ask: list[FileRequest] = field(default_factory=list)
+    there: int = 0
+    refused: dict[str, int] = field(default_factory=dict)
+
+
+def planned(spidercls: type[Spider], settings: BaseSettings, config: Config, payloads: Iterable[bytes]) -> Planned:
+    """Read items and say what they want, each file once. Raises ConfigError for settings that cannot work."""
+    crawler = scrapy_engine.crawler_to_read(spidercls, settings)
+    assert crawler.stats is not None
+    config = replace(config, cookies=False)  # those of a session that nobody has begun
+    options = options_of(crawler, config)
+    types = known_types(spidercls, config.item_classes)
+    requests = FileRequests(crawler, config, options, Place(crawler, config), Hooks(), Stats(crawler.stats))
+    found, seen = Planned(options), set()
+
+    def refuse(reason: str) -> None:
+        found.refused[reason] = found.refused.get(reason, 0) + 1
+
+    for payload in payloads:
+        try:
+            item = types.read(payload)
+            wanted = requests.wanted(item)
+        except (TypeError, ValueError):
+            refuse("bad_item")
+            continue
+        for attachment in wanted:
+            if attachment.problem is not None:
+                refuse("bad_attachment")
+                continue
+            try:
+                request = requests.build(item, attachment, None)
+            except ValueError:
+                refuse("bad_path")
+                continue
+            if (request.url, request.name) in seen:
+                continue
+            seen.add((request.url, request.name))
+            if may_be_there(request, options):
+                found.there += 1
+            else:
+                found.to_ask.append(request)
+    return found

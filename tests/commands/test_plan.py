@@ -1,0 +1,67 @@
+"""``scrapy chunkdl plan``: what would be fetched is told by HEADs alone, and nothing is changed."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import redis
+from origin import Origin
+from project import Project, attachment, item
+
+WAITING = "files:items"
+
+
+def test_what_waits_is_weighed_by_heads_alone(project: Project, origin: Origin, client: redis.Redis) -> None:
+    there = origin.url("there.bin", 500)
+    project.items = [item(attachment(there))]
+    assert project.crawl().returncode == 0
+    project.items = []
+    client.rpush(
+        WAITING,
+        json.dumps(item(attachment(origin.url("a.bin", 1000)), attachment(origin.url("b.bin", 2000)))),
+        json.dumps(item(attachment(origin.url("a.bin", 1000)))),  # the same file again
+        json.dumps(item(attachment(origin.url("gone.bin", 10, "status:404")), attachment("no url"))),
+        json.dumps(item(attachment(there))),
+        "no item",
+    )
+    before = client.lrange(WAITING, 0, -1)
+
+    done = project.command("chunkdl", "plan", "files", "--json")
+    shown = project.command("chunkdl", "plan", "files", "--items", "1")
+
+    assert (done.returncode, done.stderr) == (0, "")
+    told = json.loads(done.stdout)
+    assert (told["items_waiting"], told["items_looked_at"]) == (5, 5)
+    assert (told["files"], told["bytes"], told["there_already"]) == (2, 3000, 1)
+    assert told["refused"] == {"bad_item": 1, "bad_url": 1, "http_404": 1}
+    assert "1 of 5 waiting items looked at" in shown.stdout
+    assert "2 files to fetch, 3 kB" in shown.stdout
+    for name in ("a.bin", "b.bin", "gone.bin"):
+        assert set(origin.stats(name).methods) == {"HEAD"}
+    assert client.lrange(WAITING, 0, -1) == before
+
+
+def test_a_server_that_knows_no_head_has_files_of_unknown_size(
+    project: Project, origin: Origin, client: redis.Redis
+) -> None:
+    client.rpush(WAITING, json.dumps(item(attachment(origin.url("a.bin", 1000, "status:405@head")))))
+
+    told = json.loads(project.command("chunkdl", "plan", "files", "--json").stdout)
+
+    assert (told["files"], told["bytes"], told["files_of_unknown_size"]) == (1, 0, 1)
+
+
+def test_an_empty_list_is_no_error(project: Project) -> None:
+    done = project.command("chunkdl", "plan", "files")
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "0 of 0 waiting items looked at" in done.stdout
+
+
+@pytest.mark.parametrize("words", [("nobody",), ("files", "--items", "0")])
+def test_what_makes_no_sense_is_told_in_a_line(project: Project, words: tuple[str, ...]) -> None:
+    done = project.command("chunkdl", "plan", *words)
+
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 1
