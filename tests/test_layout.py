@@ -12,6 +12,7 @@ SHORT = 80
 """Lines up to which a module needs no file of tests of its own."""
 
 ELSEWHERE = {
+    "crawl/orders.py": "crawl/test_reports_and_controls.py",
     "commands/queues.py": "commands/test_status.py",
     "download/disk/file_identity.py": "download/disk/test_partfile_and_part_lock.py",
     "download/disk/record.py": "download/disk/test_partfile_and_part_lock.py",

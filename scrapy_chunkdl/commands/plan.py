@@ -5,24 +5,25 @@ Asks servers by HEAD alone, within the limits that downloads would keep.
 
 from __future__ import annotations
 
-import asyncio
 import json
 import sys
 from collections import Counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from scrapy.settings import BaseSettings
 from scrapy.utils.misc import load_object
 
 from scrapy_chunkdl.commands.console import CommandError
 from scrapy_chunkdl.commands.queues import opened
-from scrapy_chunkdl.crawl.planning import planned
-from scrapy_chunkdl.download.survey import Told, survey
+from scrapy_chunkdl.crawl.planning import ask_servers, planned
 from scrapy_chunkdl.queue.totals import Totals
 from scrapy_chunkdl.queue.waiting import PAGE, Waiting
 from scrapy_chunkdl.settings.config import ConfigError
 from scrapy_chunkdl.text.masking import printable
 from scrapy_chunkdl.text.units import size_text, time_left
+
+if TYPE_CHECKING:
+    from scrapy_chunkdl.download.survey import Told
 
 RATE_OF_DAYS = 7
 """Days whose busy hours tell how fast it goes."""
@@ -56,7 +57,7 @@ def run(settings: BaseSettings, spider: str, most: int, *, as_json: bool) -> int
         if sys.stderr.isatty():
             print(f"\r{len(answers)} of {len(found.to_ask)} asked", end="", file=sys.stderr, flush=True)
 
-    asyncio.run(survey(found.to_ask, found.options, told))
+    ask_servers(found, told)
     if sys.stderr.isatty():
         print("\r\x1b[K", end="", file=sys.stderr)
     plan = _plan(spider, total, len(payloads), found.there, found.refused, answers, _rate(hours))

@@ -1,11 +1,12 @@
 """The files that waiting items want, without a crawl: what each would be asked for by, and which are there already.
 
-Knows a spider's settings and its items; asks no server. Hooks of the project's pipeline are not run.
+Knows a spider's settings and its items; servers are asked when told to. Hooks of the project's pipeline are not run.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import asyncio
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
 from scrapy import Spider
@@ -19,6 +20,7 @@ from scrapy_chunkdl.crawl.stats import Stats
 from scrapy_chunkdl.crawl.stores import Place
 from scrapy_chunkdl.download import FileRequest, Options
 from scrapy_chunkdl.download.plan.small import may_be_there
+from scrapy_chunkdl.download.survey import Told, survey
 from scrapy_chunkdl.items.types import known_types
 from scrapy_chunkdl.settings.config import Config
 
@@ -31,6 +33,11 @@ class Planned:
     to_ask: list[FileRequest] = field(default_factory=list)
     there: int = 0
     refused: dict[str, int] = field(default_factory=dict)
+
+
+def ask_servers(found: Planned, told: Callable[[Told], None]) -> None:
+    """Ask for each file that nobody has, by HEAD alone; ``told`` gets each answer as it comes."""
+    asyncio.run(survey(found.to_ask, found.options, told))
 
 
 def planned(spidercls: type[Spider], settings: BaseSettings, config: Config, payloads: Iterable[bytes]) -> Planned:
