@@ -38,7 +38,7 @@ LONG_PAUSE_S = 60.0
 SERVES_S = 5.0
 
 _HOSTS_REMEMBERED = 4096
-_FILES_REMEMBERED = 64
+_FILES_REMEMBERED = 256
 _ANY = 1 << 30
 
 _REASONS = frozenset({"dns", "connect_failed", "connect_timeout", "tls", "connection_lost", "stalled"})
@@ -73,7 +73,7 @@ class _Row:
     rounds: int = 0
     counted_at: float = float("-inf")
     files: set[int] = field(default_factory=set)
-    put_back: set[str] = field(default_factory=set)
+    put_back: OrderedDict[str, None] = field(default_factory=OrderedDict)
     pages: set[int] = field(default_factory=set)
     served_at: float = float("-inf")
 
@@ -202,8 +202,9 @@ class Circuits:
                 return HostIll(told.sentence, host=host)
             if row is None or not row.has_served or not (row.rounds or row.pages) or url in row.put_back:
                 return error
-            if len(row.put_back) < _FILES_REMEMBERED:
-                row.put_back.add(url)
+            row.put_back[url] = None
+            if len(row.put_back) > _FILES_REMEMBERED:
+                row.put_back.popitem(last=False)
             return HostIll(f"{host} has just served others, and now: {error}", host=host)
 
     def page(self, host: str, file: int) -> None:
@@ -249,7 +250,6 @@ class Circuits:
             row = self._row(host)
             row.rounds, row.counted_at = 0, float("-inf")
             row.files.clear()
-            row.put_back.clear()
             if brings:
                 row.served_at = self._clock()
             if brings and host in self._ill and self._ill[host].reason == "wrong_type":
