@@ -14,6 +14,7 @@ from typing import Protocol, TypeVar
 from scrapy_chunkdl.download.disk.record import Published
 from scrapy_chunkdl.download.errors import Permanent, SourceChanged, Transient
 from scrapy_chunkdl.download.http.paced import LONGEST_PAUSE
+from scrapy_chunkdl.download.http.proxies import DIRECT
 from scrapy_chunkdl.download.limits.rate import Pace
 from scrapy_chunkdl.download.limits.slot import HostSlot
 from scrapy_chunkdl.download.native.told import NativeSource, Reading
@@ -94,6 +95,8 @@ class PartsSource:
     async def _asked(self, ask: Callable[[], Awaitable[T]]) -> T:
         """Ask, and tell the limits how the host took one more connection."""
         limits, progress = self._context.limits, self._context.progress
+        if self._context.request.proxy not in (None, DIRECT):  # to go without it would show who asks
+            raise Permanent(f"{self.url} cannot be fetched through a proxy", reason="bad_proxy")
         asked_at = progress.asked()
         progress.requests += 1
         try:

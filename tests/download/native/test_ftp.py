@@ -342,6 +342,12 @@ async def test_a_name_that_leads_inside_is_refused_before_it_is_connected_to(ftp
     assert ftp.commands == []
 
 
+async def test_a_file_that_is_to_go_through_a_proxy_is_not_fetched_without_it(ftp: Ftp, tmp_path: Path) -> None:
+    await fails(ftp.url(), tmp_path, "bad_proxy", proxy="socks5://127.0.0.1:1")
+
+    assert ftp.commands == []
+
+
 async def test_a_wrong_checksum_is_fetched_again_and_told(ftp: Ftp, tmp_path: Path) -> None:
     await fails(ftp.url(), tmp_path, "checksum", checksum=f"sha256:{'0' * 64}")
 
