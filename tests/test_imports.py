@@ -42,7 +42,7 @@ LAYERS_OF_DOWNLOAD = [
     ["limits"],
     # What all of them speak of: words, values and tables, which know none of those above.
     [
-        *("concurrency", "errors", "extras", "known", "model", "progress", "remote"),
+        *("concurrency", "errors", "extras", "host_rules", "known", "model", "progress", "remote"),
         *("disk.platform", "disk.record", "disk.room", "disk.store"),
         *("http.coding", "http.digest", "http.headers", "http.identity", "http.media_types"),
         *("http.proxies", "http.robots", "http.socks", "http.urls"),

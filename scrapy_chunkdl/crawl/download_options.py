@@ -9,7 +9,7 @@ import logging
 
 from scrapy.crawler import Crawler
 
-from scrapy_chunkdl.crawl.politeness import politeness
+from scrapy_chunkdl.crawl.politeness import host_rules, politeness
 from scrapy_chunkdl.crawl.spider_identity import as_the_spider, sentence_on_middlewares
 from scrapy_chunkdl.download import Options
 from scrapy_chunkdl.download.disk.room import Reserve
@@ -39,6 +39,7 @@ def options_of(crawler: Crawler, config: Config) -> Options:
         keep_free=Reserve.of_setting(config.min_free),
         max_rate=config.max_rate,
         max_rate_per_host=config.max_rate_per_host,
+        host_rules=host_rules(crawler.settings, config),
         checksum=config.checksum,
         expires=config.expires * 86400,
         probe=config.probe,

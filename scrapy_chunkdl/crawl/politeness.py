@@ -13,7 +13,8 @@ from typing import Any
 from scrapy import Spider
 from scrapy.settings import SETTINGS_PRIORITIES, BaseSettings
 
-from scrapy_chunkdl.settings.config import Config
+from scrapy_chunkdl.download.host_rules import HostRule, HostRules, NamedRule
+from scrapy_chunkdl.settings.config import Config, ConfigError
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,29 @@ def politeness(settings: BaseSettings, spider: Spider | None, config: Config) ->
                 connections = max(1, round(value))
                 because.append(f"{name} = {value:g}")
     return Politeness(delay_s, connections, tuple(because))
+
+
+def host_rules(settings: BaseSettings, config: Config) -> HostRules:
+    """Return the limits of single hosts: ours first, then those of Scrapy's DOWNLOAD_SLOTS. Raises ConfigError."""
+    rules = [
+        NamedRule(host, HostRule(_whole(limits.get("connections")), limits.get("delay"), limits.get("rate")))
+        for host, limits in (config.hosts or {}).items()
+    ]
+    slots = settings.getdict("DOWNLOAD_SLOTS") if settings.get("DOWNLOAD_SLOTS") else {}
+    for host, slot in slots.items():
+        try:
+            rule = HostRule(
+                _whole(slot.get("concurrency")), None if slot.get("delay") is None else float(slot["delay"])
+            )
+        except (AttributeError, TypeError, ValueError):
+            text = f"DOWNLOAD_SLOTS: that of {host!r} should be a dict such as {{'concurrency': 1, 'delay': 2.0}}."
+            raise ConfigError(text) from None
+        rules.append(NamedRule(str(host).lower(), rule))
+    return HostRules(rules)
+
+
+def _whole(value: float | None) -> int | None:
+    return None if value is None else max(1, int(value))
 
 
 def _connections(settings: BaseSettings, spider: Spider | None) -> Iterator[tuple[str, float]]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from scrapy_chunkdl.download.disk.room import NO_RESERVE, Reserve
 from scrapy_chunkdl.download.disk.store import Store
 from scrapy_chunkdl.download.errors import Permanent
+from scrapy_chunkdl.download.host_rules import HostRules
 from scrapy_chunkdl.download.http.proxies import Proxy
 from scrapy_chunkdl.download.http.robots import Robots
 from scrapy_chunkdl.download.progress import Progress
@@ -39,7 +40,8 @@ class Options:
     ``stall_timeout`` between its bytes, ``dns_timeout`` is for a name to be resolved, ``delay`` between the starts
     of two requests to one host. With ``check_type`` a page in place of a file is refused
     (:mod:`scrapy_chunkdl.download.http.plausible`). With a ``store``, finished files are moved there: a file's path
-    relative to ``store_root`` is its key. ``keep_free`` is left free of the disk. Without ``fail_on_dataloss`` a
+    relative to ``store_root`` is its key. ``keep_free`` is left free of the disk,
+    ``host_rules`` are limits of single hosts. Without ``fail_on_dataloss`` a
     body that ends early is the file if it ends there twice. ``ftp_login`` and ``sftp_login`` are user and password
     where a URL has none; ``sftp_key`` is a private key's file, ``sftp_known_hosts`` that of the keys of hosts, None for
     what ssh takes (``~/.ssh``). ``openers`` are kinds of sources besides those named in
@@ -62,6 +64,7 @@ class Options:
     max_file_size: int = 0
     max_rate: int = 0
     max_rate_per_host: int = 0
+    host_rules: HostRules = field(default_factory=HostRules)
     max_redirects: int = 20
     checksum: str | None = None
     probe: str = "auto"

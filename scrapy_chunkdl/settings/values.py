@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
+import json
 import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import PurePath
@@ -66,6 +67,45 @@ def _in_unit(value: Any, units: Mapping[str, int], suffix: str = "") -> str:
         return f", {value} is {float(found[1]) * factor:.0f}" if found is not None and factor is not None else ""
     except ValueError:
         return ""
+
+
+_LIMITS: Mapping[str, Callable[[Any], float]] = {
+    "connections": integer(1, 1024),
+    "delay": lambda value: seconds_or_zero(value),
+    "rate": size_bytes(0),
+}
+"""What may be said of a host, and how it is read."""
+
+
+def limits_of_hosts(value: Any) -> Mapping[str, Mapping[str, float]]:
+    """Read limits of single hosts, a dict of names or patterns; ``-s`` gives it as JSON."""
+    example = 'a dict such as {"*.gov": {"connections": 2, "delay": 1.0, "rate": 1_000_000}}'
+    if isinstance(value, str):
+        try:
+            value = json.loads(value) if value.strip() else {}
+        except ValueError:
+            raise ValueError(f"{example}, as JSON on the command line") from None
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping) or not all(isinstance(host, str) and host.strip() for host in value):
+        raise ValueError(example)
+    return {host.strip().lower(): _limits_of(host, limits, example) for host, limits in value.items()}
+
+
+def _limits_of(host: str, limits: Any, example: str) -> Mapping[str, float]:
+    if "/" in host or "@" in host:
+        raise ValueError(f"{example}: {host[:60]!r} is no host's name")
+    if not isinstance(limits, Mapping):
+        raise ValueError(f"{example}: that of {host[:60]!r} is no dict")
+    read = {}
+    for name, limit in limits.items():
+        if name not in _LIMITS:
+            raise ValueError(f"{example}: {host[:60]!r} has {str(name)[:40]!r}, which is none of {', '.join(_LIMITS)}")
+        try:
+            read[name] = _LIMITS[name](limit)
+        except ValueError as error:
+            raise ValueError(f"with {name} of {host[:60]!r} {error}") from None
+    return read
 
 
 def min_free(value: Any) -> float | None:

@@ -99,6 +99,17 @@ def test_a_spider_attribute_that_comes_too_late_is_refused() -> None:
         ("CHUNKDL_CLIENT_CERT", ["a", "b", "c"], "a PEM file, or two"),
         ("CHUNKDL_BIND_ADDRESS", "eth0", "an IP address of this machine"),
         ("CHUNKDL_ATTACHMENTS", 5, "a list"),
+        ("CHUNKDL_MIN_FREE", "120%", "a percentage below 100"),
+        ("CHUNKDL_MIN_FREE", "1GB", 'or a percentage such as "5%"'),
+        ("CHUNKDL_MIN_FREE", -1, "a whole number, at least 0"),
+        ("CHUNKDL_HOST_PATIENCE", "a night", "a number of seconds"),
+        ("CHUNKDL_HOSTS", ["*.gov"], "a dict such as"),
+        ("CHUNKDL_HOSTS", "{", "as JSON on the command line"),
+        ("CHUNKDL_HOSTS", {"http://h/": {}}, "is no host's name"),
+        ("CHUNKDL_HOSTS", {"h": 2}, "is no dict"),
+        ("CHUNKDL_HOSTS", {"h": {"speed": 1}}, "none of connections, delay, rate"),
+        ("CHUNKDL_HOSTS", {"h": {"connections": 0}}, "with connections of 'h' a whole number, at least 1"),
+        ("CHUNKDL_HOSTS", {"h": {"delay": -1}}, "with delay of 'h' a number of seconds"),
     ],
 )
 def test_a_wrong_value_is_refused_with_name_value_and_what_it_should_be(name: str, value: object, wanted: str) -> None:

@@ -57,13 +57,14 @@ class Limits:
 
     def __init__(self, options: Options, shares: Shares | None = None) -> None:
         self._per_host = options.chunks_per_host
+        self._rules = options.host_rules
         self._delay = options.delay
         self._first_space_s, self._longest_space_s = first_and_longest_s(options)
         self._last_start: OrderedDict[str, float] = OrderedDict()
         self._shares = shares
         self.habits = Habits()
         self.circuits = Circuits(recovered=self._recovered)
-        self.rates = Rates(options.max_rate, options.max_rate_per_host)
+        self.rates = Rates(options.max_rate, options.max_rate_per_host, options.host_rules)
         self._hosts: dict[str, _Host] = {}
         self._cooling: list[tuple[float, str]] = []
         self._ceilings: OrderedDict[str, Ceiling] = OrderedDict()
@@ -73,6 +74,13 @@ class Limits:
         self._crowded: Mapping[str, int] = {}
         self._lock = threading.Lock()
 
+    def _most_of(self, host: str) -> int:
+        return self._rules.of(host).connections or self._per_host
+
+    def _delay_of(self, host: str) -> float:
+        delay_s = self._rules.of(host).delay_s
+        return self._delay if delay_s is None else delay_s
+
     def slot(self, host: str) -> Slot:
         """Hold one of the host's connections, once one is free and the host is not cooling down."""
         return Slot(self, host)
@@ -80,7 +88,7 @@ class Limits:
     async def wait_for_pace(self, host: str) -> None:
         """Wait until the host's last request was begun long enough ago."""
         spacing = self._spacings.get(host)
-        delay = max(self._delay, spacing.space_s if spacing is not None else 0.0)
+        delay = max(self._delay_of(host), spacing.space_s if spacing is not None else 0.0)
         if not delay:
             return
         with self._lock:
@@ -119,7 +127,7 @@ class Limits:
         with self._lock:
             now = time.monotonic()
             self._spacing(host).served(now, self._first_space_s)
-            if self._ceiling(host).answered(now, self._per_host):
+            if self._ceiling(host).answered(now, self._most_of(host)):
                 self._grant_waiters(host)
 
     def refused(self, host: str, asked_at: float) -> None:
@@ -166,7 +174,7 @@ class Limits:
         What :meth:`slot` and :meth:`hold` do, under one lock and without a task's turn. :meth:`give_back` ends it.
         """
         shares, more_than_told = self._shares, False
-        if self._delay or (shares is not None and shares.cooling(host)):
+        if self._delay_of(host) or (shares is not None and shares.cooling(host)):
             return False
         with self._lock:
             if (state := self._hosts.get(host)) is None:
@@ -196,7 +204,7 @@ class Limits:
             if served:
                 now = time.monotonic()
                 self._spacing(host).served(now, self._first_space_s)
-                self._ceiling(host).answered(now, self._per_host)
+                self._ceiling(host).answered(now, self._most_of(host))
             if state.waiters:
                 self._grant_waiters(host)
             if not state.in_use:
@@ -241,7 +249,7 @@ class Limits:
             uses = {}
             for host in {*peaks, *self._hosts, *self._told}:
                 state = self._hosts.get(host, _Host())
-                wanted = max(peaks.get(host, 0), min(state.in_use + len(state.waiters), self._per_host))
+                wanted = max(peaks.get(host, 0), min(state.in_use + len(state.waiters), self._most_of(host)))
                 uses[host] = Use(state.in_use, wanted)
             self._told = {host: use.wanted for host, use in uses.items() if use.wanted}
             tell(uses)
@@ -306,7 +314,7 @@ class Limits:
             raise
 
     def _note_peak(self, host: str, state: _Host) -> bool:
-        wanted = min(state.in_use + len(state.waiters), self._per_host)
+        wanted = min(state.in_use + len(state.waiters), self._most_of(host))
         self._peaks[host] = max(self._peaks.get(host, 0), wanted)
         return wanted > self._told.get(host, 0)
 
@@ -336,7 +344,7 @@ class Limits:
         return most if self._shares is None else min(most, self._shares.slots(host))
 
     def _borne(self, host: str) -> int:
-        return int(min(self._ceiling(host).now, self._per_host))
+        return int(min(self._ceiling(host).now, self._most_of(host)))
 
     def _ceiling(self, host: str) -> Ceiling:
         if (ceiling := self._ceilings.get(host)) is None:

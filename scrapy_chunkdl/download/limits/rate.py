@@ -14,6 +14,8 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 
+from scrapy_chunkdl.download.host_rules import HostRules
+
 _BURST = 1 / 16
 _PIECES_PER_SECOND = 256
 _LEAST_PIECE = 1024
@@ -141,9 +143,10 @@ class Pace:
 class Rates:
     """The limits of a process, in bytes per second; 0 is none."""
 
-    def __init__(self, of_process: float, of_host: float) -> None:
+    def __init__(self, of_process: float, of_host: float, rules: HostRules | None = None) -> None:
         self._process = Rate(of_process)
         self._of_host = of_host
+        self._rules = rules or HostRules()
         self._hosts: OrderedDict[str, Rate] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -155,7 +158,7 @@ class Rates:
     @property
     def is_limited(self) -> bool:
         """Whether there is any limit now."""
-        return bool(self._process.bytes_per_second or self._of_host)
+        return bool(self._process.bytes_per_second or self._of_host or self._rules.limit_rates)
 
     def change(self, bytes_per_second: float) -> None:
         """Set another limit for the whole process, for bodies that run, too. Called from any thread.
@@ -168,10 +171,12 @@ class Rates:
 
     def pace(self, host: str) -> Pace:
         """Return what holds for a new reader of ``host``."""
-        if not self._of_host:
+        own = self._rules.of(host).rate
+        of_host = self._of_host if own is None else own
+        if not of_host:
             return Pace([self._process])
         with self._lock:
-            rate = self._hosts.setdefault(host, Rate(self._of_host))
+            rate = self._hosts.setdefault(host, Rate(of_host))
             self._hosts.move_to_end(host)
             if len(self._hosts) > _HOSTS_REMEMBERED:
                 self._hosts.popitem(last=False)

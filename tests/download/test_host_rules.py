@@ -1,0 +1,81 @@
+"""Limits of single hosts: which rule is for which host, and that the limits keep to it."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from scrapy.settings import Settings
+
+from scrapy_chunkdl.crawl.politeness import host_rules
+from scrapy_chunkdl.download import Limits, Options
+from scrapy_chunkdl.download.host_rules import HostRule, HostRules, NamedRule
+from scrapy_chunkdl.settings.config import Config, ConfigError
+
+RULES = HostRules(
+    [
+        NamedRule("files.gov", HostRule(connections=1)),
+        NamedRule("*.gov", HostRule(connections=2, delay_s=1.0)),
+        NamedRule("127.0.0.1:8080", HostRule(rate=1000.0)),
+        NamedRule("free.org", HostRule(delay_s=0.0, rate=0.0)),
+    ]
+)
+
+
+@pytest.mark.parametrize(
+    ("host", "rule"),
+    [
+        ("a.gov:443", HostRule(2, 1.0)),
+        ("a.b.gov:80", HostRule(2, 1.0)),
+        ("gov:80", HostRule()),
+        ("files.gov:80", HostRule(1, 1.0)),
+        ("127.0.0.1:8080", HostRule(None, None, 1000.0)),
+        ("127.0.0.1:80", HostRule()),
+        ("free.org:80", HostRule(None, 0.0, 0.0)),
+        ("notgov.org:80", HostRule()),
+    ],
+)
+def test_a_rule_is_for_a_name_or_a_pattern(host: str, rule: HostRule) -> None:
+    assert (RULES.of(host), RULES.of(host)) == (rule, rule)
+
+
+def test_the_first_rule_that_says_something_of_a_limit_decides_on_it() -> None:
+    rules = HostRules([NamedRule("a.gov", HostRule(connections=1)), NamedRule("*.gov", HostRule(4, 2.0))])
+
+    assert rules.of("a.gov:80") == HostRule(1, 2.0)
+
+
+async def test_connections_of_a_host_are_those_of_its_rule_and_others_keep_theirs() -> None:
+    rules = HostRules([NamedRule("few", HostRule(connections=1)), NamedRule("many", HostRule(connections=40))])
+    limits = Limits(Options(chunks_per_host=3, host_rules=rules))
+    for host in ("few:80", "many:80", "other:80"):
+        for _ in range(200):
+            limits.answered(host)
+
+    assert [limits.bears(host) for host in ("few:80", "many:80", "other:80")] == [1, 40, 3]
+    async with limits.slot("few:80"):
+        second = asyncio.ensure_future(limits.slot("few:80").__aenter__())
+        await asyncio.sleep(0)
+        assert not second.done()
+    await second
+
+
+def test_rates_hold_for_the_host_alone() -> None:
+    limits = Limits(Options(max_rate_per_host=500, host_rules=RULES))
+
+    assert limits.rates.is_limited
+    assert [limits.pace(host).is_limited for host in ("127.0.0.1:8080", "free.org:80", "x:80")] == [True, False, True]
+
+
+def test_download_slots_of_scrapy_hold_behind_ours() -> None:
+    settings = Settings({"DOWNLOAD_SLOTS": {"a.gov": {"concurrency": 3, "delay": 5}, "b.org": {"delay": 2.5}}})
+    config = Config.read({"CHUNKDL_HOSTS": {"A.gov": {"connections": 1}}})
+
+    rules = host_rules(settings, config)
+
+    assert (rules.of("a.gov:80"), rules.of("b.org:443")) == (HostRule(1, 5.0), HostRule(None, 2.5))
+
+
+def test_slots_that_make_no_sense_are_refused_by_name() -> None:
+    with pytest.raises(ConfigError, match="DOWNLOAD_SLOTS: that of 'h'"):
+        host_rules(Settings({"DOWNLOAD_SLOTS": {"h": 3}}), Config.read({}))
