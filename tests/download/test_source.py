@@ -23,7 +23,6 @@ from scrapy_chunkdl.download import (
     SourceChanged,
     Throttled,
     Transient,
-    schemes,
 )
 from scrapy_chunkdl.download.http.headers import Validator
 from scrapy_chunkdl.download.plan.ranges import Range
@@ -274,12 +273,11 @@ class Shop:
 
 
 def test_a_scheme_has_its_opener_once_for_each_downloader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(schemes, "OPENERS", {"shop": Shop})
     monkeypatch.setattr(Shop, "opened", [])
 
     async def fetch() -> list[FileResult]:
         requests = [FileRequest(f"{scheme}://a/{n}", tmp_path, f"{n}") for n, scheme in enumerate(("shop", "SHOP"))]
-        async with Downloader(QUICK) as downloader:
+        async with Downloader(replace(QUICK, openers={"shop": Shop})) as downloader:
             return [await downloader.fetch(request) for request in requests]
 
     results = asyncio.run(fetch())
@@ -288,12 +286,11 @@ def test_a_scheme_has_its_opener_once_for_each_downloader(tmp_path: Path, monkey
     assert [shop.is_closed for shop in Shop.opened] == [True]
 
 
-def test_mirrors_of_another_scheme_bring_their_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(schemes, "OPENERS", {"shop": Shop})
+def test_mirrors_of_another_scheme_bring_their_part(tmp_path: Path) -> None:
     dead = Permanent("gone", reason="gone")
     shelves = Shelves(tmp_path)
     shelves.prepare = lambda shelf: shelf.errors.append(dead)
 
-    result = shelves.fetched(name="x.bin", mirrors=("shop://a/x",))
+    result = shelves.fetched(options=replace(QUICK, openers={"shop": Shop}), name="x.bin", mirrors=("shop://a/x",))
 
     assert (result.path.read_bytes(), result.final_url) == (CONTENT, "shop://a/x")
