@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 import redis
 from origin import Origin
 from origin_content import content
+from patience import HANG
 from project import Project, attachment, item
 from small_disks import KINDS, small_disk
 
@@ -130,7 +132,9 @@ def test_a_worker_until_empty_says_what_it_waits_for_and_so_does_status(
             if "Items of files:items wait." in line:
                 break
         assert "kept free (CHUNKDL_MIN_FREE)" in line
-        told = project.command("chunkdl", "status", "files").stdout
+        told, end = "", time.monotonic() + HANG
+        while "kept free" not in told and time.monotonic() < end:  # with the next report
+            told = project.command("chunkdl", "status", "files").stdout
         (disk / "other").unlink()
         crawl = project.finish(process)
 
