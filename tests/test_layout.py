@@ -14,6 +14,8 @@ SHORT = 80
 ELSEWHERE = {
     "crawl/orders.py": "crawl/test_reports_and_controls.py",
     "commands/queues.py": "commands/test_status.py",
+    "crawl/host_watch.py": "crawl/test_ill_hosts.py",
+    "download/downloader.py": "download/test_source.py",
     "download/disk/file_identity.py": "download/disk/test_partfile_and_part_lock.py",
     "download/disk/record.py": "download/disk/test_partfile_and_part_lock.py",
     "download/http/answer.py": "download/http/test_verdict_and_judge.py",

@@ -102,7 +102,7 @@ async def test_file_of_just_the_size_allowed(client: Client) -> None:
     [
         "",
         "nonsense",
-        "ftp://127.0.0.1/x",
+        "gopher://127.0.0.1/x",
         "file:///etc/passwd",
         "http://",
         "http:?x",
