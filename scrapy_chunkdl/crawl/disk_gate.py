@@ -44,6 +44,8 @@ class DiskGate:
         self._keep = keep
         self._clock = clock
         self._look = look
+        self.seen: Room | None = None
+        """The disk when it was looked at last; None before that, and where it cannot be looked at."""
         self._looks = False
         self._looked_at = float("-inf")
         self._low: str | None = None
@@ -88,12 +90,14 @@ class DiskGate:
         try:
             self.note(self._look(self._folder), needs_bytes)
         except OSError as error:  # it cannot be looked at: who writes to it finds out the same
+            self.seen = None
             logger.debug("Room on the disk of %s is not known: %s", self._folder, error)
         finally:
             self._looks = False
 
     def note(self, room: Room, needs_bytes: int) -> None:
         """Take note of how much room there is."""
+        self.seen = room
         kept, free = self._keep.of(room.total_bytes), room.free_bytes
         refusal = self._refusal
         if room.free_names is not None and room.free_names < LEAST_NAMES:

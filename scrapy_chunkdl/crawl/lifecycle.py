@@ -217,7 +217,6 @@ class Lifecycle:
                 feeds=feeds,
                 admit=self._intake.admit,
                 disk=disk,
-                root=self._place.root,
             )
         except ValueError as error:  # of make_client and ItemQueue, which have sentences
             raise Unusable(str(error)) from error

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from pathlib import Path
 
 from scrapy.crawler import Crawler
 from twisted.internet.defer import Deferred
@@ -74,7 +73,6 @@ class QueueMode(Mode):
         feeds: FeedAcks | None,
         admit: Admit | None,
         disk: DiskGate,
-        root: Path,
     ) -> None:
         assert crawler.spider is not None
         self.fate = f"their items go back to {items_key}"
@@ -156,13 +154,13 @@ class QueueMode(Mode):
         self._reports = Reports(
             bridge,
             limits,
-            root,
             stats.tally,
             Totals(client, items_key, queue.token),
             state=self._state,
             finished=lambda: settling.finished,
             waits=pressure.waits,
             items=lambda: {job: item.item for item in self._held.leased() if item.files for job in item.files.jobs},
+            disk=lambda: disk.seen,
             tell=self._tell_and_ask,
         )
         self._finished, self._recent = stats.finished, Recent(client, items_key)

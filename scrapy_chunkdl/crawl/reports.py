@@ -10,18 +10,17 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import groupby
-from pathlib import Path
 from typing import Any
 
 from scrapy_chunkdl import __version__
 from scrapy_chunkdl.bridge.bridge import Bridge
 from scrapy_chunkdl.bridge.run import Job
 from scrapy_chunkdl.download import Limits
+from scrapy_chunkdl.download.disk.room import Room
 from scrapy_chunkdl.items.shown import about
 from scrapy_chunkdl.progress.totals import Rate
 from scrapy_chunkdl.queue.status import PaceMeter, Report
@@ -39,7 +38,7 @@ _LONGEST = 300
 
 class Reports:
     """Those of one process. ``state`` says what it does, ``finished`` how many items it has acked, ``waits``
-    what it waits for, ``items`` which item each of its files is of; ``root`` is where its files grow. ``tell`` is
+    what it waits for, ``items`` which item each of its files is of, ``disk`` how full their disk is. ``tell`` is
     called with each report, for what else goes to Redis then.
     """
 
@@ -47,7 +46,6 @@ class Reports:
         self,
         bridge: Bridge,
         limits: Limits,
-        root: Path,
         tally: Tally,
         totals: Totals,
         *,
@@ -55,17 +53,18 @@ class Reports:
         finished: Callable[[], int],
         waits: Callable[[], Sequence[str]],
         items: Callable[[], Mapping[Job, object]],
+        disk: Callable[[], Room | None],
         tell: Callable[[], None],
     ) -> None:
         self._bridge = bridge
         self._limits = limits
-        self._root = root
         self._tally = tally
         self._totals = totals
         self._state = state
         self._finished = finished
         self._waits = waits
         self._items = items
+        self._disk = disk
         self._tell = tell
         self._pace = PaceMeter(time.monotonic())
         self._rates: dict[object, Rate] = {}
@@ -74,7 +73,7 @@ class Reports:
     def report(self) -> bytes:
         """Return what the process tells of itself, as JSON."""
         connections = self._limits.connections()
-        free, size = self._disk()
+        room = self._disk()
         report = Report(
             host=socket.gethostname(),
             pid=os.getpid(),
@@ -83,8 +82,8 @@ class Reports:
             files=self._bridge.running(),
             connections=connections,
             pace=self._pace.note(self._finished(), self._bridge.bytes_fetched(), connections, time.monotonic()),
-            disk_free=free,
-            disk_size=size,
+            disk_free=room.free_bytes if room is not None else None,
+            disk_size=room.total_bytes if room is not None else None,
             waits=tuple(self._waits()),
         )
         return report.encode()
@@ -107,13 +106,6 @@ class Reports:
             part = self._tally.part()
             if part is not None and (self._totals.add(part) or self._totals.add(part)):  # again: a new day has begun
                 self._tally.has(part)
-
-    def _disk(self) -> tuple[int | None, int | None]:
-        try:
-            usage = shutil.disk_usage(self._root)
-        except OSError:
-            return None, None
-        return usage.free, usage.total
 
     def _file(self, job: Job, before: dict[object, Rate], now: float) -> dict[str, Any]:
         request, progress = job.request, job.progress

@@ -115,6 +115,7 @@ def test_the_numbers_are_the_queues_while_a_worker_works_and_after_it_died(
 
     process = project.begin("chunkdl", "worker", "files")
     wait_for(lambda: client.zcard(LEASES) == 2 and client.hlen(WORKERS) == 1, "the worker does not begin")
+    wait_for(lambda: status(project, "files")[0]["workers"][0]["disk_free"] is not None, "its disk is not looked at")
     [told] = status(project, "files")
 
     assert shape(told) == SCHEMA

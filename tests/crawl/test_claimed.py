@@ -236,7 +236,6 @@ class World:
             feeds=self.feeds,  # type: ignore[arg-type]
             admit=None,
             disk=disk_gate.DiskGate(self.folder, NO_RESERVE),
-            root=self.folder,
         )
         self.mode.open()
         self.settle_down()
