@@ -56,21 +56,12 @@ def done(client: redis.Redis, name: str) -> int:
     return sum(json.loads(one)["n"].startswith(name) for one in client.lrange("done", 0, -1))
 
 
-@pytest.mark.parametrize(
-    "ban",
-    [
-        "status:403",
-        "status:429",
-        "status:503",
-        "status:503:3600",
-        "status:502",
-        "reset",
-        "close",
-        "page:900",
-        "header:cf-mitigated=challenge;code:403",
-        "refused",
-    ],
-)
+BANS = ["status:403", "page:900", "refused"]
+MORE_BANS = ["status:429", "status:503", "status:503:3600", "status:502", "reset", "close"]
+MORE_BANS += ["header:cf-mitigated=challenge;code:403"]
+
+
+@pytest.mark.parametrize("ban", [*BANS, *(pytest.param(ban, marks=pytest.mark.long) for ban in MORE_BANS)])
 def test_a_host_that_bans_is_left_alone_and_its_items_come_when_it_serves_again(
     quick: Project, origin: Origin, banning: Origin, client: redis.Redis, ban: str
 ) -> None:
