@@ -29,7 +29,10 @@ FILES = 5
 FILES_IF_IT_SERVED = 2
 """Different files that have to be among those that failed: fewer at a host that has served."""
 
-PAGES = 3
+FILES_OF_THEIR_OWN = 10
+"""The same for statuses that files have by themselves, too (403, 500): a few private files in a row are no ban."""
+
+PAGES = 5
 """Different files in place of which a host sends pages, one after the other, after which it is ill."""
 
 LONG_PAUSE_S = 60.0
@@ -44,6 +47,7 @@ _ANY = 1 << 30
 _REASONS = frozenset({"dns", "connect_failed", "connect_timeout", "tls", "connection_lost", "stalled"})
 _STATUSES = frozenset({420, 429, 502, 503, 504, 509, *range(520, 528), 529, 530})
 _AFTER_SUCCESSES = frozenset({403, 500})
+_OF_FILES_TOO = frozenset(f"http_{status}" for status in _AFTER_SUCCESSES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +72,13 @@ class Told:
 
 @dataclass(slots=True)
 class _Row:
-    """Failures of a host since it last served: how many followed each other, and of which files."""
+    """Failures of a host since it last served: how many followed each other, of which files, and whether any was of a
+    kind that no file has by itself."""
 
     rounds: int = 0
     counted_at: float = float("-inf")
     files: set[int] = field(default_factory=set)
+    is_the_hosts: bool = False
     put_back: OrderedDict[str, None] = field(default_factory=OrderedDict)
     pages: set[int] = field(default_factory=set)
     served_at: float = float("-inf")
@@ -82,6 +88,8 @@ class _Row:
         return self.served_at > float("-inf")
 
     def is_ill(self) -> bool:
+        if not self.is_the_hosts:
+            return len(self.files) >= FILES_OF_THEIR_OWN
         return self.rounds >= ROUNDS and len(self.files) >= (FILES_IF_IT_SERVED if self.has_served else FILES)
 
 
@@ -232,6 +240,7 @@ class Circuits:
             if asked_at >= row.counted_at:
                 row.rounds += 1
                 row.counted_at = now
+            row.is_the_hosts = row.is_the_hosts or reason not in _OF_FILES_TOO
             if len(row.files) < _FILES_REMEMBERED:
                 row.files.add(file)
             if host in self._ill:
@@ -250,6 +259,7 @@ class Circuits:
             row = self._row(host)
             row.rounds, row.counted_at = 0, float("-inf")
             row.files.clear()
+            row.is_the_hosts = False
             if brings:
                 row.served_at = self._clock()
             if brings and host in self._ill and self._ill[host].reason == "wrong_type":

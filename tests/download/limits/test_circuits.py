@@ -9,6 +9,7 @@ from scrapy_chunkdl.download.limits.circuits import (
     FEW,
     FILES,
     FILES_IF_IT_SERVED,
+    FILES_OF_THEIR_OWN,
     LONG_PAUSE_S,
     PAGES,
     ROUNDS,
@@ -78,7 +79,9 @@ def test_some_do_only_from_a_host_that_has_served(host: Host, status: int) -> No
     assert not host.is_ill
 
     host.answers(200)
-    host.answers(*[status] * ROUNDS)
+    host.answers(*[status] * (FILES_OF_THEIR_OWN - 1))
+    assert not host.is_ill, "a few private files are no ban"
+    host.answers(*[status] * FILES_OF_THEIR_OWN)
     assert host.is_ill
 
 
