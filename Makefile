@@ -125,7 +125,7 @@ outcomes: $(VENV)/installed
 chaos: $(VENV)/installed
 	$(BIN)/python tests/chaos/run.py $(ARGS)
 
-# A short one, without a seed of its own: as long as so many items take.
+# A short one of a fixed seed: as long as so many items take.
 chaos-short:
 	$(MAKE) chaos ARGS="--items 40 --seed 10053"
 
