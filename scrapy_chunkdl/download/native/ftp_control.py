@@ -72,6 +72,9 @@ class FtpConnection:
             is_closed = place.is_default_port and error.reason in ("connect_failed", "connect_timeout")
             if not (speaks_plainly or is_closed):
                 raise
+        if not hasattr(asyncio.StreamWriter, "start_tls"):  # Python 3.10
+            text = f"{printable(place.host)} begins in plain text: AUTH TLS needs Python 3.11 or later"
+            raise Permanent(text, reason="tls")
         connection = await cls._connect(place.host, explicit_port, None, options, url)
         with connection.closed_on_error():
             await connection._ask(connection._client.upgrade_to_tls(context))

@@ -394,6 +394,7 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> tuple[trustme.CA, Pat
     return authority, folder / "ca.pem", folder / "server.pem"
 
 
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="asyncio upgrades a stream to TLS from Python 3.11 on")
 async def test_ftps_speaks_auth_tls_where_the_server_greets_in_plain_text(
     tmp_path: Path, authority: tuple[trustme.CA, Path, Path]
 ) -> None:
@@ -408,6 +409,7 @@ async def test_ftps_speaks_auth_tls_where_the_server_greets_in_plain_text(
         assert server.count()["PROT"] >= 1
 
 
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="asyncio upgrades a stream to TLS from Python 3.11 on")
 async def test_ftps_never_logs_in_without_tls(ftp: Ftp, tmp_path: Path) -> None:
     await fails(ftp.url(scheme="ftps", login=LOGIN), tmp_path, "ftp_500")
 
@@ -485,6 +487,7 @@ async def test_vsftpd_tells_missing_files_and_those_that_may_not_be_read_by_one_
         await fails(f"ftp://{address}/nothing.bin", tmp_path / "b", "not_found")
 
 
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="asyncio upgrades a stream to TLS from Python 3.11 on")
 async def test_vsftpd_wants_data_connections_to_resume_the_session_of_the_login(
     served: tuple[Path, Path], tmp_path: Path, authority: tuple[trustme.CA, Path, Path]
 ) -> None:
