@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from scrapy_chunkdl.download.errors import DownloadError, HostIll, Permanent, Postponed
+from scrapy_chunkdl.download.limits.remembered import Remembered
 
 ROUNDS = 4
 """Failures that follow each other, without an answer between, after which a host is ill."""
@@ -40,7 +41,6 @@ LONG_PAUSE_S = 60.0
 
 SERVES_S = 5.0
 
-_HOSTS_REMEMBERED = 4096
 _FILES_REMEMBERED = 256
 _ANY = 1 << 30
 
@@ -105,7 +105,7 @@ class Circuits:
         self._clock = clock
         self._recovered = recovered
         self._lock = threading.Lock()
-        self._rows: OrderedDict[str, _Row] = OrderedDict()
+        self._rows = Remembered(_Row)
         self._ill: dict[str, Told] = {}
         self._trials: dict[str, bool] = {}
         self._changed: Callable[[Fall | str], object] | None = None
@@ -220,7 +220,7 @@ class Circuits:
         if self._changed is None:
             return
         with self._lock:
-            row = self._row(host)
+            row = self._rows.of(host)
             if not row.has_served and host not in self._ill:
                 return
             row.pages.add(file)
@@ -236,7 +236,7 @@ class Circuits:
         now = self._clock()
         fall = Fall(host, reason, pause_s)
         with self._lock:
-            row = self._row(host)
+            row = self._rows.of(host)
             if asked_at >= row.counted_at:
                 row.rounds += 1
                 row.counted_at = now
@@ -256,7 +256,7 @@ class Circuits:
         assert self._changed is not None
         row = self._rows.get(host)
         with self._lock:
-            row = self._row(host)
+            row = self._rows.of(host)
             row.rounds, row.counted_at = 0, float("-inf")
             row.files.clear()
             row.is_the_hosts = False
@@ -275,13 +275,6 @@ class Circuits:
     def _open(self, fall: Fall) -> None:
         self._ill[fall.host] = Told(f"{fall.host} fails ({fall.reason})", fall.reason, float("inf"))
 
-    def _row(self, host: str) -> _Row:
-        if (row := self._rows.get(host)) is None:
-            row = self._rows[host] = _Row()
-            if len(self._rows) > _HOSTS_REMEMBERED:
-                self._rows.popitem(last=False)
-        return row
-
     # --- what others know, and tries
 
     def heard(self, told: Mapping[str, Told], untold: set[str]) -> None:
@@ -290,7 +283,7 @@ class Circuits:
             for host in [host for host in self._ill if host not in told and host not in untold]:
                 del self._ill[host]
                 self._trials.pop(host, None)
-                self._row(host).rounds = 0
+                self._rows.of(host).rounds = 0
             self._ill.update(told)
 
     def ill(self, host: str) -> Told | None:

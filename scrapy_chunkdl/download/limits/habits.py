@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import OrderedDict
 from dataclasses import dataclass
 
-_HOSTS_REMEMBERED = 4096
+from scrapy_chunkdl.download.limits.remembered import Remembered
+
 _FILES_REMEMBERED = 16
 """Files of a host that count: about the last so many."""
 
@@ -40,14 +40,14 @@ class Habits:
     """Thread-safe. A host is ``host:port``."""
 
     def __init__(self) -> None:
-        self._hosts: OrderedDict[str, _Habit] = OrderedDict()
-        self._heads: OrderedDict[str, _Heads] = OrderedDict()
+        self._hosts = Remembered(_Habit)
+        self._heads = Remembered(_Heads)
         self._lock = threading.Lock()
 
     def brought(self, host: str, *, small: bool, by_ranges: bool = False) -> None:
         """Note a file that came from ``host``; ``small`` says that it was no more than a chunk."""
         with self._lock:
-            habit = self._of(host)
+            habit = self._hosts.of(host)
             if not small:
                 habit.by_ranges = by_ranges
             if habit.small + habit.large >= _FILES_REMEMBERED:
@@ -63,12 +63,12 @@ class Habits:
         if habit is None or habit.odd_in_a_row or habit.large:
             self.brought(host, small=True)
             with self._lock:
-                self._of(host).odd_in_a_row = 0
+                self._hosts.of(host).odd_in_a_row = 0
 
     def was_odd(self, host: str) -> None:
         """Note that the plain way is not for ``host``: its next files do without it, twice as many each time."""
         with self._lock:
-            habit = self._of(host)
+            habit = self._hosts.of(host)
             habit.odd_in_a_row += 1
             habit.left_out = min(_MOST_LEFT_OUT, 2**habit.odd_in_a_row)
 
@@ -85,12 +85,10 @@ class Habits:
     def head_told(self, host: str, something: bool) -> None:
         """Note whether a HEAD to ``host`` told something, where a GET did after it."""
         with self._lock:
-            heads = self._heads.setdefault(host, _Heads())
+            heads = self._heads.of(host)
             heads.in_vain = 0 if something else heads.in_vain + 1
             if heads.in_vain >= _HEADS_IN_VAIN:
                 heads.in_vain, heads.none_until = 0, time.monotonic() + _NO_HEADS_S
-            if len(self._heads) > _HOSTS_REMEMBERED:
-                self._heads.popitem(last=False)
 
     def asks_for_ranges(self, host: str) -> bool:
         """Whether a GET is better of the first chunk only: where larger files were among the last, and came by ranges.
@@ -106,10 +104,3 @@ class Habits:
         if habit is not None and habit.left_out:
             with self._lock:
                 habit.left_out = max(0, habit.left_out - 1)
-
-    def _of(self, host: str) -> _Habit:
-        if (habit := self._hosts.get(host)) is None:
-            habit = self._hosts[host] = _Habit()
-            if len(self._hosts) > _HOSTS_REMEMBERED:
-                self._hosts.popitem(last=False)
-        return habit

@@ -19,18 +19,18 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from scrapy_chunkdl.download.limits import remembered
 from scrapy_chunkdl.download.limits.ceiling import Ceiling
 from scrapy_chunkdl.download.limits.circuits import Circuits
 from scrapy_chunkdl.download.limits.habits import Habits
 from scrapy_chunkdl.download.limits.rate import Pace, Rates
+from scrapy_chunkdl.download.limits.remembered import Remembered
 from scrapy_chunkdl.download.limits.shares import Shares, Use
 from scrapy_chunkdl.download.limits.spacing import Spacing, first_and_longest_s
 from scrapy_chunkdl.download.model import Options
 from scrapy_chunkdl.download.progress import Progress
 
 _Waiter = tuple[asyncio.AbstractEventLoop, "asyncio.Future[None]"]
-
-_HOSTS_REMEMBERED = 4096
 
 
 class HostState(NamedTuple):
@@ -67,8 +67,8 @@ class Limits:
         self.rates = Rates(options.max_rate, options.max_rate_per_host, options.host_rules)
         self._hosts: dict[str, _Host] = {}
         self._cooling: list[tuple[float, str]] = []
-        self._ceilings: OrderedDict[str, Ceiling] = OrderedDict()
-        self._spacings: OrderedDict[str, Spacing] = OrderedDict()
+        self._ceilings = Remembered(Ceiling)
+        self._spacings = Remembered(Spacing)
         self._peaks: dict[str, int] = {}
         self._told: dict[str, int] = {}
         self._crowded: Mapping[str, int] = {}
@@ -95,7 +95,7 @@ class Limits:
             now = time.monotonic()
             at = self._last_start[host] = max(now, self._last_start.get(host, -delay) + delay)
             self._last_start.move_to_end(host)
-            if len(self._last_start) > _HOSTS_REMEMBERED:
+            if len(self._last_start) > remembered.HOSTS_REMEMBERED:
                 self._last_start.popitem(last=False)
         await asyncio.sleep(at - now)
 
@@ -126,15 +126,15 @@ class Limits:
         """Note that ``host`` served a request: it bears some connections more."""
         with self._lock:
             now = time.monotonic()
-            self._spacing(host).served(now, self._first_space_s)
-            if self._ceiling(host).answered(now, self._most_of(host)):
+            self._spacings.of(host).served(now, self._first_space_s)
+            if self._ceilings.of(host).answered(now, self._most_of(host)):
                 self._grant_waiters(host)
 
     def refused(self, host: str, asked_at: float) -> None:
         """Note that ``host`` refused a request made at ``asked_at``, of the monotonic clock: it bears fewer."""
         with self._lock:
             state = self._hosts.get(host)
-            self._ceiling(host).refused(asked_at, time.monotonic(), state.in_use if state else 1)
+            self._ceilings.of(host).refused(asked_at, time.monotonic(), state.in_use if state else 1)
 
     def _recovered(self, host: str) -> None:
         """Forget the pace that a host was asked at before it was left alone: that was for naught."""
@@ -150,7 +150,7 @@ class Limits:
     def too_fast(self, host: str, asked_at: float) -> bool:
         """Note an error without a name for its cause; tell whether ``host`` refuses the pace of the requests."""
         with self._lock:
-            spacing = self._spacing(host)
+            spacing = self._spacings.of(host)
             return spacing.is_too_fast(asked_at, time.monotonic(), self._first_space_s, self._longest_space_s)
 
     def bears(self, host: str) -> int:
@@ -203,8 +203,8 @@ class Limits:
             state.yielding -= gave_way
             if served:
                 now = time.monotonic()
-                self._spacing(host).served(now, self._first_space_s)
-                self._ceiling(host).answered(now, self._most_of(host))
+                self._spacings.of(host).served(now, self._first_space_s)
+                self._ceilings.of(host).answered(now, self._most_of(host))
             if state.waiters:
                 self._grant_waiters(host)
             if not state.in_use:
@@ -344,21 +344,7 @@ class Limits:
         return most if self._shares is None else min(most, self._shares.slots(host))
 
     def _borne(self, host: str) -> int:
-        return int(min(self._ceiling(host).now, self._most_of(host)))
-
-    def _ceiling(self, host: str) -> Ceiling:
-        if (ceiling := self._ceilings.get(host)) is None:
-            ceiling = self._ceilings[host] = Ceiling()
-            if len(self._ceilings) > _HOSTS_REMEMBERED:
-                self._ceilings.popitem(last=False)
-        return ceiling
-
-    def _spacing(self, host: str) -> Spacing:
-        if (spacing := self._spacings.get(host)) is None:
-            spacing = self._spacings[host] = Spacing()
-            if len(self._spacings) > _HOSTS_REMEMBERED:
-                self._spacings.popitem(last=False)
-        return spacing
+        return int(min(self._ceilings.of(host).now, self._most_of(host)))
 
     def _forget_unused(self, host: str) -> None:
         state = self._hosts.get(host)

@@ -15,6 +15,7 @@ from fetching import SIZE, Client, payload
 from scrapy_chunkdl.download import Downloader, FileRequest, Limits, Options
 from scrapy_chunkdl.download.limits import habits as habits_module
 from scrapy_chunkdl.download.limits import hosts as limits_module
+from scrapy_chunkdl.download.limits import remembered
 from scrapy_chunkdl.download.limits.shares import Use
 
 HOST = "files.example:443"
@@ -65,7 +66,7 @@ def test_a_host_starts_with_few_connections_and_each_answer_lets_two_more() -> N
 
 
 async def test_no_more_hosts_are_remembered_than_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits_module, "_HOSTS_REMEMBERED", 3)
+    monkeypatch.setattr(remembered, "HOSTS_REMEMBERED", 3)
     limits = Limits(Options(delay=1e-9, max_rate_per_host=1000))
 
     for number in range(10):
