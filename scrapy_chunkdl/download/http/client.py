@@ -36,6 +36,7 @@ from scrapy_chunkdl.download.http.identity import Identity, host_of, no_url
 from scrapy_chunkdl.download.http.paced import PacedConnector
 from scrapy_chunkdl.download.http.robots import BYTES_READ
 from scrapy_chunkdl.download.http.urls import NoUrl, host_name, wire_url, without_userinfo
+from scrapy_chunkdl.download.http.verdict import REDIRECTS
 from scrapy_chunkdl.download.limits.circuits import Circuits
 from scrapy_chunkdl.download.limits.rate import Rates
 from scrapy_chunkdl.download.model import FileRequest, Options, Progress
@@ -45,7 +46,6 @@ from scrapy_chunkdl.text.masking import cut, shown_url
 _MOST_CHALLENGES = 3
 """Requests for one answer: one without a nonce, one with a nonce that has just become stale, one more."""
 
-_REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _READ_BUFFER = 1 << 18
 _HEAD_LIMITS: dict[str, Any] = {
     name: limit
@@ -154,7 +154,7 @@ class FileClient:
         while True:
             response = await self._send_with_login(method, url, headers, timeout)
             location = response.headers.get(hdrs.LOCATION)
-            if response.status not in _REDIRECTS or location is None:
+            if response.status not in REDIRECTS or location is None:
                 return response
             response.release()
             status = response.status

@@ -24,12 +24,12 @@ from scrapy_chunkdl.download.http.judge import Judge
 from scrapy_chunkdl.download.http.requests import Link, Requests
 from scrapy_chunkdl.download.http.source import HttpSource
 from scrapy_chunkdl.download.http.urls import NoUrl, host_name, wire_url, without_userinfo
+from scrapy_chunkdl.download.http.verdict import REDIRECTS
 from scrapy_chunkdl.download.source import FileContext, Source
 
 MOST_AT_ONCE = 8 << 20
 """Bytes of one range, as all of them are in memory until they are written."""
 
-_REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _UNSENT = frozenset({"dns", "connect_failed", "connect_timeout"})
 """What goes wrong before anything was sent."""
 
@@ -109,7 +109,7 @@ class _Client:
             self._refuse(url)
             fetched = await self._fetch(method, url, asked)
             location = dict((name.lower(), value) for name, value in fetched.fields).get("location")
-            if fetched.status not in _REDIRECTS or location is None or not is_guarded(self._options):
+            if fetched.status not in REDIRECTS or location is None or not is_guarded(self._options):
                 return cast(aiohttp.ClientResponse, _Response(method, fetched, asked))
             try:
                 url = without_userinfo(wire_url(location, fetched.url))
