@@ -120,6 +120,32 @@ export class Table {
   }
 }
 
+/**
+ * A column with a button for each of `actions`, the last of them a dangerous one. `text` is what a button says, `label` what
+ * those hear who cannot see in which row it is. `act` is called with the action, the row and the button.
+ */
+export const actionsColumn = ({ actions, text, label, act, isFor = () => true }) => ({
+  head: "actions",
+  kind: "actions",
+  build(cell) {
+    const buttons = actions.map((action) => {
+      const button = make("button", { type: "button", classes: action === actions.at(-1) ? "danger" : "" });
+      button.addEventListener("click", () => act(action, cell.row, button));
+      return button;
+    });
+    cell.append(make("div", {}, ...buttons));
+  },
+  fill(cell, row) {
+    cell.row = row;
+    set(cell.firstChild, "hidden", !isFor(row));
+    actions.forEach((action, n) => {
+      const button = cell.firstChild.children[n];
+      setText(button, text(action));
+      set(button, "ariaLabel", label(action, row));
+    });
+  },
+});
+
 /** A column that is one piece of text. */
 export const textColumn = (head, kind, text) => ({ head, kind, fill: (cell, row) => setText(cell, text(row)) });
 

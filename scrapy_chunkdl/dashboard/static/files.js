@@ -1,6 +1,6 @@
 // The files that are being downloaded, with a map of their chunks. The first page comes with the events.
 import { STATES, draw, forgetColours, tally } from "./chunk_map.js";
-import { Table, byId, make, plain, set, setText, showEither, textColumn } from "./dom.js";
+import { Table, actionsColumn, byId, make, plain, set, setText, showEither, textColumn } from "./dom.js";
 import { amount, clock, count, duration, rate } from "./format.js";
 import { ask, perform, say } from "./messages.js";
 import { get, ofSpider, post } from "./server.js";
@@ -98,7 +98,13 @@ export class Files {
         build: (cell) => cell.append(make("bdi")),
         fill: (cell, { worker }) => setText(cell.firstChild, this.#workers.get(worker) ?? worker),
       },
-      { head: "actions", kind: "actions", build: (cell) => this.#buildActions(cell), fill: (cell, row) => this.#fillActions(cell, row) },
+      actionsColumn({
+        actions: ["again", "give_up"],
+        text: (action) => t(`file_${action}`),
+        label: (action, { name, url }) => t(`file_${action}_one`, { name: plain(name || url) }),
+        act: (action, row, button) => this.#act(action, row, button),
+        isFor: ({ id }) => id,
+      }),
     ]);
     byId("files-before").addEventListener("click", () => this.#turn(-PAGE));
     byId("files-after").addEventListener("click", () => this.#turn(PAGE));
@@ -124,25 +130,6 @@ export class Files {
   async update(first) {
     if (this.#offset === 0) this.#show(first);
     else await this.#fetch();
-  }
-
-  #buildActions(cell) {
-    const buttons = ["again", "give_up"].map((action) => {
-      const button = make("button", { type: "button", classes: action === "give_up" ? "danger" : "" });
-      button.addEventListener("click", () => this.#act(action, cell.row, button));
-      return button;
-    });
-    cell.append(make("div", {}, ...buttons));
-  }
-
-  #fillActions(cell, row) {
-    cell.row = row;
-    set(cell.firstChild, "hidden", !row.id);
-    ["again", "give_up"].forEach((action, n) => {
-      const button = cell.firstChild.children[n];
-      setText(button, t(`file_${action}`));
-      set(button, "ariaLabel", t(`file_${action}_one`, { name: plain(row.name || row.url) }));
-    });
   }
 
   async #act(action, { worker, id, name, url }, button) {

@@ -1,5 +1,5 @@
 // What was given up: failed items and dead ones, filtered, a page at a time, to be put back or dropped.
-import { Table, byId, make, plain, set, setText, showEither } from "./dom.js";
+import { Table, actionsColumn, byId, make, plain, set, setText, showEither } from "./dom.js";
 import { amount, count, when } from "./format.js";
 import { ask, perform, say } from "./messages.js";
 import { get, ofSpider, post } from "./server.js";
@@ -65,19 +65,13 @@ export class GivenUp {
         { head: "attempts", kind: "number", fill: (cell, { attempts }) => setText(cell, count(attempts)) },
         { head: "kept", kind: "number", fill: (cell, { bytes_done }) => setText(cell, amount(bytes_done)) },
         { head: "when", kind: "number", fill: (cell, { time }) => setText(cell, time ? when(time) : t("unknown")) },
-        {
-          head: "actions",
-          kind: "actions",
-          build: (cell) => this.#buildActions(cell),
-          fill(cell, row) {
-            cell.row = row;
-            set(cell.firstChild, "hidden", !row.first);
-            for (const button of cell.firstChild.children) {
-              setText(button, t(button.action));
-              set(button, "ariaLabel", t(`${button.action}_one`, { name: nameOf(row) }));
-            }
-          },
-        },
+        actionsColumn({
+          actions: ["retry", "drop"],
+          text: (action) => t(action),
+          label: (action, row) => t(`${action}_one`, { name: nameOf(row) }),
+          act: (action, row, button) => this.#askForOne(action, row, button),
+          isFor: ({ first }) => first,
+        }),
       ],
       (element, { first }) => element.classList.toggle("same-item", !first),
     );
@@ -242,16 +236,6 @@ export class GivenUp {
     const words = items.length === 0 ? "" : t(filtered ? "shown_filtered" : "shown_all", place);
     const old = this.#isOld() && (filtered || this.#starts.length > 1) ? t("shown_old") : "";
     setText(byId("given-up-place"), [words, old].filter(Boolean).join(" · "));
-  }
-
-  #buildActions(cell) {
-    const buttons = ["retry", "drop"].map((action) => {
-      const button = make("button", { type: "button", classes: action === "drop" ? "danger" : "" });
-      button.action = action;
-      button.addEventListener("click", () => this.#askForOne(action, cell.row, button));
-      return button;
-    });
-    cell.append(make("div", {}, ...buttons));
   }
 
   async #askForOne(action, row, button) {

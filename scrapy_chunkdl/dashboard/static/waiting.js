@@ -1,5 +1,5 @@
 // What waits in the list: searched, a page at a time; moved to the front or taken out. Asked for only when it is opened.
-import { Table, byId, make, plain, set, setText, showEither } from "./dom.js";
+import { Table, actionsColumn, byId, make, plain, set, setText, showEither } from "./dom.js";
 import { count } from "./format.js";
 import { ask, perform, say } from "./messages.js";
 import { get, ofSpider, post } from "./server.js";
@@ -35,7 +35,12 @@ export class Waiting {
         },
       },
       { head: "files", kind: "number", fill: (cell, { files }) => setText(cell, count(files.length)) },
-      { head: "actions", kind: "actions", build: (cell) => this.#buildActions(cell), fill: (cell, row) => this.#fillActions(cell, row) },
+      actionsColumn({
+        actions: ["front", "out"],
+        text: (action) => t(`waiting_${action}`),
+        label: (action, row) => t(`waiting_${action}_one`, { name: nameOf(row) }),
+        act: (action, row, button) => this.#act(action, row, button),
+      }),
     ]);
     byId("waiting").addEventListener("toggle", () => byId("waiting").open && this.#restart());
     byId("waiting-filter").addEventListener("submit", (event) => {
@@ -108,24 +113,6 @@ export class Waiting {
     set(byId("waiting-before"), "disabled", this.#starts.length === 1);
     set(byId("waiting-after"), "disabled", next === null);
     setText(byId("waiting-place"), t("waiting_place", { n: count(items.length), scanned: count(scanned), total: count(total) }));
-  }
-
-  #buildActions(cell) {
-    const buttons = ["front", "out"].map((action) => {
-      const button = make("button", { type: "button", classes: action === "out" ? "danger" : "" });
-      button.addEventListener("click", () => this.#act(action, cell.row, button));
-      return button;
-    });
-    cell.append(make("div", {}, ...buttons));
-  }
-
-  #fillActions(cell, row) {
-    cell.row = row;
-    ["front", "out"].forEach((action, n) => {
-      const button = cell.firstChild.children[n];
-      setText(button, t(`waiting_${action}`));
-      set(button, "ariaLabel", t(`waiting_${action}_one`, { name: nameOf(row) }));
-    });
   }
 
   async #act(action, { id, at, ...row }, button) {
