@@ -50,7 +50,7 @@ class DiskGate:
         self._looked_at = float("-inf")
         self._low: str | None = None
         self._refusal: NoRoom | None = None
-        self._refused_at = self._next_at = 0.0
+        self._next_at = 0.0
         self._pause_s = FIRST_PAUSE_S
         self._since: float | None = None
         self._had_room_since = float("-inf")
@@ -65,11 +65,6 @@ class DiskGate:
             return None
         left_s = max(0.0, self._next_at - self._clock())
         return f"{self._refusal}. One item is tried next, in {left_s:.0f} s"
-
-    @property
-    def waits_for_s(self) -> float:
-        """Seconds since there is no room; 0 while there is."""
-        return self._clock() - self._since if self._since is not None else 0.0
 
     @property
     def delay_s(self) -> float:

@@ -101,11 +101,6 @@ def _parts(report: Mapping[str, Any]) -> Iterator[tuple[str, tuple[str, ...], It
         )
 
 
-def _group_row(name: str, group: Mapping[str, Any]) -> tuple[str, ...]:
-    size = group["size_bytes"]
-    return name, str(group["files"]), size_text(size), _rate(size, group["seconds"]), str(group["given_up"])
-
-
 def _row(tag: str, cells: Iterable[str]) -> str:
     return "<tr>" + "".join(f"<{tag}>{html.escape(printable(cell))}</{tag}>" for cell in cells) + "</tr>"
 

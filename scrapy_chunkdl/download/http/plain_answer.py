@@ -65,7 +65,7 @@ class Connection(asyncio.BufferedProtocol):
     """
 
     __slots__ = (
-        *("_answer", "_answers", "_end_of_head", "_filled", "_given", "_head", "_loop", "_most", "_rest", "_target"),
+        *("_answer", "_answers", "_filled", "_given", "_head", "_loop", "_most", "_rest", "_target"),
         *("_transport", "buffer", "is_open", "moved_at", "was_answered"),
     )
 
@@ -77,7 +77,6 @@ class Connection(asyncio.BufferedProtocol):
         self._most = 0
         self.buffer = _NO_BUFFER
         self._filled = 0  # bytes of the buffer that have come, of this answer
-        self._end_of_head = 0
         self._head: tuple[int, CIMultiDict[str], int] | None = None
         self._given: HandedOn | None = None
         self._target = _NO_BUFFER  # where the body is whole in the end

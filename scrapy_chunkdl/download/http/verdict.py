@@ -30,7 +30,6 @@ class Word(Enum):
     USE = "use the bytes"
     HINT = "believe it until somebody knows better"
     NO_HINT = "it tells nothing: ask by GET"
-    FOLLOW = "follow it"
     LESS = "ask with less"
     CROWD = "fewer connections to the host, and retry"
     SLOWER = "a slower pace of requests to the host, and retry"
