@@ -71,6 +71,13 @@ def _same(path: Path, source: Path) -> None:
         raise Wrong(f"{path.name} is not what the server has")
 
 
+def _of_size(size: int, outcome: tuple[Run, Path]) -> Run:
+    done, path = outcome
+    if path.stat().st_size != size:
+        raise Wrong(f"{path.stat().st_size} bytes")
+    return done
+
+
 def _all_same(store: Path, sources: dict[str, Path]) -> None:
     found = {path.name: path for path in store.rglob("*") if path.is_file()}
     for name, source in sources.items():
@@ -316,12 +323,6 @@ def profiled_file(place: Place, profile: str) -> Case:
     """15: what has no case of its own."""
     size = 64 * MIB
 
-    def checked(outcome: tuple[Run, Path]) -> Run:
-        done, path = outcome
-        if path.stat().st_size != size:
-            raise Wrong(f"{path.stat().st_size} bytes")
-        return done
-
     def url(seed: int) -> str:
         return shaped(place.origin, f"p{seed}.bin", size, servers.PROFILES[profile], seed)
 
@@ -329,8 +330,8 @@ def profiled_file(place: Place, profile: str) -> Case:
         15,
         f"64 MiB over the network '{profile}'",
         {
-            "ours": lambda seed: checked(_fetch(place, url(seed))),
-            "aria2": lambda seed: checked(_aria2(place, url(seed))),
+            "ours": lambda seed: _of_size(size, _fetch(place, url(seed))),
+            "aria2": lambda seed: _of_size(size, _aria2(place, url(seed))),
         },
         [Goal("ours", "wall", 1.0, peer="aria2")],
         needs=("aria2c",),
@@ -343,12 +344,6 @@ def shaped_file(place: Place, number: int, title: str, faults: str, limit: float
     size, rate = 64 * MIB, 2_000_000
     ideal = size / 16 / rate
 
-    def checked(outcome: tuple[Run, Path]) -> Run:
-        done, path = outcome
-        if path.stat().st_size != size:
-            raise Wrong(f"{path.stat().st_size} bytes")
-        return done
-
     def url(seed: int) -> str:
         return shaped(place.origin, f"{number}-{seed}.bin", size, faults, seed)
 
@@ -356,8 +351,8 @@ def shaped_file(place: Place, number: int, title: str, faults: str, limit: float
         number,
         title,
         {
-            "ours": lambda seed: checked(_fetch(place, url(seed))),
-            "aria2": lambda seed: checked(_aria2(place, url(seed))),
+            "ours": lambda seed: _of_size(size, _fetch(place, url(seed))),
+            "aria2": lambda seed: _of_size(size, _aria2(place, url(seed))),
         },
         [Goal("ours", "fetch", limit, ideal=ideal), Goal("ours", "twice", 0.05)],
         needs=("aria2c",),

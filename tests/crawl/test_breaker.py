@@ -5,19 +5,10 @@ from __future__ import annotations
 import logging
 
 import pytest
+from clocks import Clock
 
 from scrapy_chunkdl.crawl.breaker import ALIKE, LONGEST_DELAY_S, LONGEST_PAUSE_S, Breaker, delay_s, place_of
 from scrapy_chunkdl.crawl.polling import Polling
-
-
-class Clock:
-    """A clock that a test sets."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture

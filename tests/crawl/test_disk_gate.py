@@ -6,6 +6,7 @@ import logging
 from pathlib import Path
 
 import pytest
+from clocks import Clock
 
 from scrapy_chunkdl.crawl.disk_gate import LONGEST_PAUSE_S, TOLD_AGAIN_S, DiskGate
 from scrapy_chunkdl.download import NoRoom
@@ -14,16 +15,6 @@ from scrapy_chunkdl.download.disk.room import Reserve, Room
 MIB = 1 << 20
 FULL = Room(5 * MIB, 100 * MIB)
 ROOMY = Room(50 * MIB, 100 * MIB)
-
-
-class Clock:
-    """A clock that a test sets."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture

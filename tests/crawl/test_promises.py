@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import redis
+from gated import GATED
 from origin import Origin
 from origin_content import content, expected_sha256
 from project import Project, attachment, item, paths
@@ -94,33 +95,7 @@ def test_closing_in_the_middle_of_a_slow_pipeline_ends_and_the_item_is_acknowled
         "GATE": str(fifo),
         "CHUNKDL_MODE": mode,
     }
-    project.support = """
-    from scrapy.utils.defer import maybe_deferred_to_future
-    from twisted.internet.defer import Deferred
-    import threading
-
-    from scrapy_chunkdl.crawl.scrapy_engine import thread_caller
-
-    class Slow:
-        @classmethod
-        def from_crawler(cls, crawler):
-            self = cls()
-            self.gate = crawler.settings["GATE"]
-            return self
-
-        async def process_item(self, item, spider=None):
-            print("IN THE PIPELINE", flush=True)
-            fired = Deferred()
-            call = thread_caller()
-
-            def wait():
-                open(self.gate).read()
-                call(lambda: fired.callback(None))
-
-            threading.Thread(target=wait, daemon=True).start()
-            await maybe_deferred_to_future(fired)
-            return item
-    """
+    project.support = GATED
     project.items = [item(attachment(origin.url("a.bin", 1000)))]
 
     process = project.start()
