@@ -9,6 +9,7 @@ Runs on Redis 5.0 and later, Valkey, and Redis Cluster: all keys of one queue ha
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import socket
@@ -316,7 +317,7 @@ class ItemQueue:
         return [item_id.decode() for item_id in back]
 
     def fail(self, item_id: str, records: Sequence[Mapping[str, Any]]) -> bool:
-        """Record files given up of an item that goes on, once per delivery. False if it was not ours any more."""
+        """Record files given up of an item that goes on, once however often it comes. False if it was not ours."""
         return self._record(item_id, "keep", records)
 
     def hold(self, item_id: str, records: Sequence[Mapping[str, Any]]) -> bool:
@@ -427,16 +428,18 @@ class ItemQueue:
     def _record(self, item_id: str, then: str, records: Sequence[Mapping[str, Any]]) -> bool:
         went_on = {"went_on": True} if then == "keep" else {}
         texts = [_text({**record, "delivery": item_id, **went_on}) for record in records]
+        told = [then, *sorted(f"{record.get('url')} {record.get('reason')}" for record in records)]
+        digest = hashlib.sha256("\n".join(told).encode(errors="surrogatepass")).hexdigest()[:16]
         *parts, last = list(in_groups(texts, len, self.most_bytes)) or [[]]
         for number, part in enumerate(parts):
-            if not self._send_records(item_id, "part", f"{self.most_bytes}.{number}", part):
+            if not self._send_records(item_id, "part", f"{self.most_bytes}.{number}", digest, part):
                 return False
-        return self._send_records(item_id, then, f"{self.most_bytes}.{len(parts)}", last)
+        return self._send_records(item_id, then, f"{self.most_bytes}.{len(parts)}", digest, last)
 
-    def _send_records(self, item_id: str, then: str, part: str, records: Sequence[bytes]) -> bool:
+    def _send_records(self, item_id: str, then: str, part: str, digest: str, records: Sequence[bytes]) -> bool:
         keys = [self.leases_key, self.payload_key, self.tries_key, self.owner_key, self.calls_key, self.failed_key]
         most_bytes = FAILED_MOST_BYTES if self._failed_max else 0
-        arguments = [self.token, item_id, then, part, self._failed_max, most_bytes, *records]
+        arguments = [self.token, item_id, then, part, self._failed_max, most_bytes, digest, *records]
         is_ours, dropped = self._fail(keys=[*keys, self.dead_key, self.past_key, self._parts_key], args=arguments)
         self.records_dropped += dropped
         return bool(is_ours)

@@ -200,6 +200,37 @@ def test_an_item_that_comes_again_is_recorded_once(new_queue: NewQueue, client: 
     assert client.llen(FAILED) == 1
 
 
+@pytest.mark.parametrize(
+    ("verb", "records", "left"),
+    [
+        ("fail", [{"url": "v", "reason": "status_404"}], 2),
+        ("fail", [{"url": "u", "reason": "status_404"}, {"url": "v", "reason": "status_404"}], 3),
+        ("fail", [{"url": "u", "reason": "no_space"}], 2),
+        ("hold", [{"url": "u", "reason": "status_404"}], 2),
+        ("bury", [{"url": "u", "reason": "status_404"}, {"reason": "pipeline_failed"}], 3),
+    ],
+)
+def test_what_a_later_delivery_tells_anew_of_an_item_is_recorded_too(
+    new_queue: NewQueue, client: redis.Redis, verb: str, records: list[dict[str, str]], left: int
+) -> None:
+    client.rpush(LIST, b'{"n": 1}')
+    queue = new_queue()
+    [first], _ = queue.claim(1, "p1")
+    queue.fail(first.id, [{"url": "u", "reason": "status_404"}])
+    queue.retry(first.id, 0)
+    soon(client)
+    [second], _ = queue.claim(1, "p2")
+
+    if verb == "bury":
+        queue.bury(second.id, *records)
+    else:
+        getattr(queue, verb)(second.id, records)
+
+    found = [json.loads(raw) for raw in client.lrange(FAILED, 0, -1)]
+    assert len(found) == left
+    assert [record.get("url") for record in found if record["delivery"] == second.id] == [r.get("url") for r in records]
+
+
 def test_the_oldest_records_are_dropped_but_never_those_an_item_waits_in(
     new_queue: NewQueue, client: redis.Redis
 ) -> None:

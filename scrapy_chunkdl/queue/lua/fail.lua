@@ -3,15 +3,17 @@
 -- KEYS: 1 :leases, 2 :payload, 3 :tries, 4 :owner, 5 :calls, 6 :failed, 7 :dead, 8 :past,
 --       9 :parts of the token, a list of records that wait for the last of their item
 -- ARGV: 1 token, 2 id, 3 'part' (there are more records), 'keep' (the lease goes on), 'hold' or 'bury',
---       4 size and number of this part of the records, 5 most records kept, 6 most bytes kept, each 0 for all, 7... records
+--       4 size and number of this part of the records, 5 most records kept, 6 most bytes kept, each 0 for all,
+--       7 digest of what is recorded, 8... records
 -- Result: {1, or 0 when the id is not the token's: then nothing was recorded; old records dropped to make room}
 --
 -- Records of an item stand side by side, however many calls bring them. The item goes with the last record alone, which is the last to be dropped; the others have the same delivery.
--- The same call again (its reply was lost) adds nothing, nor does a later delivery of an item that was recorded before.
+-- The same call again (its reply was lost) adds nothing, nor does a later delivery that tells the same of the item.
 -- Records of items that are held are their only place: they are never dropped.
 local leases, payloads, tries, owners, calls, failed, dead, past, parts = unpack(KEYS)
 local token, id, what, part = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local most, most_bytes = tonumber(ARGV[5]), tonumber(ARGV[6])
+local digest = ARGV[7]
 local looks = 1000 -- old records looked at in one call
 
 local function remember(verb, value)
@@ -49,12 +51,12 @@ if not owner or string.sub(owner, 1, #token + 1) ~= token .. ' ' then
 end
 local payload = redis.call('HGET', payloads, id)
 local story = redis.call('HGET', past, id) or '0 0 0 0'
-local before, is_recorded = string.match(story, '^(%d+ %d+ %d) (%d)$')
+local before, recorded = string.match(story, '^(%d+ %d+ %d) (%w+)$')
 local dropped = 0
-if is_recorded == '0' and redis.call('HGET', calls, token .. ' fail') ~= id .. ' ' .. part then
+if recorded ~= digest and redis.call('HGET', calls, token .. ' fail') ~= id .. ' ' .. part then
   if string.find(part, '%.0$') then redis.call('DEL', parts) end -- of an item whose last part never came
   local records = what == 'part' and {} or redis.call('LRANGE', parts, 0, -1)
-  for i = 7, #ARGV do records[#records + 1] = ARGV[i] end
+  for i = 8, #ARGV do records[#records + 1] = ARGV[i] end
   if #records > 0 and (what == 'keep' or what == 'hold') then
     records[#records] = string.sub(records[#records], 1, -2) .. ', "item": ' .. payload .. '}'
   end
@@ -68,7 +70,7 @@ if is_recorded == '0' and redis.call('HGET', calls, token .. ' fail') ~= id .. '
 end
 if what == 'part' or what == 'keep' then
   remember('fail', id .. ' ' .. part)
-  if what == 'keep' then redis.call('HSET', past, id, before .. ' 1') end
+  if what == 'keep' then redis.call('HSET', past, id, before .. ' ' .. digest) end
 else
   if what == 'bury' then redis.call('RPUSH', dead, payload) end
   redis.call('ZREM', leases, id)
