@@ -86,9 +86,20 @@ def _all_same(store: Path, sources: dict[str, Path]) -> None:
         _same(found[name], source)
 
 
-def _fetch(place: Place, url: str, *more: str) -> tuple[Run, Path]:
+def _of_tree(tree: Path | None) -> dict[str, str]:
+    """Return the environment in which the code of this folder runs; None: the present code."""
+    return {} if tree is None else {"PYTHONPATH": str(tree)}
+
+
+def _with_before(place: Place, make: Callable[[Path | None], Callable[[int], Run]]) -> dict[str, Callable[[int], Run]]:
+    """Return the present code as a contestant, and that of an earlier commit where there is one."""
+    trees = {"ours": None} | ({"before": place.before} if place.before is not None else {})
+    return {name: make(tree) for name, tree in trees.items()}
+
+
+def _fetch(place: Place, url: str, *more: str, tree: Path | None = None) -> tuple[Run, Path]:
     folder = place.empty("out")
-    done = run(python(FETCH, "--url", url, "--folder", folder, *more))
+    done = run(python(FETCH, "--url", url, "--folder", folder, *more), env=_of_tree(tree))
     done.more |= json.loads(done.output.splitlines()[-1])
     del done.more["cpu of fetch"]
     return done, folder / url.partition("?")[0].rpartition("/")[2]
@@ -123,7 +134,9 @@ def one_big_file(place: Place, *, tls: bool, size: int) -> Case:
         2 if tls else 1,
         f"one file of {size / GIB:g} GiB {'over TLS ' if tls else ''}from nginx to memory, 16 connections",
         {
-            "ours": lambda _: checked(_fetch(place, url, *(("--ca", ca) if tls else ()))),
+            **_with_before(
+                place, lambda tree: lambda _: checked(_fetch(place, url, *(("--ca", ca) if tls else ()), tree=tree))
+            ),
             "aria2": lambda _: checked(_aria2(place, url, *((f"--ca-certificate={ca}",) if tls else ()))),
             "curl (1 connection)": lambda _: checked(_curl(place, url, *(("--cacert", ca) if tls else ()))),
         },
@@ -190,9 +203,10 @@ def small_files(place: Place, *, number: int) -> Case:
         done.more |= {"phase": phase, "rate": number / phase, "cpu per file": done.cpu / number}
         return done
 
-    def ours(probe: str) -> Callable[[int], Run]:
-        settings = {"CHUNKDL_PROBE": probe, "CHUNKDL_CONCURRENT_CHUNKS_PER_HOST": 32}
-        return lambda _: measured(lambda project, store: projects.ours(project, place.redis, items, store, **settings))
+    def ours(tree: Path | None, **settings: object) -> Callable[[int], Run]:
+        return lambda _: measured(
+            lambda project, store: projects.ours(project, place.redis, items, store, tree=tree, **settings)
+        )
 
     def aria2(project: Path, store: Path) -> Run:
         (project / "urls").write_text("\n".join(urls))
@@ -202,19 +216,19 @@ def small_files(place: Place, *, number: int) -> Case:
         4,
         f"{number} files of 64 KiB through the queue, a whole crawl",
         {
-            "ours, HEAD": ours("head"),
-            "ours, range": ours("range"),
+            **_with_before(place, ours),
+            "ours, 32 to the host": ours(None, CHUNKDL_CONCURRENT_CHUNKS_PER_HOST=32),
             "FilesPipeline": lambda _: measured(
                 lambda project, store: projects.files_pipeline(project, items, store), by_name=False
             ),
             "aria2": lambda _: measured(aria2),
         },
         [
-            Goal("ours, HEAD", "rate", 3, peer="FilesPipeline", least=True),
-            Goal("ours, range", "rate", 5, peer="FilesPipeline", least=True),
-            Goal("ours, HEAD", "cpu per file", 0.4, peer="FilesPipeline"),
-            Goal("ours, range", "cpu per file", 0.4, peer="FilesPipeline"),
-            Goal("ours, range", "phase", 2, peer="aria2"),
+            Goal("ours", "rate", 2, peer="FilesPipeline", least=True),
+            Goal("ours", "cpu per file", 0.5, peer="FilesPipeline"),
+            Goal("ours, 32 to the host", "rate", 2, peer="FilesPipeline", least=True),
+            Goal("ours, 32 to the host", "cpu per file", 0.5, peer="FilesPipeline"),
+            Goal("ours, 32 to the host", "phase", 2, peer="aria2"),
         ],
         needs=("nginx", "aria2c"),
         note="phase: seconds from the first request to the end of the last, rate: files per second in it",
@@ -235,11 +249,10 @@ def downloader_alone(place: Place, number: int, *, files: int, tls: bool, on_dis
 
     def ours(tree: Path | None) -> Callable[[int], Run]:
         more = ("--ca", str(place.nginx.ca)) if tls else ()
-        env = {"PYTHONPATH": str(tree)} if tree is not None else None
 
         def fetch(listed: Path, store: Path) -> Run:
             names = ("--urls", listed, "--folder", store, "--files", "32", "--probe", "auto")
-            done = run(python(FETCH, *names, *more), env=env)
+            done = run(python(FETCH, *names, *more), env=_of_tree(tree))
             done.more |= json.loads(done.output.splitlines()[-1])
             done.more["cpu per file"] = done.more.pop("cpu of fetch") / files
             return done
@@ -252,10 +265,9 @@ def downloader_alone(place: Place, number: int, *, files: int, tls: bool, on_dis
         done.more |= {"fetch": done.wall, "cpu per file": done.cpu / files}
         return done
 
-    contestants = {"ours": ours(None)}
+    contestants = _with_before(place, ours)
     goals = [Goal("ours", "cpu per file", 2, peer="aria2")]
     if place.before is not None:
-        contestants["before"] = ours(place.before)
         goals.append(Goal("ours", "cpu per file", 0.5 if tls else 0.4, peer="before"))
         if on_disk:
             goals = [Goal("ours", "fetch", 0.6, peer="before")]
@@ -431,8 +443,10 @@ def scheduling_delay(place: Place) -> Case:
     items = [projects.item([place.nginx.url(f"medium/m{n}.bin")]) for n in range(16)]
     late = {"EXTENSIONS": {"probe.delay.SchedulingDelay": 1}}
 
-    def ours(_: int) -> Run:
-        return projects.ours(place.empty("project"), place.redis, items, place.empty("store"), **late)
+    def ours(tree: Path | None) -> Callable[[int], Run]:
+        return lambda _: projects.ours(
+            place.empty("project"), place.redis, items, place.empty("store"), tree=tree, **late
+        )
 
     def inline(_: int) -> Run:
         project = place.empty("project")
@@ -443,7 +457,7 @@ def scheduling_delay(place: Place) -> Case:
     return Case(
         9,
         "how late the reactor's loop comes while 1 GiB is downloaded, in ms",
-        {"ours": ours, "in the reactor's loop": inline},
+        {**_with_before(place, ours), "in the reactor's loop": inline},
         [Goal("ours", "p99", 50)],
         needs=("nginx",),
         note="a timer every 10 ms; p50, p99 and longest delay in ms",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -129,8 +130,9 @@ def _write(folder: Path, settings: dict[str, Any], items: list[Any]) -> None:
     (folder / "items.json").write_text(json.dumps(items))
 
 
-def _crawl(folder: Path, expected: int) -> Run:
-    done = run(python("-m", "scrapy", "crawl", "files"), cwd=folder, env={"PYTHONPATH": str(folder)})
+def _crawl(folder: Path, expected: int, tree: Path | None = None) -> Run:
+    paths = [str(path) for path in (folder, tree) if path is not None]
+    done = run(python("-m", "scrapy", "crawl", "files"), cwd=folder, env={"PYTHONPATH": os.pathsep.join(paths)})
     with (folder / "items.jsonl").open() as feed:
         emitted = sum(1 for _ in feed)
     if emitted != expected:
@@ -140,8 +142,10 @@ def _crawl(folder: Path, expected: int) -> Run:
     return done
 
 
-def ours(folder: Path, redis_url: str, items: list[Any], store: Path, **settings: Any) -> Run:
-    """Crawl items that wait in Redis, as the main job does."""
+def ours(
+    folder: Path, redis_url: str, items: list[Any], store: Path, *, tree: Path | None = None, **settings: Any
+) -> Run:
+    """Crawl items that wait in Redis, as the main job does; with the code in ``tree`` where one is given."""
     _write(
         folder,
         {
@@ -156,7 +160,7 @@ def ours(folder: Path, redis_url: str, items: list[Any], store: Path, **settings
     with redis.Redis.from_url(redis_url, protocol=2) as client:
         client.flushall()
         client.rpush(KEY, *map(json.dumps, items))
-    return _crawl(folder, len(items))
+    return _crawl(folder, len(items), tree)
 
 
 def files_pipeline(folder: Path, items: list[Any], store: Path, **settings: Any) -> Run:

@@ -221,7 +221,7 @@ class Chaos:
             self._look_after()
             if self._redis_back_at is not None:
                 continue
-            if not (self._counts.waiting or self._counts.leased or self._counts.delayed):
+            if not (self._counts.waiting or self._counts.leased or self._counts.delayed or self._counts.parked):
                 break
             now = (self._counts, self.origin.requests, (self.folder / "evidence.jsonl").stat().st_size)
             if now != last:

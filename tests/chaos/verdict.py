@@ -180,9 +180,10 @@ class Judge:
             if self._history.deliveries[entry["delivery"]].ended != "acked":
                 self._blame(f"item {item.number} was finished by delivery {entry['delivery']}, which was not acked")
             for file, attachment in zip(item.files, entry["data"][0]["attachments"], strict=True):
-                self._judge_attachment(
-                    item, file, attachment, records.pop((entry["delivery"], attachment["ori_url"]), None)
-                )
+                url = attachment["ori_url"]
+                earlier = [records.get((delivery.id, url)) for delivery in self._deliveries_of(item.number)]
+                told = next((record for record in reversed(earlier) if record is not None), None)
+                self._judge_attachment(item, file, attachment, records.get((entry["delivery"], url)), told)
 
     def _judge_feeds(self) -> None:
         """What is acked lies in a feed by then, if that is what acks wait for, and all lines there are items."""
@@ -199,8 +200,14 @@ class Judge:
                 self._blame(f"item {item.number} was acked by {delivery.id}, and is in no feed")
 
     def _judge_attachment(
-        self, item: Item, file: File, attachment: dict[str, Any], record: dict[str, Any] | None
+        self,
+        item: Item,
+        file: File,
+        attachment: dict[str, Any],
+        record: dict[str, Any] | None,
+        told: dict[str, Any] | None,
     ) -> None:
+        """``record`` is of the delivery that finished the item, ``told`` the last of any: the same is told once."""
         name = f"file {file.name} ({file.faults or 'no faults'}) of item {item.number}"
         if attachment["path"]:
             path = Path(attachment["path"])
@@ -211,12 +218,12 @@ class Judge:
                 self._blame(f"{name} is not there")
             if record is not None:
                 self._blame(f"{name} is there and given up: {record['message']}")
-        elif record is None:
+        elif told is None:
             self._blame(f"{name} is not there, and no record tells why")
         else:
-            self._given_up[record["reason"]] += 1
+            self._given_up[told["reason"]] += 1
             if file.versions:
-                self._blame(f"{name} was given up though it could be had: {record['message']}")
+                self._blame(f"{name} was given up though it could be had: {told['message']}")
 
     def _read_records(self) -> dict[tuple[str, str], dict[str, Any]]:
         """Return the records by delivery and URL; each must end with its item, byte for byte."""
