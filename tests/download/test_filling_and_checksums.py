@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 
 import pytest
-from fetching import SIZE, Client, payload
+from fetching import CHUNK, SIZE, Client, payload
+from origin import Origin
+from origin_content import content_hash
 
 from scrapy_chunkdl.download import DownloadError
+from scrapy_chunkdl.download.disk import platform
 
 FORMS = ["repr", "digest", "md5", "goog"]
 
@@ -127,3 +131,142 @@ async def test_a_kept_checksum_that_is_not_the_wanted_one_does_not_do(client: Cl
 
     assert caught.value.reason == "checksum"
     assert client.target.read_bytes() == payload()
+
+
+# --- without a second reading
+
+CLOUDS = ["goog-crc", "aws-crc32", "aws-crc32c", "aws-crc64nvme"]
+HASHES = ["repr", "content", "digest", "md5", "aws-sha1", "aws-sha256"]
+
+
+@pytest.fixture
+def bytes_read(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many bytes of part files are read, call by call; looks at a few KiB left out."""
+    read: list[int] = []
+    read_at = platform.read_at
+
+    def counted(fd: int, size: int, offset: int) -> bytes:
+        data = read_at(fd, size, offset)
+        if size > 4096:
+            read.append(len(data))
+        return data
+
+    monkeypatch.setattr(platform, "read_at", counted)
+    return read
+
+
+@pytest.mark.parametrize("form", CLOUDS)
+@pytest.mark.parametrize("more", ["", ";ranges:none", ";length:none;framing:chunked;ranges:none"])
+async def test_crcs_of_the_server_are_checked_without_reading_the_file(
+    client: Client, bytes_read: list[int], form: str, more: str
+) -> None:
+    result = await client.right(client.url(f"digest:{form}{more}"))
+
+    assert (result.checksum or "").startswith("crc")
+    assert sum(bytes_read) == 0
+    assert client.origin.stats("file.bin").sent == SIZE
+
+
+@pytest.mark.parametrize("form", CLOUDS)
+@pytest.mark.parametrize("more", ["", ";ranges:none"])
+async def test_a_wrong_crc_of_the_server_is_fetched_again_and_given_up(client: Client, form: str, more: str) -> None:
+    error = await client.fails(client.url(f"digest:{form}:wrong{more}"), "checksum")
+
+    assert "crc" in str(error)
+    assert client.origin.stats("file.bin").sent == 2 * SIZE
+
+
+@pytest.mark.parametrize("form", HASHES)
+async def test_hashes_of_what_comes_in_one_stream_need_no_reading(
+    client: Client, bytes_read: list[int], form: str
+) -> None:
+    await client.right(client.url(f"digest:{form};ranges:none"))
+
+    assert sum(bytes_read) == 0
+
+
+@pytest.mark.parametrize("form", HASHES)
+@pytest.mark.parametrize("more", ["", ";ranges:none"])
+async def test_a_wrong_hash_of_the_server_is_fetched_again_and_given_up(client: Client, form: str, more: str) -> None:
+    await client.fails(client.url(f"digest:{form}:wrong{more}"), "checksum")
+
+    assert client.origin.stats("file.bin").sent <= 2 * SIZE
+
+
+@pytest.mark.parametrize("algorithm", ["crc32", "crc32c", "crc64nvme", "md5", "sha1", "sha256", "blake2b"])
+@pytest.mark.parametrize("connections", [1, 4])
+async def test_the_items_checksum_is_made_of_the_bytes_as_they_come(
+    client: Client, bytes_read: list[int], algorithm: str, connections: int
+) -> None:
+    client = client.with_options(chunks_per_file=connections)
+    expected = f"{algorithm}:{content_hash('file.bin', SIZE, 1, algorithm)}"
+
+    result = await client.right(client.url(), checksum=expected)
+
+    assert result.checksum == expected
+    if connections == 1 or algorithm.startswith("crc"):
+        assert sum(bytes_read) == 0
+    else:  # of what came in another order each byte is read once
+        assert sum(bytes_read) <= SIZE
+
+
+@pytest.mark.parametrize("algorithm", ["crc32", "crc32c", "crc64nvme", "md5", "sha256"])
+@pytest.mark.parametrize("more", ["", "ranges:none"])
+async def test_a_wrong_checksum_of_the_item_is_fetched_again_and_given_up(
+    client: Client, algorithm: str, more: str
+) -> None:
+    expected = f"{algorithm}:{content_hash('another', SIZE, 1, algorithm)}"
+
+    error = await client.fails(client.url(more), "checksum", checksum=expected)
+
+    assert content_hash("file.bin", SIZE, 1, algorithm) in str(error)
+    assert client.origin.stats("file.bin").sent == 2 * SIZE
+
+
+@pytest.mark.parametrize("algorithm", ["crc32c", "crc64nvme"])
+async def test_bytes_spoiled_once_are_right_the_second_time_by_crc(client: Client, algorithm: str) -> None:
+    expected = f"{algorithm}:{content_hash('file.bin', SIZE, 1, algorithm)}"
+
+    result = await client.right(client.url(f"corrupt:{SIZE // 2}@over={SIZE // 2}@1"), checksum=expected)
+
+    assert result.fetched == 2 * SIZE
+
+
+@pytest.mark.parametrize("fault", [f"cut:{CHUNK // 2}@get@3", f"cut:{3 * CHUNK}@get@1;ranges:none", "rst:0.5@get@2"])
+async def test_connections_that_break_cost_no_reading(client: Client, bytes_read: list[int], fault: str) -> None:
+    await client.right(client.url(f"digest:goog-crc;{fault}"))
+
+    assert sum(bytes_read) == 0
+
+
+async def test_what_an_earlier_run_brought_is_read_once_for_a_crc(
+    client: Client, origin: Origin, bytes_read: list[int]
+) -> None:
+    client = client.with_options(chunks_per_file=1, retry_times=0)
+    left = 4 * CHUNK
+    url = client.url(f"digest:goog-crc;cut:{left}@get@1")
+    error = await client.fails(url)
+    assert error.bytes_done == left
+
+    result = await client.right(url)
+
+    assert result.resumed == left
+    assert sum(bytes_read) == left
+
+
+async def test_a_checksum_of_s3_on_a_part_is_not_taken_for_that_of_the_file(client: Client) -> None:
+    await client.right(client.url("digest:aws-crc32c:wrong@range"))
+
+
+@pytest.mark.parametrize("kind", ["x-amz-checksum-crc32c=AAAAAA==-3", "x-amz-checksum-crc64nvme=nonsense"])
+async def test_checksums_that_cannot_be_compared_are_passed_over(client: Client, kind: str) -> None:
+    await client.right(client.url(f"header:{kind}"))
+
+
+async def test_a_small_file_is_checked_by_its_crc(client: Client) -> None:
+    client = replace(client, is_known=True)
+
+    result = await client.right(client.url("digest:aws-crc64nvme", size=1000), size=1000)
+
+    assert result.checksum == f"crc64nvme:{content_hash('file.bin', 1000, 1, 'crc64nvme')}"
+    await client.fails(client.url("digest:aws-crc64nvme:wrong", name="b", size=1000), "checksum", name="b")

@@ -37,7 +37,8 @@ Faults: ``name:arg:arg@when@when;name…``
         to plain requests, too), ``ranges:mislabelled:N`` (a Content-Range that ends N bytes early)
     headers
         ``code:CODE`` (instead of 200), ``length:none|+N|-N|N``,
-        ``digest:repr|digest|md5|goog[:wrong]``, ``header:NAME=VALUE``, ``bighead:N``,
+        ``digest:repr|content|digest|md5|goog|goog-crc|aws-ALGORITHM[:wrong]``,
+        ``header:NAME=VALUE``, ``bighead:N``,
         ``manyheads:N``, ``reason:N`` (so long a reason phrase), ``headline:TEXT`` (a line, ``{length}`` is the body's)
     framing
         ``framing:chunked|close|http10``, ``extra:N`` (bytes after the declared end)
@@ -1158,12 +1159,20 @@ def _digests(strikes: Strikes, key: str, size: int, version: int) -> dict[str, s
         kind = fault.arg()
         if kind == "repr":
             headers["Repr-Digest"] = f"sha-256=:{encoded('sha256')}:"
+        elif kind == "content":
+            headers["Content-Digest"] = f"sha-256=:{encoded('sha256')}:"
         elif kind == "digest":
             headers["Digest"] = f"sha-256={encoded('sha256')}"
         elif kind == "md5":
             headers["Content-MD5"] = encoded("md5")
+        elif kind == "goog":
+            headers["x-goog-hash"] = f"crc32c={encoded('crc32c')},md5={encoded('md5')}"
+        elif kind == "goog-crc":
+            headers["x-goog-hash"] = f"crc32c={encoded('crc32c')}"
+        elif kind.startswith("aws-"):
+            headers[f"x-amz-checksum-{kind[4:]}"] = encoded(kind[4:])
         else:
-            headers["x-goog-hash"] = f"crc32c=AAAAAA==,md5={encoded('md5')}"
+            raise ValueError(f"no such digest: {kind!r}")
     return headers
 
 

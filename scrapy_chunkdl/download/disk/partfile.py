@@ -20,6 +20,7 @@ from scrapy_chunkdl.download.disk import journal, platform
 from scrapy_chunkdl.download.disk.part_lock import JOURNAL_OF_PART, let_go, open_in_folder, part_path
 from scrapy_chunkdl.download.disk.record import Published, remember
 from scrapy_chunkdl.download.disk.room import NO_RESERVE, Reserve
+from scrapy_chunkdl.download.disk.sums import Sums
 from scrapy_chunkdl.download.errors import NoRoom, Permanent
 from scrapy_chunkdl.download.http.headers import Validator
 from scrapy_chunkdl.download.known import By, Known, Match, compare
@@ -42,7 +43,7 @@ def _disk_errors(path: Path, *, reading: bool = False) -> Iterator[None]:
 class PartFile:
     """One incomplete file, locked for this download. Made by :meth:`open`.
 
-    ``has_room`` says that the disk has set all of its bytes aside.
+    ``has_room`` says that the disk has set all of its bytes aside. ``sums`` see all that is written.
     """
 
     def __init__(self, final: Path, path: Path, fd: int, keep: Reserve = NO_RESERVE) -> None:
@@ -51,6 +52,7 @@ class PartFile:
         self.done = Ranges()
         self.fresh_reason: str | None = None
         self.has_room = False
+        self.sums: Sums | None = None
         self._keep = keep
         self._journal_path = path.with_name(path.name + JOURNAL_OF_PART)
         self._fd = fd
@@ -140,6 +142,8 @@ class PartFile:
         """Empty the file. The old journal goes first: its claims must not outlive the bytes they are about."""
         self._drop_journal()
         self.done = Ranges()
+        if self.sums is not None:
+            self.sums.forget()
         os.ftruncate(self._fd, 0)
         self._reserve(size)
 
@@ -157,6 +161,8 @@ class PartFile:
         except OSError:
             with _disk_errors(self.path):
                 raise
+        if self.sums is not None:
+            self.sums.wrote(offset, data)
 
     def read(self, offset: int, size: int) -> bytes:
         """Return bytes that were written, fewer at the end of the file; on the event loop no more than a few KiB.

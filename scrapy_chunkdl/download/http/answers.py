@@ -34,7 +34,7 @@ def remote_of(response: aiohttp.ClientResponse) -> Remote:
         size=size,
         ranges=ranges,
         validator=Validator.of(headers),
-        digests={} if coding else parse_digests(headers, whole=response.status != 206),
+        digests={} if coding else parse_digests(headers, whole=response.status != 206 or covers_whole(response)),
         disposition=headers.get("Content-Disposition"),
         content_type=headers.get("Content-Type") or None,
         coding=coding,

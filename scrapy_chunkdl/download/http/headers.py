@@ -83,9 +83,11 @@ def parse_date(value: str | None) -> datetime | None:
 def parse_digests(headers: MultiMapping[str], *, whole: bool = True) -> dict[str, str]:
     """Return the checksums a server sends, by algorithm, in hex.
 
-    Repr-Digest (RFC 9530) and Digest (RFC 3230) are of the whole representation also on a 206. Content-MD5 is of the
-    bytes of this very message, so pass ``whole=False`` for a part. The hash of ``x-goog-hash`` is of the stored object,
-    and of no use where that is in another coding than what is sent (Cloud Storage decompresses on the way).
+    Repr-Digest (RFC 9530) and Digest (RFC 3230) are of the whole representation also on a 206. Content-Digest and
+    Content-MD5 are of the bytes of this very message, so pass ``whole=False`` for a part. So may those of S3 be, which
+    of an object in several parts are of the parts' checksums (``-3`` at the end, or COMPOSITE): these cannot be
+    compared. The hash of ``x-goog-hash`` is of the stored object, and of no use where that is in another coding than
+    what is sent (Cloud Storage decompresses on the way).
     """
     found: dict[str, str] = {}
     for name, entry in _FIELD_ITEM.findall(_joined(headers, "Repr-Digest")):
@@ -96,7 +98,14 @@ def parse_digests(headers: MultiMapping[str], *, whole: bool = True) -> dict[str
     is_as_stored = stored is None or stored.strip().lower() == (sent or "identity").strip().lower()
     for name, entry in _DIGEST_ITEM.findall(_joined(headers, "x-goog-hash") if is_as_stored else ""):
         _keep(found, name, entry)
-    if whole and "Content-MD5" in headers:
+    if not whole:
+        return found
+    for name, entry in _FIELD_ITEM.findall(_joined(headers, "Content-Digest")):
+        _keep(found, name, entry)
+    if headers.get("x-amz-checksum-type", "FULL_OBJECT").strip().upper() == "FULL_OBJECT":
+        for name in _AMAZON:
+            _keep(found, name, headers.get(f"x-amz-checksum-{name}", "").strip())
+    if "Content-MD5" in headers:
         _keep(found, "md5", headers["Content-MD5"].strip())
     return found
 
@@ -106,8 +115,12 @@ def _joined(headers: MultiMapping[str], name: str) -> str:
     return ", ".join(headers.getall(name, ()))
 
 
-_DIGEST_NAMES = {"sha-256": "sha256", "sha-512": "sha512", "sha": "sha1", "md5": "md5"}
-_DIGEST_SIZES = {"sha256": 32, "sha512": 64, "sha1": 20, "md5": 16}
+_AMAZON = ("crc32", "crc32c", "crc64nvme", "sha1", "sha256")
+_DIGEST_NAMES = {
+    **{"sha-256": "sha256", "sha-512": "sha512", "sha": "sha1", "md5": "md5"},
+    **{name: name for name in _AMAZON},
+}
+_DIGEST_SIZES = {"sha256": 32, "sha512": 64, "sha1": 20, "md5": 16, "crc32": 4, "crc32c": 4, "crc64nvme": 8}
 
 
 def _keep(found: dict[str, str], name: str, encoded: str) -> None:

@@ -9,7 +9,6 @@ what was tried. Knows what a file needs to be such a one; nothing of plans, retr
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import ssl
@@ -22,7 +21,7 @@ import aiohttp
 from multidict import CIMultiDict
 
 from scrapy_chunkdl.download.disk import platform
-from scrapy_chunkdl.download.disk.checksum import parse_expected
+from scrapy_chunkdl.download.disk.checksum import digests_of, parse_expected, told_first
 from scrapy_chunkdl.download.disk.file_identity import FileIdentity
 from scrapy_chunkdl.download.disk.record import Published, read_published
 from scrapy_chunkdl.download.disk.whole_file import NoLocks, Publishing, WholeFile
@@ -243,7 +242,7 @@ class SmallFiles:
         disposition = headers.get("Content-Disposition")
         if small.expected is None and (self._options.check_type or request.accept):
             self._refuse_implausible(request, disposition, content_type, body)
-        checksum = self._checked(headers, body, small.expected, whole=answer.status == 200)
+        checksum = self._checked(headers, body, small.expected)
         name = small.wanted or name_of(disposition, request.url, request.url, content_type)
         record = Published(
             small.identity.recorded,
@@ -310,23 +309,18 @@ class SmallFiles:
         if kind_of_type(content_type) is Kind.PAGE and kind_of_name(name) is Kind.UNKNOWN:
             raise Odd("page")
 
-    def _checked(
-        self, headers: CIMultiDict[str], body: memoryview, expected: tuple[str, str] | None, *, whole: bool
-    ) -> str | None:
+    def _checked(self, headers: CIMultiDict[str], body: memoryview, expected: tuple[str, str] | None) -> str | None:
         """Return the checksum that is told. Raises Odd for a wrong one: the ordinary way asks again, and tells."""
-        wanted = parse_digests(headers, whole=whole)
+        wanted = parse_digests(headers)
         if expected is not None:
             wanted[expected[0]] = expected[1]
         reported = self._options.checksum
         if not wanted and not reported:
             return None
-        found = {
-            name: hashlib.new(name, body, usedforsecurity=False).hexdigest()
-            for name in {*wanted, *([reported] if reported else [])}
-        }
+        found = digests_of(body, {*wanted, *([reported] if reported else [])})
         if any(found[name] != wanted[name] for name in wanted):
             raise Odd("checksum")
-        reported = reported or (expected[0] if expected is not None else min(found))
+        reported = reported or (expected[0] if expected is not None else told_first(found))
         return f"{reported}:{found[reported]}"
 
 

@@ -6,12 +6,12 @@ is there is compared with it. Knows that answer and the part file; nothing of na
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from contextlib import AsyncExitStack
 from dataclasses import replace
 
 from scrapy_chunkdl.download.concurrency import in_thread
+from scrapy_chunkdl.download.disk.checksum import new_hash
 from scrapy_chunkdl.download.disk.partfile import PartFile
 from scrapy_chunkdl.download.errors import Contradiction, DownloadError, Permanent, SourceChanged, Transient
 from scrapy_chunkdl.download.http.coding import KEEP
@@ -74,6 +74,8 @@ class StreamedFetch:
             if remote.coding and self._evidence.keeps_coded:
                 remote = replace(remote, size=remote.coding.coded_size, coding=KEEP)
             self._options.refuse_too_large(remote.size)
+            if self._part.sums is not None:
+                self._part.sums.want(remote.digests)
             self._sources.used(source)
             self._progress.size, self._progress.done = remote.size, self._kept.total
             size = await self._read_whole(answer, remote)
@@ -113,7 +115,7 @@ class StreamedFetch:
         decoder = Decoder(remote.coding) if remote.coding else None
         progress, position = self._progress, 0
         expected = self._evidence.expected
-        as_sent = hashlib.new(expected[0]) if decoder is not None and expected is not None else None
+        as_sent = new_hash(expected[0]) if decoder is not None and expected is not None else None
 
         def take(data: bytes | memoryview) -> bool:
             nonlocal position

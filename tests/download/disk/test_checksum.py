@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
+import base64
 from pathlib import Path
 
 import pytest
 
-from scrapy_chunkdl.download.disk.checksum import ALGORITHMS, hash_file, parse_expected
+from scrapy_chunkdl.download.disk.checksum import ALGORITHMS, digests_of, hash_file, parse_expected
 from scrapy_chunkdl.download.errors import Permanent
 
 
@@ -15,10 +15,27 @@ from scrapy_chunkdl.download.errors import Permanent
 def test_every_algorithm_of_fixed_length_is_read_and_computed(algorithm: str, tmp_path: Path) -> None:
     file = tmp_path / "a.bin"
     file.write_bytes(b"a" * 3_000_000)  # more than one block
-    digest = hashlib.new(algorithm, b"a" * 3_000_000, usedforsecurity=False).hexdigest()
+    digest = digests_of(b"a" * 3_000_000, [algorithm])[algorithm]
 
     assert hash_file(file, [algorithm]) == {algorithm: digest}
     assert parse_expected(f"{algorithm}:{digest}") == (algorithm, digest)
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "digest"),
+    [  # of "123456789": the check values of the catalogue of CRC algorithms, and of the RFCs
+        ("crc32", "cbf43926"),
+        ("crc32c", "e3069283"),
+        ("crc64nvme", "ae8b14860a799888"),
+        ("md5", "25f9e794323b453885f5181f1b624d0b"),
+        ("sha256", "15e2b0d3c33891ebb0f1ef609ec419420c20e320ce94c65fbc8c3312448eb225"),
+    ],
+)
+def test_algorithms_are_those_of_their_names(algorithm: str, digest: str) -> None:
+    raw = bytes.fromhex(digest)
+
+    assert digests_of(b"123456789", [algorithm]) == {algorithm: digest}
+    assert parse_expected(f"{algorithm}:{base64.b64encode(raw).decode()}") == (algorithm, digest)
 
 
 @pytest.mark.parametrize(
@@ -28,6 +45,8 @@ def test_every_algorithm_of_fixed_length_is_read_and_computed(algorithm: str, tm
         ("  sha256:" + "ab" * 32 + "\n", "sha256"),
         ("SHA3-256:" + "ab" * 32, "sha3_256"),
         ("md5:" + "ab" * 16, "md5"),
+        ("CRC32C:" + "AB" * 4, "crc32c"),
+        ("CRC-64/NVME:" + "ab" * 8, "crc64nvme"),
     ],
 )
 def test_common_spellings_are_understood(text: str, algorithm: str) -> None:
@@ -44,7 +63,12 @@ def test_common_spellings_are_understood(text: str, algorithm: str) -> None:
         "sha256:" + "xy" * 32,
         "sha256=" + "ab" * 32,
         "sha256:" + "ab" * 32 + " a.bin",
-        "crc32:abcdabcd",
+        "crc32:abcdabc",
+        "crc32c:abcdabcdab",
+        "crc64nvme:abcdabcd",
+        "crc16:abcd",
+        "sha256:" + "A" * 43 + "!",
+        "md5:" + "A" * 22,
         "shake_128:" + "ab" * 16,
         "new:00",
     ],

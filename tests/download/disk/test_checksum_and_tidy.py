@@ -33,19 +33,24 @@ class Slow:
         return bytes(min(size, self.size - offset))
 
 
+async def read_all(hashing: Hashing, file: Slow) -> None:
+    await hashing.feed(file.read, [(0, file.size)], lambda offset, block: None, lambda: None)
+
+
 async def test_digests_are_those_of_the_whole_and_each_block_is_a_sign_of_life() -> None:
     slow, signs = Slow(70), []
     slow.may_go_on.set()
 
-    found = await Hashing().digests(slow.read, ["md5", "sha256"], lambda: signs.append(1))
+    digest = hashlib.md5()
+    await Hashing().feed(slow.read, [(0, slow.size)], lambda _, block: digest.update(block), lambda: signs.append(1))
 
-    assert found == {name: hashlib.new(name, bytes(slow.size)).hexdigest() for name in ("md5", "sha256")}
+    assert digest.hexdigest() == hashlib.md5(bytes(slow.size)).hexdigest()
     assert len(signs) == 70
 
 
 async def test_cancelled_it_ends_with_the_block_that_is_being_read() -> None:
     slow = Slow(1000)
-    hashing = asyncio.ensure_future(Hashing().digests(slow.read, ["md5"], lambda: None))
+    hashing = asyncio.ensure_future(read_all(Hashing(), slow))
     await asyncio.to_thread(slow.begun.wait)
 
     hashing.cancel()
@@ -61,9 +66,9 @@ async def test_cancelled_it_ends_with_the_block_that_is_being_read() -> None:
 async def test_a_small_file_does_not_wait_for_the_end_of_large_ones() -> None:
     hashing, large, small = Hashing(threads=1), Slow(200), Slow(1)
     small.may_go_on.set()
-    first = asyncio.ensure_future(hashing.digests(large.read, ["md5"], lambda: None))
+    first = asyncio.ensure_future(read_all(hashing, large))
     await asyncio.to_thread(large.begun.wait)
-    second = asyncio.ensure_future(hashing.digests(small.read, ["md5"], lambda: None))
+    second = asyncio.ensure_future(read_all(hashing, small))
     await asyncio.sleep(0)
     large.may_go_on.set()
 
@@ -78,21 +83,21 @@ async def test_stopped_while_it_is_hashed_nothing_comes_again(client: Client, or
     from scrapy_chunkdl.download.disk import checksum
 
     begun, stop = asyncio.Event(), asyncio.get_running_loop()
-    digests = checksum.hashing.digests
+    feed = checksum.hashing.feed
 
-    async def hang(*args: object) -> dict[str, str]:
+    async def hang(*args: object) -> None:
         begun.set()
         await stop.create_future()
         raise AssertionError
 
-    checksum.hashing.digests = hang  # type: ignore[method-assign, assignment]
+    checksum.hashing.feed = hang  # type: ignore[method-assign, assignment]
     try:
         fetching = asyncio.ensure_future(client.fetch(client.url()))
         await begun.wait()
         fetching.cancel()
         await asyncio.gather(fetching, return_exceptions=True)
     finally:
-        checksum.hashing.digests = digests  # type: ignore[method-assign]
+        checksum.hashing.feed = feed  # type: ignore[method-assign]
     await asyncio.sleep(0)
     for task in asyncio.all_tasks() - {asyncio.current_task()}:
         task.cancel()

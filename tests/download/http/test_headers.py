@@ -87,9 +87,22 @@ MD5_HEX = "5d41402abc4b2a76b9719d911017c592"
         ({"Content-MD5": MD5}, {"md5": MD5_HEX}),
         ({"Digest": f"MD5={MD5},unixsum=30637"}, {"md5": MD5_HEX}),
         ({"Repr-Digest": f"md5=:{MD5}:, sha-256=:AAAA:"}, {"md5": MD5_HEX}),
-        ({"x-goog-hash": f"crc32c=n03x6A==,md5={MD5}"}, {"md5": MD5_HEX}),
+        ({"x-goog-hash": f"crc32c=mnG7TA==,md5={MD5}"}, {"md5": MD5_HEX, "crc32c": "9a71bb4c"}),
         ({"X-Goog-Hash": f"md5={MD5}"}, {"md5": MD5_HEX}),
-        (CIMultiDict([("x-goog-hash", "crc32c=n03x6A=="), ("x-goog-hash", f"md5={MD5}")]), {"md5": MD5_HEX}),
+        (
+            CIMultiDict([("x-goog-hash", "crc32c=mnG7TA=="), ("x-goog-hash", f"md5={MD5}")]),
+            {"md5": MD5_HEX, "crc32c": "9a71bb4c"},
+        ),
+        ({"Content-Digest": f"md5=:{MD5}:"}, {"md5": MD5_HEX}),
+        ({"x-amz-checksum-crc32c": "mnG7TA=="}, {"crc32c": "9a71bb4c"}),
+        ({"x-amz-checksum-crc32": "NhCmhg=="}, {"crc32": "3610a686"}),
+        ({"x-amz-checksum-crc64nvme": "AAAAAAAAAAE="}, {"crc64nvme": "0000000000000001"}),
+        ({"x-amz-checksum-sha1": "qvTGHdzF6KLavt4PO0gs2a6pQ00="}, {"sha1": "aaf4c61ddcc5e8a2dabede0f3b482cd9aea9434d"}),
+        ({"x-amz-checksum-crc32c": "mnG7TA==", "x-amz-checksum-type": "FULL_OBJECT"}, {"crc32c": "9a71bb4c"}),
+        ({"x-amz-checksum-crc32c": "mnG7TA==", "x-amz-checksum-type": "COMPOSITE"}, {}),
+        ({"x-amz-checksum-crc32c": "mnG7TA==-3"}, {}),
+        ({"x-amz-checksum-sha256": "mnG7TA=="}, {}),
+        ({"x-amz-checksum-crc32c": ""}, {}),
         ({"Repr-Digest": f"md5={MD5}"}, {}),
         ({"Digest": f"xmd5={MD5}"}, {}),
         ({"Content-MD5": "not base64"}, {}),
@@ -100,8 +113,11 @@ def test_digests_of_known_algorithms_are_read(headers: Mapping[str, str], found:
     assert parse_digests(CIMultiDict(headers)) == found
 
 
-def test_the_digest_of_a_part_says_nothing_of_the_whole() -> None:
-    assert parse_digests(CIMultiDict({"Content-MD5": MD5}), whole=False) == {}
+@pytest.mark.parametrize(
+    "fields", [{"Content-MD5": MD5}, {"Content-Digest": f"md5=:{MD5}:"}, {"x-amz-checksum-crc32c": "mnG7TA=="}]
+)
+def test_the_digest_of_a_part_says_nothing_of_the_whole(fields: dict[str, str]) -> None:
+    assert parse_digests(CIMultiDict(fields), whole=False) == {}
 
 
 def validator(etag: str | None = None, modified: str | None = None, date: str | None = DATE) -> Validator:
