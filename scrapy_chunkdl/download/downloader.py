@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from types import TracebackType
+from typing import TYPE_CHECKING
+
+import aiohttp
 
 from scrapy_chunkdl.download.concurrency import QuickCalls
 from scrapy_chunkdl.download.disk.checksum import parse_expected
 from scrapy_chunkdl.download.errors import DownloadError
-from scrapy_chunkdl.download.http.beside import Beside
 from scrapy_chunkdl.download.http.client import new_session
 from scrapy_chunkdl.download.http.handed_on import Tried
 from scrapy_chunkdl.download.http.identity import host_of, with_logins_apart
@@ -19,6 +21,9 @@ from scrapy_chunkdl.download.plan.small import SmallFiles
 from scrapy_chunkdl.download.schemes import Schemes, installed_schemes
 from scrapy_chunkdl.download.source import Evidence, FileContext
 from scrapy_chunkdl.download.transfer import Transfer
+
+if TYPE_CHECKING:
+    from scrapy_chunkdl.download.http.beside import Beside
 
 
 class Downloader:
@@ -32,15 +37,14 @@ class Downloader:
         self._limits = limits or Limits(self._options)
         self._quick_calls = QuickCalls()
         self._schemes: Schemes | None = None
+        self._session: aiohttp.ClientSession | None = None
         self._beside: Beside | None = None
         self._small: SmallFiles | None = None
 
     async def __aenter__(self) -> Downloader:
         context = tls_context(self._options)
-        session = new_session(self._options, self._limits.rates, context)
-        http = HttpOpener(session)
-        self._beside = Beside(session, self._options, installed_schemes(self._options))
-        self._schemes = Schemes(self._options, self._limits, http)
+        self._session = new_session(self._options, self._limits.rates, context)
+        self._schemes = Schemes(self._options, self._limits, HttpOpener(self._session))
         self._small = SmallFiles(self._options, self._limits, context)
         return self
 
@@ -65,8 +69,7 @@ class Downloader:
         tried = Tried()
         try:
             if request.checksum_url or request.metalink:
-                assert self._beside is not None
-                request = await self._beside.completed(request, progress)
+                request = await self._lists().completed(request, progress)
             small = await self._small.fetch(request, progress)
             if isinstance(small, FileResult):
                 self._limits.circuits.brought(host_of(request.url))
@@ -93,3 +96,12 @@ class Downloader:
             raise
         finally:
             tried.close()
+
+    def _lists(self) -> Beside:
+        """Return what reads lists of checksums and metalinks: few files have any, and it takes an XML parser."""
+        if self._beside is None:
+            from scrapy_chunkdl.download.http.beside import Beside
+
+            assert self._session is not None
+            self._beside = Beside(self._session, self._options, installed_schemes(self._options))
+        return self._beside

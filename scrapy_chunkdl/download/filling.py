@@ -16,7 +16,6 @@ Rules that keep wrong bytes out:
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import replace
 
 from scrapy_chunkdl.download.concurrency import in_thread
 from scrapy_chunkdl.download.disk.checksum import hashing, told_first
@@ -175,7 +174,7 @@ class Filling:
                 self._sources.forget()
                 # Told less, there may be more: the whole answer decides. Told more, the parts will show it.
                 ranges = remote.ranges and error.total > (remote.size or 0)
-                measured.remote = remote = replace(remote, size=error.total, ranges=ranges, confirmed=True)
+                measured.remote = remote = remote._replace(size=error.total, ranges=ranges, confirmed=True)
                 self._options.refuse_too_large(remote.size)
                 by_ranges = remote.can_be_split
             except SourceChanged:

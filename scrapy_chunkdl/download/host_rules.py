@@ -8,14 +8,13 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from typing import NamedTuple
 
 _HOSTS_REMEMBERED = 4096
 
 
-@dataclass(frozen=True, slots=True)
-class HostRule:
+class HostRule(NamedTuple):
     """What holds for a host; None is what holds everywhere. ``delay_s`` is between the starts of two requests,
     ``rate`` in bytes per second, 0 for no limit."""
 
@@ -27,8 +26,7 @@ class HostRule:
 _NO_RULE = HostRule()
 
 
-@dataclass(frozen=True, slots=True)
-class NamedRule:
+class NamedRule(NamedTuple):
     """A rule and whom it is for: a host's name, such as ``files.example`` or ``*.gov``, with or without ``:port``."""
 
     pattern: str

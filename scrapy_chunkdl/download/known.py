@@ -6,8 +6,8 @@ at the end (RFC 9110 §8.8, §15.3.7). Knows validators, sizes and types; nothin
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from enum import Enum, IntEnum
+from typing import NamedTuple
 
 from scrapy_chunkdl.download.http.headers import Validator
 
@@ -41,8 +41,7 @@ class Match(Enum):
     UNTOLD = "nothing tells"
 
 
-@dataclass(frozen=True, slots=True)
-class Known:
+class Known(NamedTuple):
     """A file as one answer, or several that agree, or a record of an earlier run describes it.
 
     ``size`` is in bytes, None where it was not said. ``content_type`` is the field as it was sent.
@@ -50,7 +49,7 @@ class Known:
 
     by: By
     size: int | None
-    validator: Validator = field(default_factory=Validator)
+    validator: Validator = Validator()
     content_type: str | None = None
 
     @property

@@ -10,7 +10,6 @@ import os
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
-from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import TypeVar
@@ -77,7 +76,7 @@ class Place:
             stored, changed = parse_date(there.stored_at), parse_date(remote.validator.last_modified)
             return stored is not None and changed is not None and stored >= changed
         before = Known(By.FINISHED, there.size, there.validator)
-        return compare(before, replace(remote.known, by=By.GET)) is Match.SAME
+        return compare(before, remote.known._replace(by=By.GET)) is Match.SAME
 
     # --- what is there already
 
@@ -135,7 +134,7 @@ class Place:
             journaled = splits or (remote.could_be_split and journal_path.exists())
             size = _size_of_parts(journal_path, remote) if journaled else remote.size
             if size != remote.size:
-                measured.remote = replace(remote, size=size)
+                measured.remote = remote._replace(size=size)
             keep = self._options.keep_free
             part = PartFile.open(meanwhile, url=url, size=size, validator=validator, journaled=journaled, keep=keep)
             self._progress.has_room = part.has_room

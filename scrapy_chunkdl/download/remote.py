@@ -7,15 +7,17 @@ Knows sizes, versions and types; nothing of requests, nor of what an answer mean
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import NamedTuple
 
 from scrapy_chunkdl.download.http.coding import KEEP, Coding
 from scrapy_chunkdl.download.http.headers import Validator
 from scrapy_chunkdl.download.known import By, Known
 
+_NO_DIGESTS: Mapping[str, str] = MappingProxyType({})
 
-@dataclass(frozen=True, slots=True)
-class Remote:
+
+class Remote(NamedTuple):
     """A file as its server describes it. ``size`` is in bytes, None when unknown; ``ranges`` None when not said.
 
     ``digests`` maps algorithms to hex; ``content_type`` is the field as it was sent; ``coding`` is what is to be done
@@ -25,7 +27,7 @@ class Remote:
     size: int | None
     ranges: bool | None
     validator: Validator
-    digests: Mapping[str, str] = field(default_factory=dict)
+    digests: Mapping[str, str] = _NO_DIGESTS
     disposition: str | None = None
     content_type: str | None = None
     coding: Coding = KEEP

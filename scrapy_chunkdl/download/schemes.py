@@ -8,24 +8,33 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
 from scrapy_chunkdl.download.extras import needed
 from scrapy_chunkdl.download.http.handed_on import Tried
 from scrapy_chunkdl.download.http.source import HttpOpener
 from scrapy_chunkdl.download.limits.hosts import Limits
 from scrapy_chunkdl.download.model import FileRequest, Options
-from scrapy_chunkdl.download.native.source import NativeOpener
 from scrapy_chunkdl.download.source import FileContext, Opener, Source
+
+if TYPE_CHECKING:
+    from scrapy_chunkdl.download.native.source import Shared
 
 
 def _ftp(options: Options, limits: Limits) -> Opener:
     ftp = needed("scrapy_chunkdl.download.native.ftp", "ftp", "ftp://")
-    return NativeOpener(ftp.FtpKept.of(options))
+    return _native(ftp.FtpKept.of(options))
 
 
 def _sftp(options: Options, limits: Limits) -> Opener:
     sftp = needed("scrapy_chunkdl.download.native.sftp", "sftp", "sftp://")
-    return NativeOpener(sftp.SftpKept.of(options))
+    return _native(sftp.SftpKept.of(options))
+
+
+def _native(shared: Shared) -> Opener:
+    from scrapy_chunkdl.download.native.source import NativeOpener  # most crawls have no such files
+
+    return NativeOpener(shared)
 
 
 OPENERS: Mapping[str, Callable[[Options, Limits], Opener]] = {"ftp": _ftp, "ftps": _ftp, "sftp": _sftp}

@@ -9,7 +9,6 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from itertools import count
 from typing import TypeVar
 
@@ -101,7 +100,7 @@ class Sources:
                 evidence.known = remote.known
             if evidence.expected is not None and not remote.coding:
                 digests = {**remote.digests, evidence.expected[0]: evidence.expected[1]}
-                measured.remote = replace(remote, digests=digests)
+                measured.remote = remote._replace(digests=digests)
             return measured
 
     async def _measure(self, source: Source, finished: Published | None, *, by_hint: bool) -> Measured:

@@ -62,7 +62,7 @@ class Storing:
                     moved = self._place.distinct(kept.path)
                     await in_thread(kept.path.rename, moved)
                     kept = replace(kept, path=moved)
-                elif self._place.is_up_to_date(there, replace(remote, size=kept.size)):
+                elif self._place.is_up_to_date(there, remote._replace(size=kept.size)):
                     await in_thread(_remove, kept.path)
                     return replace(kept, status="uptodate", uri=self._delivery.uri(kept.path))
             if await self._deliver(remote, kept):

@@ -10,6 +10,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from scrapy.crawler import Crawler
 
@@ -21,10 +22,8 @@ from scrapy_chunkdl.text.masking import printable
 from scrapy_chunkdl.text.naming import name_from_url
 from scrapy_chunkdl.text.units import size_text
 
-try:
-    from scrapy_chunkdl.progress import bars
-except ModuleNotFoundError:  # without the extra "progress"
-    bars = None  # type: ignore[assignment]
+if TYPE_CHECKING:
+    from scrapy_chunkdl.progress.bars import Bars
 
 logger = logging.getLogger(__name__)
 
@@ -48,15 +47,12 @@ class ProgressReport:
         self._said_bytes = 0
         self._asked_at = 0.0
         self._queued: int | None = None
-        self._bars = None
+        self._bars: Bars | None = None
         self._supervised = supervised()
         if self._supervised is not None:
             self._supervised.begin()
-        elif config.progress == "auto" and bars is not None and bars.can_be_shown():
-            self._bars = bars.Bars()
-            self._bars.start()
-        elif config.progress == "auto" and bars is None and sys.stderr.isatty():
-            logger.debug("For bars: pip install 'scrapy-chunkdl[progress]'")
+        elif config.progress == "auto" and sys.stderr.isatty():
+            self._bars = _bars()
 
     def tick(self) -> None:
         """Draw the bars anew, or log a line if one is due and something happened since the last."""
@@ -155,3 +151,17 @@ class ProgressReport:
     def _retries(self) -> int:
         stats = self._stats.get_stats()
         return sum(int(value) for name, value in stats.items() if name.startswith("chunkdl/retries/"))
+
+
+def _bars() -> Bars | None:
+    """Begin to show bars, if they can be shown. Imported here: it takes 30 ms, and most crawls have no terminal."""
+    try:
+        from scrapy_chunkdl.progress import bars
+    except ModuleNotFoundError:  # without the extra "progress"
+        logger.debug("For bars: pip install 'scrapy-chunkdl[progress]'")
+        return None
+    if not bars.can_be_shown():
+        return None
+    shown = bars.Bars()
+    shown.start()
+    return shown

@@ -31,8 +31,6 @@ from scrapy_chunkdl.storage.errors import StoreUnusable
 T = TypeVar("T")
 Store = S3Store | GCSStore | AzureStore
 
-SCHEMES = ("s3", "gs", "az")
-
 _URL = re.compile(r"(s3|gs|az)://([^/?#@]+)/(.+)", re.DOTALL | re.IGNORECASE)
 _AT_LEAST = 1 << 18
 _LONGEST = timedelta(hours=12)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from scrapy_chunkdl.download.http.identity import OURS
 from scrapy_chunkdl.download.http.proxies import DIRECT, Proxy, proxy_for
@@ -22,8 +22,7 @@ _LONGEST_URL = 8192
 """Characters of a URL that is written down as it is: one that is longer is data, and may have megabytes."""
 
 
-@dataclass(frozen=True, slots=True)
-class FileIdentity:
+class FileIdentity(NamedTuple):
     """A URL without credentials, and ``variant``: hex digits that stand for what else was asked, empty for nothing."""
 
     url: str

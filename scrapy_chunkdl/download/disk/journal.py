@@ -12,9 +12,8 @@ import os
 import zlib
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from scrapy_chunkdl.download.disk import platform
 from scrapy_chunkdl.download.http.headers import Validator
@@ -30,8 +29,7 @@ class JournalError(Exception):
     """The journal cannot be used; the message says why. The file starts afresh."""
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
+class Identity(NamedTuple):
     """Which version of which file the bytes belong to."""
 
     url: str
@@ -105,7 +103,8 @@ class JournalWriter:
         temporary = self._path.with_name(self._path.name + TEMPORARY)
         fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | _BINARY, 0o644)
         try:
-            _write(fd, _line({"chunkdl": VERSION, **asdict(self._identity)}) + _line(list(done)))
+            named = {**self._identity._asdict(), "validator": self._identity.validator._asdict()}
+            _write(fd, _line({"chunkdl": VERSION, **named}) + _line(list(done)))
             platform.sync_data(fd)
             os.replace(temporary, self._path)
             # Else power loss brings back the old one, and what is appended now is gone.

@@ -9,7 +9,6 @@ import errno
 import os
 import re
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -40,8 +39,7 @@ class Room(NamedTuple):
     free_names: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Reserve:
+class Reserve(NamedTuple):
     """What is left free of a disk: so many bytes, or such a share of it.
 
     Of neither, the larger of 1 GiB and 2 %, but no more than a tenth.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import aiohttp
 
@@ -24,8 +24,7 @@ from scrapy_chunkdl.download.remote import Remote
 from scrapy_chunkdl.download.source import End, FileContext, Source, Take, Wanted
 
 
-@dataclass(frozen=True, slots=True)
-class HttpFile:
+class HttpFile(NamedTuple):
     """What the HTTP sources of one file share. ``most_at_once`` is how many bytes one answer may bring, 0 for any."""
 
     context: FileContext

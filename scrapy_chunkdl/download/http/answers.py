@@ -6,8 +6,6 @@ judged elsewhere.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import aiohttp
 
 from scrapy_chunkdl.download.http.coding import KEEP, Coding, meaning_of_coding
@@ -51,7 +49,7 @@ def coding_of(response: aiohttp.ClientResponse) -> Coding:
     coding = meaning_of_coding(headers.getall("Content-Encoding"), named, headers.get("Content-Type"))
     if not coding or "Transfer-Encoding" in headers:
         return coding
-    return replace(coding, coded_size=parse_content_length(headers.get("Content-Length")))
+    return coding._replace(coded_size=parse_content_length(headers.get("Content-Length")))
 
 
 def covers_whole(response: aiohttp.ClientResponse) -> bool:

@@ -27,7 +27,6 @@ from scrapy_chunkdl.download.http import addresses, proxies, tls
 from scrapy_chunkdl.download.http.allowed import refuse_host
 from scrapy_chunkdl.download.http.coding import meaning_of_coding
 from scrapy_chunkdl.download.http.decoding import Decoder
-from scrapy_chunkdl.download.http.digest import challenge_of
 from scrapy_chunkdl.download.http.handed_on import Tried, given_answer
 from scrapy_chunkdl.download.http.handler import waiting
 from scrapy_chunkdl.download.http.headers import parse_retry_after
@@ -178,6 +177,8 @@ class FileClient:
             response = await self._send(method, url, headers, timeout)
             if response.status != 401:
                 break
+            from scrapy_chunkdl.download.http.digest import challenge_of  # a 401 is rare
+
             challenge = challenge_of(response.headers.getall(hdrs.WWW_AUTHENTICATE, ()))
             sent = response.request_info.headers.get(hdrs.AUTHORIZATION, "")
             if challenge is None or not self._identity.takes_up(challenge, url, sent):

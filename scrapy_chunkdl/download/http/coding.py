@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 from scrapy_chunkdl.download.http.media_types import essence, type_of_name
 
@@ -38,8 +38,7 @@ _OWN_NAMES = {
 _PAGES = frozenset({"text/html", "application/xhtml+xml"})
 
 
-@dataclass(frozen=True, slots=True)
-class Coding:
+class Coding(NamedTuple):
     """What to do with a body. ``undo`` has the codings to undo, the last one applied first; ``refused`` one that cannot
     be. With neither, which is false, the bytes are the file, and ranges, lengths and digests are of it. ``coded_size``
     is the length of the body in bytes, None where it was not told.

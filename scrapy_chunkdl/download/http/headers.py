@@ -7,17 +7,18 @@ import binascii
 import re
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
+from typing import NamedTuple
 
 from multidict import MultiMapping
 
 _CONTENT_RANGE = re.compile(r"bytes[ \t]+(?:([0-9]{1,18})-([0-9]{1,18})|\*)/([0-9]{1,18}|\*)", re.IGNORECASE)
 _DIGITS = re.compile(r"[0-9]{1,18}")
-_ETAG = re.compile(r'(?:W/)?"[\x21\x23-\x7e\x80-\U0010ffff]+"')
-_BARE_ETAG = re.compile(r"[\x21\x23-\x7e\x80-\U0010ffff]{4,}")
+_ETAG = re.compile(r'(?:W/)?"[^\x00-\x20"\x7f]+"')
+_BARE_ETAG = re.compile(r'[^\x00-\x20"\x7f]{4,}')
+# By what is left out: a class of ranges up to the last character takes 3 ms to compile, this one 0.1.
 _NO_ETAGS = frozenset({"null", "none", "nil", "undefined", "false"})
 # Without the look-behind a field that is one long word takes 0.3 s of the event loop: each letter is a start.
 _FIELD_ITEM = re.compile(r"(?<![\w-])([\w-]+)=:([A-Za-z0-9+/]+=*):")
@@ -30,8 +31,7 @@ _FIRST_DATE = datetime(1990, 1, 1, tzinfo=timezone.utc)
 """What says it was changed before there was a web is a build that sets all times to one (SOURCE_DATE_EPOCH, images)."""
 
 
-@dataclass(frozen=True, slots=True)
-class ContentRange:
+class ContentRange(NamedTuple):
     """What a Content-Range says. ``stop`` is exclusive; ``start`` and ``stop`` are None in the unsatisfied form."""
 
     start: int | None
@@ -135,8 +135,7 @@ def _keep(found: dict[str, str], name: str, encoded: str) -> None:
         found.setdefault(algorithm, raw.hex())
 
 
-@dataclass(frozen=True, slots=True)
-class Validator:
+class Validator(NamedTuple):
     """What tells one version of a file from another (RFC 9110 §8.8). Both fields are kept as the server wrote them.
 
     An ETag that tells nothing (empty, "null") and a date before 1990 count as absent. ``date_is_strong`` says whether

@@ -8,7 +8,7 @@ none. Lengths that differ stay a fault: who reads the other one reads another bo
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
 LONGEST_LINE = 100 * 1024
 LONGEST_HEAD = 300 * 1024
@@ -30,8 +30,7 @@ class BadHead(ValueError):
     """A head that nobody can read; the message says why, in a few words."""
 
 
-@dataclass(frozen=True, slots=True)
-class Head:
+class Head(NamedTuple):
     """A head in the form that parsers take. ``length`` is that of the body in bytes, None where it ends otherwise."""
 
     status: int

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from functools import lru_cache
 from http.cookies import SimpleCookie
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 import aiohttp
@@ -23,10 +24,12 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from scrapy_chunkdl.download.errors import Permanent
-from scrapy_chunkdl.download.http.digest import Challenge
 from scrapy_chunkdl.download.http.urls import NoUrl, userinfo_of, wire_url, without_userinfo
 from scrapy_chunkdl.download.model import FileRequest, Options
 from scrapy_chunkdl.text.masking import shown_url
+
+if TYPE_CHECKING:
+    from scrapy_chunkdl.download.http.digest import Challenge
 
 _CREDENTIALS = frozenset({"authorization", "cookie", "proxy-authorization"})
 _OF_THE_ORIGIN = _CREDENTIALS | {"host"}

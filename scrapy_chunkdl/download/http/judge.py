@@ -6,7 +6,6 @@ Tells the host's limits. Knows answers and what is known of the file; nothing of
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 from datetime import datetime, timezone
 
 import aiohttp
@@ -71,7 +70,7 @@ class Judge:
             is_served=is_served,
         )
         if came.status in SLOW_DOWN and came.pause is None and not is_served:
-            came = replace(came, is_suspect=self._limits.too_fast(host, asked_at))
+            came = came._replace(is_suspect=self._limits.too_fast(host, asked_at))
         word = verdict(came, self._options.retry_codes)
         if word is Word.USE:
             return None

@@ -6,7 +6,6 @@ Knows which questions to put in which order; nothing of plans, disks or other so
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 
 import aiohttp
 
@@ -134,7 +133,7 @@ class Measuring:
                     response.close()
                     raise
                 if is_refused:
-                    remote = replace(remote, ranges=False)
+                    remote = remote._replace(ranges=False)
                 if not is_used:
                     response.close()
                     return Measured(remote)
@@ -144,7 +143,7 @@ class Measuring:
     async def _open_plainly(self) -> Measured:
         """Ask by one plain GET, after which nothing else is asked for: what it brings, it brings in one stream."""
         measured = await self._open(Remote(0, False, Validator()))
-        measured.remote = replace(measured.remote, ranges=False)
+        measured.remote = measured.remote._replace(ranges=False)
         return measured
 
     def _told(self, response: aiohttp.ClientResponse, asked: Asked, hint: Remote | None) -> tuple[Remote, bool]:
@@ -159,7 +158,7 @@ class Measuring:
                 raise AskLess(Permanent(f"{response.url} has no bytes", reason="http_416", status=416))
             return Remote(0, False, validator, confirmed=True), True
         if status == 204 and hint is not None and hint.size == 0:
-            return replace(hint, ranges=False, confirmed=True), True
+            return hint._replace(ranges=False, confirmed=True), True
         remote, asked_at = remote_of(response), self._file.requests.asked_at(response)
         error = self._file.judge.refused(
             response, self._link.host, asked, asked_at, remote=remote, failures=self._failures
@@ -169,7 +168,7 @@ class Measuring:
         if status == 206 and not covers_whole(response):
             honest = part is not None and part.start == 0 and not remote.coding and remote.can_be_split
             if not honest:
-                return replace(remote, ranges=False), False  # one stream, asked for anew
+                return remote._replace(ranges=False), False  # one stream, asked for anew
         return remote, True
 
     def _slot(self) -> HostSlot:

@@ -22,8 +22,6 @@ from collections.abc import Iterable
 from contextlib import suppress
 from fnmatch import fnmatchcase
 
-import puremagic
-
 from scrapy_chunkdl.download.http.media_types import (
     Kind,
     essence,
@@ -195,6 +193,8 @@ def shown(first: bytes) -> str:
 
 def recognised(first: bytes) -> list[tuple[str, str]]:
     """Return the formats, as (type, extension), that bytes may be of by their signature; pages and texts are none."""
+    import puremagic  # few files get here, and its tables take 8 ms and 2 MB
+
     at = first.find(b"%PDF-", 0, 1024)
     found = [("application/pdf", ".pdf")] if at >= 0 else []
     with suppress(puremagic.PureError, ValueError):

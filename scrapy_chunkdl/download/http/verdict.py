@@ -9,8 +9,8 @@ connections or disks.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
 
 from scrapy_chunkdl.download.known import Match
 
@@ -72,8 +72,7 @@ _NO_REPRESENTATION = frozenset({202, 204, 205, 206, 207, 208})
 _BEFORE_HEAD = frozenset({"connection_lost", "stalled", "connect_timeout", "first_byte"})
 
 
-@dataclass(frozen=True, slots=True)
-class Came:
+class Came(NamedTuple):
     """What came: an answer, by its ``status``, or an error, by its ``reason``; and what the file has seen by then.
 
     ``is_part`` says that the answer brings other bytes than the whole of the file, ``is_doubtful`` that a 200 may be
@@ -98,8 +97,7 @@ class Came:
     is_suspect: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(NamedTuple):
     """One row: what it is for, the word for each way of asking, and whose rule it is."""
 
     what: str

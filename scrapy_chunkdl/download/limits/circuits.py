@@ -16,6 +16,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from scrapy_chunkdl.download.errors import DownloadError, HostIll, Permanent, Postponed
 from scrapy_chunkdl.download.limits.remembered import Remembered
@@ -50,8 +51,7 @@ _AFTER_SUCCESSES = frozenset({403, 500})
 _OF_FILES_TOO = frozenset(f"http_{status}" for status in _AFTER_SUCCESSES)
 
 
-@dataclass(frozen=True, slots=True)
-class Fall:
+class Fall(NamedTuple):
     """What made a host count as ill. ``pause_s`` is the Retry-After it sent, 0 for none."""
 
     host: str
@@ -59,8 +59,7 @@ class Fall:
     pause_s: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class Told:
+class Told(NamedTuple):
     """What is known of an ill host from others. ``next_at`` is monotonic; ``is_hopeless`` says that it is waited for
     no longer: its files fail with ``reason``."""
 

@@ -13,7 +13,6 @@ import time
 from collections import Counter
 from collections.abc import Coroutine
 from contextlib import suppress
-from dataclasses import replace
 from typing import Any
 
 from scrapy_chunkdl.download.concurrency import in_thread, outlast, until
@@ -250,7 +249,7 @@ class RangedFetch:
         self._sources.used(source)
         known = self._evidence.known or self._seen.remote.known
         if known.by < By.PARTS and self._sources.is_main(source):
-            self._evidence.known = replace(known, by=By.PARTS, size=self._plan.size)
+            self._evidence.known = known._replace(by=By.PARTS, size=self._plan.size)
 
     async def _take_body(self, answer: Answer, span: Span, got: Range, source: Source, look: int) -> None:
         """Write the body to its place as it arrives; what is in place already has to be the same."""

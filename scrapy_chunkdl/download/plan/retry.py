@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from typing import ParamSpec, TypeVar
+from typing import NamedTuple, ParamSpec, TypeVar
 
 from scrapy_chunkdl.download.errors import Throttled, Transient
 
@@ -22,8 +21,7 @@ _MOST_WHILE_IT_MOVES = 3
 """Failures that the pause still grows by where others bring the file forward: it may be one of them any moment."""
 
 
-@dataclass(frozen=True, slots=True)
-class Backoff:
+class Backoff(NamedTuple):
     """Pauses in seconds: before retry n a random one up to ``base * 2**n``, at most ``longest``.
 
     Full jitter spreads the retries of many clients best (AWS Architecture Blog, "Exponential Backoff And Jitter").

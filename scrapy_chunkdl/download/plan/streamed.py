@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 from contextlib import AsyncExitStack
-from dataclasses import replace
 
 from scrapy_chunkdl.download.concurrency import in_thread
 from scrapy_chunkdl.download.disk.checksum import new_hash
@@ -72,7 +71,7 @@ class StreamedFetch:
                 stack.callback(answer.close)
             remote = self._checked(answer, source)
             if remote.coding and self._evidence.keeps_coded:
-                remote = replace(remote, size=remote.coding.coded_size, coding=KEEP)
+                remote = remote._replace(size=remote.coding.coded_size, coding=KEEP)
             self._options.refuse_too_large(remote.size)
             if self._part.sums is not None:
                 self._part.sums.want(remote.digests)
@@ -176,5 +175,5 @@ class StreamedFetch:
         known = self._evidence.known
         if known is None or remote.size is not None or remote.coding or known.by is By.BARE_GET:
             return
-        if compare(known, replace(remote.known, size=position)) is Match.CONTRADICTION:
+        if compare(known, remote.known._replace(size=position)) is Match.CONTRADICTION:
             raise Contradiction(f"{answer.url} has {position} bytes, not {known.size}")

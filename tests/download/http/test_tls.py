@@ -189,8 +189,8 @@ async def test_a_server_that_refuses_sessions_is_met_with_whole_handshakes(
 ) -> None:
     make = ssl.create_default_context
 
-    def make_of_version() -> ssl.SSLContext:
-        context = make()
+    def make_of_version(**arguments: Any) -> ssl.SSLContext:
+        context = make(**arguments)
         context.maximum_version = version
         return context
 
