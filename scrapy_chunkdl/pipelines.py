@@ -83,8 +83,13 @@ class ChunkDownloadPipeline:
         return make(self._config.store)
 
     def inc_stats(self, *arguments: Any) -> None:
-        """Count a file in FilesPipeline's stats. There for subclasses that call it; nothing here does."""
-        FilesPipeline.inc_stats(self, *arguments)  # type: ignore[arg-type]  # it needs no more of us than crawler
+        """Count a file in FilesPipeline's stats. There for subclasses that call it; nothing here does.
+
+        Called with the status alone, or with the spider before it as in Scrapy 2.13: either counts, whichever runs.
+        """
+        assert self.crawler.stats is not None
+        self.crawler.stats.inc_value("file_count")
+        self.crawler.stats.inc_value(f"file_status_count/{arguments[-1]}")
 
     # --- hooks, with FilesPipeline's names and signatures where it has them
 

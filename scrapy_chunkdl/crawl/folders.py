@@ -18,7 +18,6 @@ from typing import TypeVar
 from scrapy.exceptions import NotConfigured
 from scrapy.utils.project import data_path
 
-from scrapy_chunkdl.download.disk.room import FULL
 from scrapy_chunkdl.settings.config import ConfigError
 
 T = TypeVar("T")
@@ -41,6 +40,8 @@ def work_folder(name: str, configured: str | None) -> Path:
 
 def require_writable(folder: Path, setting: str) -> None:
     """Write a file into a folder and remove it. Raises ConfigError: one sentence that names ``setting``."""
+    from scrapy_chunkdl.download.disk.room import FULL  # the whole downloader comes with it, too much for `scrapy list`
+
     probe = folder / f".chunkdl-{uuid.uuid4().hex}"
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -196,8 +196,12 @@ class ClosingHold:
 
     @property
     def is_scraper_idle(self) -> bool:
-        """Whether no callback and no pipeline is at work. Before that a release may hang Scrapy 2.19 for ever."""
-        return bool(self._engine.scraper.slot.is_idle())
+        """Whether no callback and no pipeline is at work. Before that a release may hang Scrapy 2.19 for ever.
+
+        Scrapy 2.13 counts items in pipelines, and calls itself idle with them: their results would miss the feeds.
+        """
+        slot = self._engine.scraper.slot
+        return bool(slot.is_idle()) and not slot.itemproc_size
 
     def wake_idle_check(self) -> None:
         """Have the engine look again whether the spider is idle, rather than at its next heartbeat (5 s)."""

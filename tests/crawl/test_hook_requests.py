@@ -326,6 +326,7 @@ class Own(ChunkDownloadPipeline):
         [(ok, file)] = results
         path = os.path.join(self.store.basedir, file["path"])
         self.inc_stats(file["status"])
+        self.inc_stats(info.spider, "uptodate")
         told = [self.opened, self.files_urls_field, self.files_result_field, self.expires, self.crawler.spider.name]
         return {"size": os.path.getsize(path), "told": told}
 """
@@ -341,5 +342,6 @@ def test_names_that_a_subclass_of_filespipeline_uses_are_there(project: Project,
     crawl = project.crawl()
 
     assert project.scraped() == [{"size": 10, "told": [True, "file_urls", "files", 30, "files"]}], crawl.log
-    assert crawl.stats["file_status_count/downloaded"] == 1
+    counted = ("file_count", "file_status_count/downloaded", "file_status_count/uptodate")
+    assert [crawl.stats[name] for name in counted] == [2, 1, 1]
     assert "Own.media_downloaded does nothing here" in crawl.log

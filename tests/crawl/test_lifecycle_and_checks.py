@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import redis
+import scrapy
 from origin import Origin
 from project import HANG, Project, attachment, item, paths
 from servers import free_port
@@ -205,7 +206,18 @@ def test_without_a_scrapy_cfg_parts_wait_in_the_working_folder(
     assert [len(path) > 0 for path in paths(project.scraped()[0])] == [True], done.stderr
 
 
-@pytest.mark.parametrize("reason", ["timeout", "spider"])
+@pytest.mark.parametrize(
+    "reason",
+    [
+        "timeout",
+        pytest.param(
+            "spider",
+            marks=pytest.mark.skipif(
+                scrapy.version_info < (2, 18), reason="start() may raise CloseSpider since Scrapy 2.18"
+            ),
+        ),
+    ],
+)
 def test_the_grace_holds_for_every_end_of_an_inline_crawl(project: Project, origin: Origin, reason: str) -> None:
     project.settings |= {"CHUNKDL_MODE": "inline", "CHUNKDL_SHUTDOWN_GRACE": 0.2}
     if reason == "timeout":

@@ -32,7 +32,7 @@ def fetched(project: Project) -> list[bytes | None]:
 
 SIGNING = """
 class Signing:
-    def process_request(self, request):
+    def process_request(self, request, spider=None):
         request.headers["X-Signed"] = "yes"
 """
 
@@ -67,7 +67,7 @@ from scrapy.exceptions import IgnoreRequest
 class Stopping:
     left = 2
 
-    def process_request(self, request):
+    def process_request(self, request, spider=None):
         if b"Range" in request.headers:
             Stopping.left -= 1
             if Stopping.left < 0:
