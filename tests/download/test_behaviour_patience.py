@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from urllib.parse import quote
 
 import pytest
@@ -48,6 +49,21 @@ async def test_as_many_redirects_are_followed_as_the_setting_says(
     await (few.right(url) if is_followed else few.fails(url, "too_many_redirects"))
 
 
-@pytest.mark.parametrize("cookie", ['s="a b=c/d"', "s=a/b=c", "s=%7B%22a%22%7D", 'p={"a":1}', 'tok="x==|1"', "s="])
+as_browsers = pytest.mark.skipif(
+    find_spec("aiohttp._cookie_helpers") is None, reason="aiohttp before 3.12 drops a cookie with a bare quote or brace"
+)
+
+
+@pytest.mark.parametrize(
+    "cookie",
+    [
+        's="a b=c/d"',
+        "s=a/b=c",
+        "s=%7B%22a%22%7D",
+        pytest.param('p={"a":1}', marks=as_browsers),
+        'tok="x==|1"',
+        "s=",
+    ],
+)
 async def test_a_cookie_goes_back_as_it_came(client: Client, origin: Origin, cookie: str) -> None:
     await client.right(origin.redirect("r", client.url(f"cookie:{quote(cookie)}"), cookie=cookie))
