@@ -54,10 +54,7 @@ LAYERS_OF_DOWNLOAD = [
 """The inner rooms of ``download/``, from the top down: folders, or modules that belong elsewhere than their folder."""
 
 LONGEST = 450
-LONGER = {
-    "queue/item_queue.py": 480,
-}
-"""Files that are longer than one can read in a sitting, and the most they may have. It only gets shorter."""
+"""Lines of a file: as many as one can read in a sitting."""
 
 FOREIGN = {
     "download": {"ada_url", "aioftp", "aiohappyeyeballs", "aiohttp", "anycrc", "asyncssh", "defusedxml", "multidict"}
@@ -302,16 +299,7 @@ def test_the_files_that_a_page_names_are_there(page: Path) -> None:
 
 @every_module
 def test_a_file_can_be_read_in_a_sitting(path: Path) -> None:
-    most = LONGER.get(path.relative_to(PACKAGE).as_posix(), LONGEST)
-
-    assert len(path.read_text("utf-8").splitlines()) <= most
-
-
-def test_files_that_may_be_longer_are_there_and_longer() -> None:
-    """One that was cut leaves the list."""
-    lengths = {name: len((PACKAGE / name).read_text("utf-8").splitlines()) for name in LONGER}
-
-    assert {name for name, lines in lengths.items() if lines <= LONGEST} == set()
+    assert len(path.read_text("utf-8").splitlines()) <= LONGEST
 
 
 @every_module

@@ -36,6 +36,7 @@ ELSEWHERE = {
     "pipelines.py": "crawl/test_hooks.py",
     "progress/supervised.py": "commands/test_supervisor.py",
     "queue/metrics_table.py": "dashboard/test_metrics.py",
+    "queue/snapshot.py": "queue/test_status.py",
 }
 """Modules whose tests have the name of what they serve, and where these are."""
 

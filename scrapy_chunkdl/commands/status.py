@@ -161,7 +161,7 @@ def _asked(status: Status) -> str:
 def _waits(status: Status) -> Iterator[str]:
     """Tell what is waited for, in the words of whoever decided it."""
     of_workers = dict.fromkeys(sentence for worker in status.workers for sentence in worker.waits)
-    sentences = [*of_workers, *(ill.sentence() for ill in status.ill_hosts)]
+    sentences = [*of_workers, *(ill.sentence() for ill in status.waits_for)]
     for sentence in sentences[:_MOST_SENTENCES]:
         yield f"  {printable(sentence)}"
     if len(sentences) > _MOST_SENTENCES:

@@ -32,7 +32,8 @@ from scrapy_chunkdl.items import attachments
 from scrapy_chunkdl.items.types import ItemTypes, plain_json
 from scrapy_chunkdl.queue.clock import lease_clock
 from scrapy_chunkdl.queue.courier import Courier
-from scrapy_chunkdl.queue.item_queue import Claimed, Counts, ItemQueue
+from scrapy_chunkdl.queue.item_queue import Claimed, ItemQueue
+from scrapy_chunkdl.queue.snapshot import Counts
 from scrapy_chunkdl.settings.config import Config
 
 logger = logging.getLogger(__name__)

@@ -12,7 +12,8 @@ from collections.abc import Callable
 
 from scrapy_chunkdl.crawl.strangers import Strangers
 from scrapy_chunkdl.queue.courier import Courier
-from scrapy_chunkdl.queue.item_queue import Counts, ItemQueue, Snapshot
+from scrapy_chunkdl.queue.item_queue import ItemQueue
+from scrapy_chunkdl.queue.snapshot import Counts, Snapshot
 
 LOOK_EVERY_S = 1.0
 """Seconds between looks at who holds items."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 
 from scrapy_chunkdl.queue.heartbeat import REPORT_EVERY
-from scrapy_chunkdl.queue.item_queue import Snapshot
+from scrapy_chunkdl.queue.snapshot import Snapshot
 
 logger = logging.getLogger(__name__)
 

@@ -37,19 +37,24 @@ Answer = Literal["well", "try", "wait"]
 
 @dataclass(frozen=True, slots=True)
 class Illness:
-    """A host that is left alone. ``since_s`` ago it fell, in ``next_in_s`` seconds it is tried for the next time."""
+    """A host that is left alone. ``since_s`` ago it fell, in ``next_in_s`` seconds it is tried for the next time;
+    ``is_tried``: some process does that now, and it ends then at the latest.
+    """
 
     host: str
     reason: str
     since_s: float
     next_in_s: float
     tries: int = 0
+    is_tried: bool = False
 
     def sentence(self) -> str:
         """Return what a person should know: since when, why, and what comes next."""
         since, tried = _span(self.since_s), f", tried {self.tries} times since" if self.tries else ""
-        when = f"in {_span(self.next_in_s)}" if self.next_in_s >= 1 else "now"
-        return f"{self.host} is left alone for {since} now ({self.reason}){tried}; it is tried next {when}"
+        told = f"{self.host} is left alone for {since} now ({self.reason}){tried}"
+        if self.is_tried:
+            return f"{told}; it is being tried"
+        return f"{told}; it is tried next {f'in {_span(self.next_in_s)}' if self.next_in_s >= 1 else 'now'}"
 
 
 class HostHealth:
@@ -95,7 +100,8 @@ class HostHealth:
             except (IndexError, ValueError):  # somebody else's
                 continue
             next_in_ms = max(0, next_ms - now_ms, trial_end_ms - now_ms)
-            found[host] = Illness(host, reason, max(0, now_ms - since_ms) / 1000, next_in_ms / 1000, tries)
+            since_s = max(0, now_ms - since_ms) / 1000
+            found[host] = Illness(host, reason, since_s, next_in_ms / 1000, tries, trial_end_ms > now_ms)
         return found
 
 

@@ -23,6 +23,7 @@ from typing import Any, Literal, TypeVar
 
 from scrapy_chunkdl.queue import untrusted
 from scrapy_chunkdl.queue.errors import WrongType
+from scrapy_chunkdl.queue.snapshot import NOT_OURS, REPORT_KEPT, Counts, Lease, Snapshot, read_snapshot
 
 T = TypeVar("T")
 
@@ -32,14 +33,9 @@ MOST_PER_CLAIM = 100
 MOST_PARKED_HOSTS = 1000
 """Hosts with parked items that are looked at at once."""
 
-REPORT_KEPT = 900.0
-"""Seconds for which the report of a process that died is kept."""
-
 DETAILS_KEPT = 10.0
 """Seconds for which what a process told in detail is kept."""
 
-_NOT_OURS = (AttributeError, OverflowError, TypeError, ValueError)
-"""Raised by an entry that somebody else wrote, or half of which was evicted: it alone is not shown."""
 MOST_BYTES = 512 << 10
 """Bytes of what goes to Redis in one request, unless one thing alone is larger. Services take 1 MB (Upstash), Redis
 itself no less than ``client-query-buffer-limit``, which is 1 MiB at least."""
@@ -68,52 +64,6 @@ class Claimed:
     def is_suspect(self) -> bool:
         """Whether a process died of it, or with it."""
         return self.deliveries > 1
-
-
-@dataclass(frozen=True, slots=True)
-class Counts:
-    """How many items are in each state, ``parked`` for a host among them; ``failed`` counts records of files."""
-
-    waiting: int
-    leased: int
-    delayed: int
-    dead: int
-    failed: int
-    parked: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Lease:
-    """Who holds an item. ``held_for`` and ``runs_out_in`` are seconds by Redis' clock; negative: it has run out."""
-
-    id: str
-    owner: str
-    deliveries: int
-    held_for: float
-    runs_out_in: float
-
-
-@dataclass(frozen=True, slots=True)
-class Reported:
-    """What a process told of itself last. Both times are in seconds by Redis' clock."""
-
-    token: str
-    report: bytes
-    up_for: float
-    silent_for: float
-
-
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """The queue at one moment: leases with the longest held first, reports with the oldest process first.
-
-    ``wishes`` are the fields of ``:control``.
-    """
-
-    counts: Counts
-    leases: list[Lease]
-    reported: list[Reported]
-    wishes: dict[bytes, bytes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +97,7 @@ def new_token() -> str:
     return f"{'-'.join(socket.gethostname().split())}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
 
 
-def _one_word(host: str) -> str:
+def parked_under(host: str) -> str:
     """Return what a host is parked under: park.lua tells where it ends by a space."""
     return "".join(host.split()) or "-"
 
@@ -289,18 +239,18 @@ class ItemQueue:
         """
         keys = [self.leases_key, self.tries_key, self.owner_key, self.calls_key, self.past_key]
         keys += [self.parked_key, self.parked_hosts_key]
-        back = self._park(keys=keys, args=[self.token, _one_word(host), round(delay * 1000), *ids])
+        back = self._park(keys=keys, args=[self.token, parked_under(host), round(delay * 1000), *ids])
         return [item_id.decode() for item_id in back]
 
     def let_out(self, host: str) -> bool:
         """Have all that is parked for ``host`` claimed in turn. False if nothing is."""
-        return bool(self._client.zadd(self.parked_hosts_key, {_one_word(host): 0}, xx=True, ch=True))
+        return bool(self._client.zadd(self.parked_hosts_key, {parked_under(host): 0}, xx=True, ch=True))
 
     def try_parked(self, host: str, delay: float) -> None:
         """Have one item parked for ``host`` claimed in ``delay`` seconds, sooner or later than was told before."""
         seconds, microseconds = self._client.time()
         due_ms = seconds * 1000 + microseconds // 1000 + round(delay * 1000)
-        self._client.zadd(self.parked_hosts_key, {_one_word(host): due_ms}, xx=True)
+        self._client.zadd(self.parked_hosts_key, {parked_under(host): due_ms}, xx=True)
 
     def parked_hosts(self) -> list[str]:
         """Return hosts that items are parked for until they are tried, those that are soon first, 1000 at most."""
@@ -358,7 +308,7 @@ class ItemQueue:
         now_ms, fields = self._details(keys=[self.details_key], args=[])
         told = {}
         for token, value in zip(fields[::2], fields[1::2], strict=True):
-            with suppress(*_NOT_OURS):
+            with suppress(*NOT_OURS):
                 told_ms, details = value.split(b" ", 1)
                 if now_ms - int(told_ms) < DETAILS_KEPT * 1000:
                     told[token.decode()] = details
@@ -366,33 +316,13 @@ class ItemQueue:
 
     def snapshot(self) -> Snapshot:
         """Tell how many items are in each state, who holds which, and what each process told. For people to look at."""
-        return self.read_snapshot(self.ask_snapshot(None))
+        return read_snapshot(self.ask_snapshot(None))
 
     def ask_snapshot(self, pipe: Any) -> Any:
-        """Ask for a snapshot, on a pipeline: its answer is for :meth:`read_snapshot`."""
+        """Ask for a snapshot, on a pipeline: its answer is for :func:`.snapshot.read_snapshot`."""
         *counted, parked = self._counted
         keys = [*counted, self.tries_key, self.owner_key, self.workers_key, self.control_key, parked]
-        return self._snapshot(keys=keys, args=[], client=pipe)
-
-    def read_snapshot(self, answer: Any) -> Snapshot:
-        """Read what :meth:`ask_snapshot` brought."""
-        now_ms, counts, leased, told, asked = answer
-        leases = []
-        for item_id, end_ms, owner, deliveries in zip(*(leased[n::4] for n in range(4)), strict=True):
-            with suppress(*_NOT_OURS):
-                token, since_ms = owner.decode().rsplit(" ", 1)
-                held_for, runs_out_in = (now_ms - int(since_ms)) / 1000, (float(end_ms) - now_ms) / 1000
-                leases.append(Lease(item_id.decode(), token, int(deliveries), held_for, runs_out_in))
-        reported = []
-        for token, value in zip(told[::2], told[1::2], strict=True):
-            with suppress(*_NOT_OURS):
-                told_ms, since_ms, report = value.split(b" ", 2)
-                silent_for, up_for = (now_ms - int(told_ms)) / 1000, (now_ms - int(since_ms)) / 1000
-                if silent_for < REPORT_KEPT:
-                    reported.append(Reported(token.decode(), report, up_for, silent_for))
-        leases.sort(key=lambda lease: -lease.held_for)
-        reported.sort(key=lambda process: -process.up_for)
-        return Snapshot(Counts(*counts), leases, reported, dict(zip(asked[::2], asked[1::2], strict=True)))
+        return self._snapshot(keys=[*keys, self.parked_hosts_key], args=[MOST_PARKED_HOSTS], client=pipe)
 
     def leases(self) -> list[Lease]:
         """Tell who holds which item, the longest held first. Reads all leases: for people to look at."""

@@ -49,7 +49,9 @@ NEEDS = (
     Need("stands", True, "nothing comes", lambda status: status.backlog > 0 and _stands_still(status)),
     Need("silent", True, "a process died", lambda status: len(_alive(status)) < len(status.workers)),
     Need("disk", True, "a disk is almost full", lambda status: any(map(is_full, status.workers))),
+    Need("waits", False, "a process waits", lambda status: any(worker.waits for worker in _alive(status))),
     Need("failing", False, "files were given up", lambda status: status.counts.failed > 0),
+    Need("ill", False, "a host is left alone", lambda status: bool(status.waits_for)),
     Need("dead", False, "items are dead", lambda status: status.counts.dead > 0),
     Need("paused", False, "waits until resumed", lambda status: status.paused and status.backlog > 0),
 )

@@ -19,14 +19,15 @@ from scrapy_chunkdl.queue.control import Wishes
 from scrapy_chunkdl.queue.forecast import forecast
 from scrapy_chunkdl.queue.heartbeat import REPORT_EVERY
 from scrapy_chunkdl.queue.host_health import HostHealth, Illness
-from scrapy_chunkdl.queue.item_queue import Counts, ItemQueue, Lease, Reported, Snapshot
+from scrapy_chunkdl.queue.item_queue import ItemQueue, parked_under
+from scrapy_chunkdl.queue.snapshot import Counts, Lease, Reported, Snapshot, read_snapshot
 from scrapy_chunkdl.queue.totals import Counted, Totals
 
 WINDOWS = (1, 5, 15)
 """Minutes over which throughput is told."""
 
 MOST_ILL_HOSTS = 200
-"""Hosts that are told of."""
+"""Ill hosts that are told of, for each queue."""
 
 SILENT_AFTER = 3 * REPORT_EVERY
 """Seconds without a report after which a process is taken for dead: long before its leases end."""
@@ -210,7 +211,7 @@ class Status:
     ``throughput`` is that of the processes there are, by :data:`WINDOWS` in minutes; ``told`` what each of them said of
     itself. ``paused`` and ``max_rate`` are what was asked of all: see :mod:`.control`. ``counted`` is
     what was done by all processes so far, see :mod:`.totals`. ``ill_hosts`` are left alone by all processes on this
-    Redis, the longest ill first, see :mod:`.host_health`.
+    Redis, the longest ill first, see :mod:`.host_health`; items here are parked for ``waits_for``.
     """
 
     key: str
@@ -222,6 +223,7 @@ class Status:
     max_rate: float | None
     counted: Counted
     ill_hosts: tuple[Illness, ...] = ()
+    waits_for: tuple[Illness, ...] = ()
 
     @property
     def minutes(self) -> tuple[Minute, ...]:
@@ -259,7 +261,7 @@ class Status:
             },
             "workers": [_rounded(asdict(worker)) for worker in self.workers],
             "ill_hosts": [
-                {**_rounded(asdict(ill)), "sentence": ill.sentence()} for ill in self.ill_hosts[:MOST_ILL_HOSTS]
+                {**_rounded(asdict(ill)), "sentence": ill.sentence()} for ill in self.waits_for[:MOST_ILL_HOSTS]
             ],
         }
 
@@ -302,8 +304,8 @@ def _asked(queues: Sequence[ItemQueue], names: Sequence[str]) -> list[tuple[Snap
         total.ask(names, pipe)
     answers = pipe.execute()
     return [
-        (queue.read_snapshot(snapshot), total.read_answer(counted))
-        for queue, total, snapshot, counted in zip(queues, totals, answers[::2], answers[1::2], strict=True)
+        (read_snapshot(snapshot), total.read_answer(counted))
+        for total, snapshot, counted in zip(totals, answers[::2], answers[1::2], strict=True)
     ]
 
 
@@ -313,7 +315,7 @@ def _status(key: str, snapshot: Snapshot, counted: Counted, ill: tuple[Illness, 
     for lease in snapshot.leases:
         held.setdefault(lease.owner, []).append(lease)
     tokens = dict.fromkeys([*told, *held])
-    wishes = Wishes.of(snapshot.wishes)
+    wishes, parked = Wishes.of(snapshot.wishes), frozenset(snapshot.parked_hosts)
     workers = tuple(
         _worker(token, held.get(token, []), *told.get(token, (None, None)), paused=token in wishes.paused_workers)
         for token in tokens
@@ -328,6 +330,7 @@ def _status(key: str, snapshot: Snapshot, counted: Counted, ill: tuple[Illness, 
         wishes.max_rate,
         counted,
         ill,
+        tuple(one for one in ill if parked_under(one.host) in parked) if parked else (),
     )
 
 

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from scrapy_chunkdl.queue import untrusted
-from scrapy_chunkdl.queue.item_queue import REPORT_KEPT, key_prefix, load_script
+from scrapy_chunkdl.queue.item_queue import key_prefix, load_script
 from scrapy_chunkdl.queue.metrics_table import HISTORY
+from scrapy_chunkdl.queue.snapshot import REPORT_KEPT
 from scrapy_chunkdl.queue.tally import Part
 
 HISTORY_DAYS = 90

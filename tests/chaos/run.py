@@ -42,7 +42,8 @@ from project import Project
 from servers import Server, any_binary
 from verdict import Judge
 
-from scrapy_chunkdl.queue.item_queue import Counts, ItemQueue
+from scrapy_chunkdl.queue.item_queue import ItemQueue
+from scrapy_chunkdl.queue.snapshot import Counts
 
 HERE = Path(__file__).resolve().parent
 HELPERS = HERE.parent / "helpers"

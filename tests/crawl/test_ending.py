@@ -10,7 +10,7 @@ from origin import Origin
 from project import Project, attachment, item
 
 from scrapy_chunkdl.crawl.strangers import Strangers
-from scrapy_chunkdl.queue.item_queue import Counts, Lease, Reported, Snapshot
+from scrapy_chunkdl.queue.snapshot import Counts, Lease, Reported, Snapshot
 
 
 @pytest.mark.parametrize("command", [["crawl", "files"], ["chunkdl", "worker", "--until-empty", "files"]])

@@ -76,6 +76,20 @@ def test_the_sentence_says_since_when_why_and_when_it_is_tried_next(new_health: 
     assert sentence.endswith("it is tried next now")
 
 
+def test_a_host_that_is_being_tried_is_told_as_that(new_health: NewHealth, client: redis.Redis) -> None:
+    health = new_health()
+    health.fell(HOST, "http_503")
+    let_time_pass(client, FIRST_PAUSE_S * 2)
+    assert not health.look()[HOST].is_tried
+
+    assert health.may_try(HOST)[0] == "try"
+
+    assert health.look()[HOST].is_tried
+    assert health.look()[HOST].sentence().endswith("; it is being tried")
+    let_time_pass(client, 3600)
+    assert not health.look()[HOST].is_tried
+
+
 def test_pauses_grow_with_jitter_and_are_bounded(new_health: NewHealth, client: redis.Redis) -> None:
     health = new_health()
     pauses = [health.fell(HOST, "dns").next_in_s]

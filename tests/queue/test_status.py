@@ -5,14 +5,18 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import redis
 from patience import HANG
 
 from scrapy_chunkdl.queue.heartbeat import Heartbeat
-from scrapy_chunkdl.queue.item_queue import REPORT_KEPT, ItemQueue
-from scrapy_chunkdl.queue.status import SILENT_AFTER, Pace, PaceMeter, Rate, Report, look
+from scrapy_chunkdl.queue.host_health import HostHealth
+from scrapy_chunkdl.queue.item_queue import ItemQueue
+from scrapy_chunkdl.queue.needs import need_of
+from scrapy_chunkdl.queue.snapshot import REPORT_KEPT
+from scrapy_chunkdl.queue.status import SILENT_AFTER, Pace, PaceMeter, Rate, Report, look, look_at_all
 
 LIST, OWNER, WORKERS = "s:items", "{s:items}:owner", "{s:items}:workers"
 
@@ -21,6 +25,13 @@ NewQueue = Callable[..., ItemQueue]
 
 def report(pace: Pace | None = None, state: str = "claiming") -> bytes:
     return Report("host-1", 4711, "0.1.0", state, files=3, connections=5, pace=pace or Pace()).encode()
+
+
+def park_one(queue: ItemQueue, host: str) -> None:
+    """Have an item wait for a host."""
+    queue.push([b"{}"], time.monotonic_ns())
+    claimed, _ = queue.claim(1, f"{host.split()[0]}-")
+    queue.park(host, 60.0, [one.id for one in claimed])
 
 
 def age(client: redis.Redis, token: str, seconds: float) -> None:
@@ -219,3 +230,43 @@ def test_the_heart_reports_at_once_and_a_lost_report_is_no_harm(new_queue: NewQu
     heartbeat.send_report()
 
     assert client.get(WORKERS) == b"no hash"
+
+
+def test_a_queue_is_told_of_the_ill_hosts_that_its_own_items_wait_for(new_queue: NewQueue) -> None:
+    waiting, other = new_queue(), new_queue(key="others")
+    health = HostHealth(waiting.client, "a")
+    for host in ("ill.example:443", "[::1]:80", "odd host:1", "unrelated.example:80"):
+        health.fell(host, "http_503")
+    for host in ("ill.example:443", "odd host:1", "well.example:80"):
+        park_one(waiting, host)
+
+    found, nothing = look_at_all([waiting, other])
+
+    assert {ill.host for ill in found.waits_for} == {"ill.example:443", "odd host:1"}
+    assert {ill["host"] for ill in found.as_dict()["ill_hosts"]} == {"ill.example:443", "odd host:1"}
+    assert nothing.waits_for == ()
+    assert len(found.ill_hosts) == len(nothing.ill_hosts) == 4
+
+
+@pytest.mark.parametrize(
+    ("waits", "free", "parked", "need"),
+    [
+        ((), 50, False, None),
+        (("The disk of /d has 1 kB free",), 50, False, "waits"),
+        (("The disk of /d has 1 kB free",), 1, False, "disk"),
+        ((), 50, True, "ill"),
+        (("Redis is near its maxmemory",), 50, True, "waits"),
+    ],
+)
+def test_what_a_process_waits_for_is_what_a_person_should_know(
+    new_queue: NewQueue, waits: tuple[str, ...], free: int, parked: bool, need: str | None
+) -> None:
+    queue = new_queue()
+    if parked:
+        HostHealth(queue.client, "a").fell("ill.example:443", "http_503")
+        park_one(queue, "ill.example:443")
+    queue.report(replace(Report.decode(report()), waits=waits, disk_free=free, disk_size=100).encode())
+
+    found = need_of(look(queue))
+
+    assert (found.word if found else None) == need

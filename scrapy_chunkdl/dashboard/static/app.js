@@ -1,4 +1,5 @@
 // Joins the parts: which spider is chosen, what the server tells, who shows it.
+import { showAttention } from "./attention.js";
 import { Files } from "./files.js";
 import { Finished } from "./finished.js";
 import { GivenUp } from "./given_up.js";
@@ -118,11 +119,13 @@ function showStatus() {
   waiting.know(row);
   finished.know(row);
   showFigures(row);
+  showAttention(row);
 }
 
 function showSpider() {
   const shown = state.spider;
-  for (const part of ["history", "files", "hosts"]) set(byId(part), "hidden", !shown?.[part]); // of no other spider
+  for (const part of ["history", "files"]) set(byId(part), "hidden", !shown?.[part]); // of no other spider
+  if (shown === null) hosts.update({ hosts: [] });
   if (shown === null || state.status === null) return;
   const current = (show) => () => shown === state.spider && show(); // newer ones may have come, or another was chosen
   return inTurn([

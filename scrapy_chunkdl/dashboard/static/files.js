@@ -19,6 +19,9 @@ function doing({ doing: word, doing_for }) {
   return doing_for >= 5 ? t("doing_for", { what: t(`doing_${key}`), time: duration(doing_for) }) : t(`doing_${key}`);
 }
 
+/** Whether no byte came yet, and it does not wait for one either. */
+const isOnlyBegun = (row) => row.done === 0 && doing(row) !== "";
+
 const percent = ({ done, size }) => (size ? `${Math.floor((100 * done) / size)} %` : "");
 
 function describe(map) {
@@ -84,12 +87,14 @@ export class Files {
         build: (cell) => cell.append(make("span"), make("span", { classes: "under" })),
         fill(cell, row) {
           const [top, under] = cell.children;
-          setText(top, percent(row) || amount(row.done));
-          const bytes = row.size === null ? "" : t("of_size", { done: amount(row.done), size: amount(row.size) });
-          setText(under, [doing(row), bytes].filter(Boolean).join(" · "));
+          const bytes = row.size === null ? amount(row.done) : t("of_size", { done: amount(row.done), size: amount(row.size) });
+          const parts = [doing(row), percent(row), bytes].filter(Boolean);
+          if (isOnlyBegun(row)) parts.splice(1); // what it does says more than "0 B"
+          setText(top, parts.shift());
+          setText(under, parts.join(" · "));
         },
       },
-      textColumn("bytes_rate", "number", ({ bytes_per_second }) => rate(bytes_per_second)),
+      textColumn("bytes_rate", "number", (row) => (doing(row) && !row.bytes_per_second ? t("unknown") : rate(row.bytes_per_second))),
       textColumn("eta", "number", ({ eta }) => clock(eta)),
       textColumn("retries", "number", ({ retries }) => count(retries)),
       {

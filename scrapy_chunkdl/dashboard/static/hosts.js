@@ -1,4 +1,5 @@
 // The hosts that files come from.
+import { illness } from "./attention.js";
 import { Table, byId, make, plain, set, setText, showEither, textColumn } from "./dom.js";
 import { count, duration, rate } from "./format.js";
 import { t } from "./texts.js";
@@ -11,24 +12,28 @@ export class Hosts {
   #hosts = [];
   #all = false;
   #connections = 0; // by the status
+  #ill = []; // by the status, too: nothing runs there, so that no process tells of them
 
   constructor() {
     this.#table = new Table(byId("hosts-table"), [
       {
         head: "host",
         kind: "title",
-        build: (cell) => cell.append(make("bdi"), make("span", { classes: "badge warn" })),
-        fill(cell, { host, cooling_for }) {
-          setText(cell.firstChild, plain(host));
-          set(cell.lastChild, "hidden", !cooling_for);
-          setText(cell.lastChild, t("cooling", { time: duration(cooling_for) }));
+        build: (cell) => cell.append(make("bdi"), make("span", { classes: "badge warn" }), make("bdi", { classes: "under warn" })),
+        fill(cell, { host, cooling_for, ill }) {
+          const [name, badge, why] = cell.children;
+          setText(name, plain(host));
+          set(badge, "hidden", !cooling_for && !ill);
+          setText(badge, ill ? t("ill") : t("cooling", { time: duration(cooling_for) }));
+          set(why, "hidden", !ill);
+          setText(why, ill ? illness(ill) : "");
         },
       },
       textColumn("connections", "number", ({ connections }) => count(connections)),
       textColumn("limit", "number", ({ limit }) => count(limit)),
       textColumn("bytes_rate", "number", ({ bytes_per_second }) => rate(bytes_per_second)),
       textColumn("errors", "errors", ({ errors }) =>
-        Object.entries(errors)
+        Object.entries(errors ?? {})
           .sort(([, a], [, b]) => b - a)
           .map(([reason, times]) => `${plain(reason)} ${count(times)}`)
           .join(", "),
@@ -40,21 +45,26 @@ export class Hosts {
     });
   }
 
-  know({ connections }) {
+  know({ connections, ill_hosts }) {
     this.#connections = connections;
+    const before = this.#ill.length;
+    this.#ill = ill_hosts;
+    if (before || ill_hosts.length) this.update({ hosts: this.#hosts });
   }
 
   update({ hosts }) {
     this.#hosts = hosts;
+    const told = new Map(hosts.map((host) => [host.host, host]));
+    for (const ill of this.#ill) told.set(ill.host, { ...told.get(ill.host), host: ill.host, ill });
     // By name: an order by rate would turn all the time under the eyes of who reads it.
-    const sorted = hosts.toSorted((a, b) => ORDER.compare(a.host, b.host));
-    setText(byId("hosts-count"), count(hosts.length));
-    showEither("hosts", hosts.length > 0);
+    const sorted = [...told.values()].sort((a, b) => !a.ill - !b.ill || ORDER.compare(a.host, b.host));
+    setText(byId("hosts-count"), count(sorted.length));
+    showEither("hosts", sorted.length > 0);
     setText(byId("hosts-none"), t(this.#connections > 0 ? "told_soon" : "hosts_none"));
     this.#table.update(this.#all ? sorted : sorted.slice(0, FEW), ({ host }) => host);
     const button = byId("hosts-all");
-    set(button, "hidden", hosts.length <= FEW);
+    set(button, "hidden", sorted.length <= FEW);
     set(button, "ariaExpanded", String(this.#all));
-    setText(button, this.#all ? t("hosts_few") : t("hosts_all", { n: count(hosts.length) }));
+    setText(button, this.#all ? t("hosts_few") : t("hosts_all", { n: count(sorted.length) }));
   }
 }

@@ -36,11 +36,12 @@ export class Workers {
         {
           head: "state",
           kind: "state",
-          build: (cell) => cell.append(make("span")),
-          fill(cell, { state, paused }) {
+          build: (cell) => cell.append(make("span"), make("bdi", { classes: "under warn" })),
+          fill(cell, { state, paused, waits }) {
             const shown = paused && state === "claiming" ? "paused" : state; // it has not told yet that it knows
             set(cell.firstChild, "className", `badge ${KINDS.get(shown) ?? "quiet"}`);
             setText(cell.firstChild, KINDS.has(shown) ? t(`state_${shown}`) : plain(shown));
+            setText(cell.lastChild, plain(waits.join(" ")));
           },
         },
         { head: "heartbeat", kind: "number", fill: heartbeat },
