@@ -45,7 +45,8 @@ def test_a_host_that_is_left_alone_is_said_with_why_since_when_and_when_it_is_tr
         page = open_page(running.dashboard.url)
         host = banning.url("x", 1).split("/")[2]
 
-        why = r"left alone for \d+ s, because of http_503.*, (is tried next in \d+ s|is tried next at once|is being tried now)"
+        when = r"(is tried next in \d+ s|is tried next at once|is being tried now)"
+        why = rf"left alone for \d+ s, because of http_503.*, {when}"
         expect(page.locator("#attention")).to_contain_text(re.compile(f"{re.escape(host)}: {why}"))
         expect(page.locator("#attention")).to_contain_text("8 items wait for hosts that are left alone")
         expect(cell(page, "spiders", "State")).to_contain_text("a host is left alone")
