@@ -43,12 +43,15 @@ from scrapy_chunkdl.crawl.stats import Stats
 from scrapy_chunkdl.crawl.stores import Place
 from scrapy_chunkdl.download import Limits, Options
 from scrapy_chunkdl.download.disk import tidy
+from scrapy_chunkdl.download.limits.shares import SharedLimits
 from scrapy_chunkdl.items.types import ItemTypes, known_types
 from scrapy_chunkdl.progress.printed import ProgressReport
 from scrapy_chunkdl.progress.totals import RunningFile, being_finished
 from scrapy_chunkdl.queue.client import make_client
 from scrapy_chunkdl.queue.hosts import HostShares
+from scrapy_chunkdl.queue.rate_shares import RateShares
 from scrapy_chunkdl.queue.share_keeper import ShareKeeper
+from scrapy_chunkdl.queue.start_shares import StartShares
 from scrapy_chunkdl.settings.config import Config, ConfigError, attributes_of
 from scrapy_chunkdl.storage import without_password
 
@@ -164,7 +167,7 @@ class Lifecycle:
         self._started.add("sweep", sweep.stop)
         sweep.start()
         keeper = self._share_keeper()
-        limits = Limits(options, keeper)
+        limits = Limits(options, keeper, self._shared_limits())
         bridge = Bridge(
             options,
             limits,
@@ -173,7 +176,7 @@ class Lifecycle:
             answered=self._stats.tally.answered,
         )
         if keeper is not None:
-            keeper.serve(limits.uses, limits.settled)
+            keeper.serve(limits.uses, limits.settled, limits.paces)
             self._started.add("shares of hosts", keeper.stop)
             keeper.start()
         self._started.add("downloads", bridge.stop)
@@ -243,10 +246,18 @@ class Lifecycle:
         if self._feeds_closed is not None and not self._feeds_closed.called:
             self._feeds_closed.callback(None)
 
+    def _shared_limits(self) -> SharedLimits:
+        config = self.config
+        return SharedLimits(config.cluster_max_rate, config.cluster_max_rate_per_host, config.cluster_download_delay)
+
     def _share_keeper(self) -> ShareKeeper | None:
-        """Return what keeps the limits per host over all processes, where that is asked for."""
-        limit = self.config.cluster_concurrent_chunks_per_host
-        return ShareKeeper(HostShares(self._client(), limit=limit, lease=self.config.lease)) if limit else None
+        """Return what keeps the limits over all processes, where any is asked for."""
+        limit, shared = self.config.cluster_concurrent_chunks_per_host, self._shared_limits()
+        if not (limit or any(shared)):
+            return None
+        rates, starts = RateShares(shared.rate, shared.rate_per_host), StartShares(shared.delay_s)
+        shares = HostShares(self._client(), limit=limit, lease=self.config.lease, rates=rates, starts=starts)
+        return ShareKeeper(shares)
 
     def _serve(self, hold: scrapy_engine.ClosingHold, bridge: Bridge, redis_heard: Callable[[], float] | None) -> None:
         """Serve the page and the probes where they are asked for."""

@@ -232,7 +232,7 @@ _ROWS: tuple[_Row, ...] = (
     _Row(
         _settings_alone(
             "The Redis user may not do this ({text}): its ACL needs the queue's keys, such as ~*:items* and "
-            "~{chunkdl}:host:*, EVALSHA, EVAL, SCRIPT LOAD, TIME, and the list, hash and sorted set commands."
+            "~{chunkdl}:*, EVALSHA, EVAL, SCRIPT LOAD, TIME, and the list, hash and sorted set commands."
         ),
         (exceptions.NoPermissionError,),
         r"\bNOPERM\b|ACL failure|user executing the script",

@@ -79,6 +79,19 @@ class Config:
         values.integer(0),
         "Connections one host gets, over all processes on one Redis, which share it. 0: no such limit.",
     )
+    cluster_max_rate: int = _setting(
+        0,
+        values.size_bytes(0),
+        "Bytes per second all processes on one Redis download at most, together. 0: no such limit.",
+    )
+    cluster_max_rate_per_host: int = _setting(
+        0, values.size_bytes(0), "Bytes per second from one host at most, over all processes. 0: no such limit."
+    )
+    cluster_download_delay: float = _setting(
+        0.0,
+        values.seconds_or_zero,
+        "Seconds between the starts of two requests to one host, over all processes. 0: no such delay.",
+    )
     max_rate: int = _setting(
         0, values.size_bytes(0), "Bytes per second this process downloads at most. 0: as fast as it goes."
     )

@@ -22,16 +22,28 @@ class Conflict(NamedTuple):
     sentence: str
 
 
+_OF_ALL_PROCESSES = (
+    "cluster_concurrent_chunks_per_host",
+    "cluster_max_rate",
+    "cluster_max_rate_per_host",
+    "cluster_download_delay",
+)
+
+
+def _kept_in_redis(name: str) -> Conflict:
+    return Conflict(
+        lambda set_to: set_to["mode"] == "inline" and set_to[name] > 0,
+        f"CHUNKDL_{name.upper()} = {{{name}}} is kept in Redis, which "
+        'CHUNKDL_MODE = "inline" does without: set it to 0, or use CHUNKDL_MODE = "queue".',
+    )
+
+
 CONFLICTS = (
     Conflict(
         lambda set_to: set_to["failed_max"] not in (0, MOST_RECORDS) and set_to["on_failure"] == "hold",
         'CHUNKDL_FAILED_MAX = {failed_max} would drop items that CHUNKDL_ON_FAILURE = "hold" keeps: set it to 0.',
     ),
-    Conflict(
-        lambda set_to: set_to["mode"] == "inline" and set_to["cluster_concurrent_chunks_per_host"] > 0,
-        "CHUNKDL_CLUSTER_CONCURRENT_CHUNKS_PER_HOST = {cluster_concurrent_chunks_per_host} is kept in Redis, which "
-        'CHUNKDL_MODE = "inline" does without: set it to 0, or use CHUNKDL_MODE = "queue".',
-    ),
+    *(_kept_in_redis(name) for name in _OF_ALL_PROCESSES),
     Conflict(
         lambda set_to: set_to["mode"] == "inline" and bool(set_to["dashboard"]),
         "CHUNKDL_DASHBOARD = {dashboard!r} shows what is in Redis, which "

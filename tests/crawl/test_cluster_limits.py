@@ -75,6 +75,31 @@ def test_one_process_asked_for_a_pause_stops_all(project: Project, origin: Origi
     all_are_right(project, 120, 1000)
 
 
+@pytest.mark.parametrize(
+    ("setting", "limit", "least_s"),
+    [
+        ("CHUNKDL_CLUSTER_MAX_RATE", 1_000_000, 2.0),
+        ("CHUNKDL_CLUSTER_MAX_RATE_PER_HOST", 1_000_000, 2.0),
+        ("CHUNKDL_CLUSTER_DOWNLOAD_DELAY", 0.05, 1.95),
+    ],
+)
+def test_four_processes_together_are_no_faster_than_the_limit_of_all(
+    project: Project, origin: Origin, client: redis.Redis, setting: str, limit: float, least_s: float
+) -> None:
+    project.settings |= {setting: limit, "CHUNKDL_BATCH_SIZE": 10, "CHUNKDL_PROBE": "range"}
+    push(client, [origin.url(f"{n}.bin", 50_000) for n in range(40)])
+
+    processes = [project.start() for _ in range(WORKERS)]
+    for process in processes:
+        project.finish(process)
+
+    seen = sorted(seen.at for n in range(40) for seen in origin.stats(f"{n}.bin").seen)
+    assert seen[-1] - seen[0] >= 0.75 * least_s, "never sooner, however slow the machine"
+    all_are_right(project, 40, 50_000)
+    assert client.keys("{chunkdl}:*") == [] or setting == "CHUNKDL_CLUSTER_DOWNLOAD_DELAY"
+    assert all(client.pttl(key) > 0 for key in client.keys("{chunkdl}:*"))
+
+
 def test_the_slots_of_a_killed_process_come_free(project: Project, origin: Origin, client: redis.Redis) -> None:
     project.settings |= {"CHUNKDL_CLUSTER_CONCURRENT_CHUNKS_PER_HOST": 2, "CHUNKDL_LEASE": 1}
     push(client, [origin.url(f"{n}.bin", 1000, "hold:gate:500@get@1") for n in range(2)])

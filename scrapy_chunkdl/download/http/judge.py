@@ -69,8 +69,8 @@ class Judge:
             failures=failures,
             is_served=is_served,
         )
-        if came.status in SLOW_DOWN and came.pause is None and not is_served:
-            came = came._replace(is_suspect=self._limits.too_fast(host, asked_at))
+        if came.status in SLOW_DOWN | {429} and came.pause is None and not is_served:
+            came = came._replace(is_suspect=self._too_fast(came, host, asked_at))
         word = verdict(came, self._options.retry_codes)
         if word is Word.USE:
             return None
@@ -108,13 +108,17 @@ class Judge:
             self._limits.answered(host)
         elif came.status in TOO_MANY:
             self._limits.refused(host, asked_at)
-        if came.status in SLOW_DOWN and came.pause is None:
-            self._limits.too_fast(host, asked_at)
+        if came.status in SLOW_DOWN | {429} and came.pause is None:
+            self._too_fast(came, host, asked_at)
         word = verdict(came, self._options.retry_codes)
         if word is Word.WAIT_HOST:
             self._cool_down(host, came.pause)
         self.refused_head = 0 if word is Word.HINT else response.status
         return word is Word.HINT
+
+    def _too_fast(self, came: Came, host: str, asked_at: float) -> bool:
+        is_suspect = self._limits.too_fast(host, asked_at, is_load=came.status in TOO_MANY)
+        return is_suspect and came.status in SLOW_DOWN
 
     def _refusal(self, text: str, came: Came) -> DownloadError:
         kind = Transient if came.status in self._options.retry_codes else Permanent

@@ -23,10 +23,12 @@ from scrapy_chunkdl.download.limits import remembered
 from scrapy_chunkdl.download.limits.ceiling import Ceiling
 from scrapy_chunkdl.download.limits.circuits import Circuits
 from scrapy_chunkdl.download.limits.habits import Habits
+from scrapy_chunkdl.download.limits.paces import SharedPaces
 from scrapy_chunkdl.download.limits.rate import Pace, Rates
 from scrapy_chunkdl.download.limits.remembered import Remembered
-from scrapy_chunkdl.download.limits.shares import Shares, Use
-from scrapy_chunkdl.download.limits.spacing import Spacing, first_and_longest_s
+from scrapy_chunkdl.download.limits.shares import SharedLimits, Shares, Use
+from scrapy_chunkdl.download.limits.spacing import Spacing, longest_s
+from scrapy_chunkdl.download.limits.starts import Starts
 from scrapy_chunkdl.download.model import Options
 from scrapy_chunkdl.download.progress import Progress
 
@@ -53,18 +55,22 @@ class Limits:
     """Thread-safe. A host's connections are remembered while it is in use, waited for or cooling down.
 
     ``rates`` are the limits in bytes per second, ``habits`` what hosts' files were like, ``circuits`` which are ill.
+    ``shared`` are those that ``shares`` settle with other processes, besides connections.
     """
 
-    def __init__(self, options: Options, shares: Shares | None = None) -> None:
+    def __init__(self, options: Options, shares: Shares | None = None, shared: SharedLimits | None = None) -> None:
         self._per_host = options.chunks_per_host
         self._rules = options.host_rules
         self._delay = options.delay
-        self._first_space_s, self._longest_space_s = first_and_longest_s(options)
+        self._longest_space_s = longest_s(options)
         self._last_start: OrderedDict[str, float] = OrderedDict()
         self._shares = shares
         self.habits = Habits()
         self.circuits = Circuits(recovered=self._recovered)
-        self.rates = Rates(options.max_rate, options.max_rate_per_host, options.host_rules)
+        shared = shared or SharedLimits()
+        self.rates = Rates(options.max_rate, options.max_rate_per_host, options.host_rules, shared)
+        self._starts = Starts(shared.delay_s, shares.ask) if shares is not None and shared.delay_s else None
+        self.paces = SharedPaces(self.rates, self._starts)
         self._hosts: dict[str, _Host] = {}
         self._cooling: list[tuple[float, str]] = []
         self._ceilings = Remembered(Ceiling)
@@ -86,7 +92,9 @@ class Limits:
         return Slot(self, host)
 
     async def wait_for_pace(self, host: str) -> None:
-        """Wait until the host's last request was begun long enough ago."""
+        """Wait until the host's last request was begun long enough ago, by any process where they share a delay."""
+        if self._starts is not None:
+            await self._starts.turn(host)
         spacing = self._spacings.get(host)
         delay = max(self._delay_of(host), spacing.space_s if spacing is not None else 0.0)
         if not delay:
@@ -126,7 +134,7 @@ class Limits:
         """Note that ``host`` served a request: it bears some connections more."""
         with self._lock:
             now = time.monotonic()
-            self._spacings.of(host).served(now, self._first_space_s)
+            self._spacings.of(host).served(now)
             if self._ceilings.of(host).answered(now, self._most_of(host)):
                 self._grant_waiters(host)
 
@@ -147,11 +155,14 @@ class Limits:
             state = self._hosts.get(host)
             return state is not None and state.in_use > 1
 
-    def too_fast(self, host: str, asked_at: float) -> bool:
-        """Note an error without a name for its cause; tell whether ``host`` refuses the pace of the requests."""
+    def too_fast(self, host: str, asked_at: float, *, is_load: bool = False) -> bool:
+        """Note an error without a name for its cause; tell whether ``host`` refuses the pace of the requests.
+
+        ``is_load`` says that the error speaks of load, and no file has it by itself.
+        """
         with self._lock:
             spacing = self._spacings.of(host)
-            return spacing.is_too_fast(asked_at, time.monotonic(), self._first_space_s, self._longest_space_s)
+            return spacing.is_too_fast(asked_at, time.monotonic(), self._longest_space_s, is_load=is_load)
 
     def bears(self, host: str) -> int:
         """Return how many connections ``host`` seems to bear, at most as many as it may get."""
@@ -174,7 +185,7 @@ class Limits:
         What :meth:`slot` and :meth:`hold` do, under one lock and without a task's turn. :meth:`give_back` ends it.
         """
         shares, more_than_told = self._shares, False
-        if self._delay_of(host) or (shares is not None and shares.cooling(host)):
+        if self._starts is not None or self._delay_of(host) or (shares is not None and shares.cooling(host)):
             return False
         with self._lock:
             if (state := self._hosts.get(host)) is None:
@@ -203,7 +214,7 @@ class Limits:
             state.yielding -= gave_way
             if served:
                 now = time.monotonic()
-                self._spacings.of(host).served(now, self._first_space_s)
+                self._spacings.of(host).served(now)
                 self._ceilings.of(host).answered(now, self._most_of(host))
             if state.waiters:
                 self._grant_waiters(host)

@@ -5,6 +5,14 @@ from __future__ import annotations
 from typing import NamedTuple, Protocol
 
 
+class SharedLimits(NamedTuple):
+    """Limits over all processes; 0 is none. Rates in bytes per second, ``delay_s`` between two requests to a host."""
+
+    rate: float = 0.0
+    rate_per_host: float = 0.0
+    delay_s: float = 0.0
+
+
 class Shares(Protocol):
     """What this process may do at a host that other processes use, too. All methods are called from any thread."""
 

@@ -17,6 +17,7 @@ from scrapy_chunkdl.download.limits import habits as habits_module
 from scrapy_chunkdl.download.limits import hosts as limits_module
 from scrapy_chunkdl.download.limits import remembered
 from scrapy_chunkdl.download.limits.shares import Use
+from scrapy_chunkdl.download.limits.spacing import Spacing
 
 HOST = "files.example:443"
 
@@ -148,16 +149,61 @@ def test_errors_in_a_row_from_a_host_that_served_others_space_its_requests(monke
     limits = Limits(Options())
     assert not limits.too_fast(HOST, clock.now), "it has served nobody: it means what it says"
     limits.answered(HOST)
-    spaces = []
+    for _ in range(9):
+        clock.now += 0.02
+        limits.answered(HOST)
+    rates = []
     for _ in range(4):
-        clock.now += 0.1
+        clock.now += 0.02
         assert limits.too_fast(HOST, clock.now)
-        spaces.append(limits._spacings[HOST].space_s)
-    assert spaces == [0.0, 0.05, 0.1, 0.2]
+        rates.append(limits._spacings[HOST].rate)
+    assert rates == [float("inf"), *(pytest.approx(12 / 0.22 / 2**halved) for halved in (1, 2, 3))]
 
+    clock.now += 5.0
     for _ in range(200):
         limits.answered(HOST)
-    assert limits._spacings[HOST].space_s == 0.0
+    assert limits._spacings[HOST].rate == pytest.approx(12 / 0.22 / 8 * 1.1), "once a second"
+    for _ in range(25):
+        clock.now += 1.0
+        limits.answered(HOST)
+    assert limits._spacings[HOST].space_s == 0.0, "half a minute without a refusal"
+
+
+def test_of_errors_that_speak_of_load_two_among_ten_answers_are_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch)
+    limits = Limits(Options())
+    for number in range(12):
+        clock.now += 0.02
+        if number % 6 == 5:
+            assert limits.too_fast("private.example:443", clock.now), "a file of its own, in between"
+            assert limits.too_fast(HOST, clock.now, is_load=True)
+        else:
+            limits.answered("private.example:443")
+            limits.answered(HOST)
+
+    assert limits._spacings["private.example:443"].space_s == 0.0
+    assert limits._spacings[HOST].rate == pytest.approx(25, rel=0.1)
+
+
+@pytest.mark.parametrize(("takes", "burst"), [(10.0, 5), (40.0, 5), (3.0, 1), (200.0, 20)])
+def test_a_host_is_asked_for_most_of_the_requests_a_second_it_takes(takes: float, burst: int) -> None:
+    spacing, now, tokens, begun, refused = Spacing(), 0.0, float(burst), 0, 0
+    latency_s, last = 0.02, 0.0
+    for _ in range(20):
+        spacing.served(now)
+    while now < 120.0:
+        now += max(spacing.space_s, 0.005)
+        tokens, last = min(burst, tokens + (now - last) * takes), now
+        begun += 1
+        if tokens >= 1.0:
+            tokens -= 1.0
+            spacing.served(now + latency_s)
+        else:
+            refused += 1
+            assert spacing.is_too_fast(now, now + latency_s, 2.0, is_load=True)
+
+    assert begun - refused >= 0.55 * takes * 120
+    assert refused <= 0.06 * begun + 16
 
 
 def test_a_host_that_says_no_at_the_slowest_pace_is_believed(monkeypatch: pytest.MonkeyPatch) -> None:

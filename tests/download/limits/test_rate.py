@@ -19,7 +19,8 @@ from patience import HANG
 
 from examples import examples
 from scrapy_chunkdl.download import Downloader, FileRequest, Limits
-from scrapy_chunkdl.download.limits.rate import Pace, Rate, Rates
+from scrapy_chunkdl.download.limits.rate import ALL, Pace, Rate, Rates
+from scrapy_chunkdl.download.limits.shares import SharedLimits
 from scrapy_chunkdl.download.model import Progress
 from scrapy_chunkdl.download.plan.plan import Plan
 
@@ -171,10 +172,10 @@ class Interrupted(float):
         self.entered = threading.Semaphore(0)
         self.go_on = threading.Event()
 
-    def __rtruediv__(self, size: float) -> float:
+    def __rmul__(self, seconds: float) -> float:
         self.entered.release()
         assert self.go_on.wait(20)
-        return size / float(self)
+        return seconds * float(self)
 
 
 def test_a_reservation_is_whole_before_another_threads_begins() -> None:
@@ -238,6 +239,60 @@ def test_a_limit_that_is_none_is_refused(limit: float) -> None:
     assert rates.of_process == 1000
 
 
+# --- a share of a limit that other processes keep to, too
+
+
+def test_a_share_that_changes_all_the_time_is_kept_all_the_time() -> None:
+    rates = Rates(0, 0, shared=SharedLimits(rate=1_000_000))
+    readers = [Reader(rates.pace("a"), 0.0, 10**9, 1, 0.0) for _ in range(20)]
+    events = [(0.0, number) for number in range(len(readers))]
+    log, share, allowed = [], 0.0, 0.0
+    for tick in range(80):
+        begin, share = tick * 0.25, [1.0, 1e6, 2e5, 5e5][tick % 4]
+        rates.take_shares({ALL: share}, begin)
+        allowed += share * 0.25
+        while events[0][0] < begin + 0.25:
+            now, number = heapq.heappop(events)
+            pace = readers[number].pace
+            if wait := pace.pause(now):
+                heapq.heappush(events, (now + min(wait, 0.25), number))
+                continue
+            room = pace.room(10**9, now)
+            log.append((now, room))
+            heapq.heappush(events, (now + min(pace.read(room, now, 10**9), 0.25), number))
+
+    assert sum(size for _, size in log) == pytest.approx(allowed, rel=0.05)
+    assert worst_second(log) < 1.2 * allowed / 20
+
+
+def test_before_anybody_has_said_nothing_to_speak_of_comes() -> None:
+    rates = Rates(0, 0, shared=SharedLimits(rate_per_host=1_000_000))
+    assert rates.is_limited
+
+    log = run([Reader(rates.pace("a"), 0.0, 10**9, 1, 0.0)], until=0.25)
+
+    assert sum(size for _, size in log) <= 1024 + SIP
+
+
+def test_more_is_wanted_of_a_limit_only_where_the_share_of_it_is_what_holds_back() -> None:
+    rates = Rates(100_000, 0, shared=SharedLimits(rate=1_000_000, rate_per_host=50_000))
+    rates.take_shares({ALL: 500_000}, 0.0)
+    pace = rates.pace("a")
+    rates.take_shares({"a": 10_000}, 0.0)
+
+    run([Reader(pace, 0.0, 10**9, 1, 0.0)], until=2.0)
+    used = rates.used(["a", "unused"])
+
+    assert used == {
+        ALL: (pytest.approx(20_000, rel=0.2), False),
+        "a": (pytest.approx(20_000, rel=0.2), True),
+        "unused": (0, False),
+    }
+    rates.take_shares({"a": 1_000_000}, 2.0)
+    run([Reader(pace, 2.0, 10**9, 1, 0.0)], until=4.0)
+    assert [wants for _, wants in rates.used(["a"]).values()] == [False, False], "its own limit does"
+
+
 # --- a limit is neither silence nor slowness of the peer
 
 
@@ -272,8 +327,9 @@ class Ledger(Rate):
 
     def reserve(self, size: int, now: float) -> float:
         self.reserved += size
-        self.wait = super().reserve(size, now)
-        return self.wait
+        place = super().reserve(size, now)
+        self.wait = self.until(place, now)
+        return place
 
 
 FAULTS = {
