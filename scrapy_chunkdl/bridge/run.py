@@ -120,7 +120,10 @@ class Run:
 def key_of(request: FileRequest, options: Options) -> Hashable:
     """Return what two requests must have in common to be served by one download."""
     wanted = (request.folder, request.name, request.checksum, request.mirrors, request.accept)
-    return FileIdentity.of(request, options), wanted, _cookies(request.cookies), request.source
+    beside = (request.checksum_url, request.metalink)
+    # What may not be asked for twice at the same time, a form, is known by its method and body.
+    source = request.source if not request.asked else None
+    return FileIdentity.of(request, options), wanted, beside, _cookies(request.cookies), source
 
 
 def _cookies(jar: CookieJar | None) -> Hashable:

@@ -9,7 +9,7 @@ import aiohttp
 
 from scrapy_chunkdl.download.concurrency import QuickCalls
 from scrapy_chunkdl.download.disk.checksum import parse_expected
-from scrapy_chunkdl.download.errors import DownloadError
+from scrapy_chunkdl.download.errors import DownloadError, LeadsToMetalink
 from scrapy_chunkdl.download.http.client import new_session
 from scrapy_chunkdl.download.http.handed_on import Tried
 from scrapy_chunkdl.download.http.identity import host_of, with_logins_apart
@@ -70,14 +70,17 @@ class Downloader:
         try:
             if request.checksum_url or request.metalink:
                 request = await self._lists().completed(request, progress)
-            small = await self._small.fetch(request, progress)
-            if isinstance(small, FileResult):
-                self._limits.circuits.brought(host_of(request.url))
-                return small
-            tried = small
-            evidence = Evidence(parse_expected(request.checksum) if request.checksum else None)
-            context = FileContext(request, self._options, self._limits, progress, evidence)
-            result = await Transfer(context, self._schemes.sources(context, tried), self._quick_calls).run()
+            if not (request.pieces or request.size_bytes):
+                small = await self._small.fetch(request, progress)
+                if isinstance(small, FileResult):
+                    self._limits.circuits.brought(host_of(request.url))
+                    return small
+                tried = small
+            try:
+                result = await self._transfer(request, progress, tried)
+            except LeadsToMetalink:
+                request = await self._lists().followed(request, progress)
+                result = await self._transfer(request, progress, Tried())
             if self._schemes.is_http(request):
                 small_size = result.size <= self._options.chunk_size
                 by_ranges = progress.plan is not None
@@ -105,3 +108,10 @@ class Downloader:
             assert self._session is not None
             self._beside = Beside(self._session, self._options, installed_schemes(self._options))
         return self._beside
+
+    async def _transfer(self, request: FileRequest, progress: Progress, tried: Tried) -> FileResult:
+        assert self._schemes is not None
+        expected = parse_expected(request.checksum) if request.checksum else None
+        evidence = Evidence(expected, size_bytes=request.size_bytes, pieces=request.pieces)
+        context = FileContext(request, self._options, self._limits, progress, evidence)
+        return await Transfer(context, self._schemes.sources(context, tried), self._quick_calls).run()

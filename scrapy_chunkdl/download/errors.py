@@ -122,6 +122,13 @@ class NoRoom(Postponed):
         self.needs_bytes = needs_bytes
 
 
+class LeadsToMetalink(DownloadError):
+    """The URL led to a document that says where the file is, before anything was written."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, reason="bad_metalink")
+
+
 class HostIll(Postponed):
     """The host fails, whatever it is asked for: it is left alone until somebody finds that it serves again."""
 

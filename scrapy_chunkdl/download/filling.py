@@ -22,9 +22,10 @@ from scrapy_chunkdl.download.disk.checksum import hashing, told_first
 from scrapy_chunkdl.download.disk.file_identity import FileIdentity
 from scrapy_chunkdl.download.disk.partfile import PartFile
 from scrapy_chunkdl.download.disk.record import Published
-from scrapy_chunkdl.download.disk.sums import Sums
+from scrapy_chunkdl.download.disk.sums import PieceSums, Sums
 from scrapy_chunkdl.download.errors import Permanent, RangeIgnored, RangeMismatch, Remeasured, SourceChanged, Transient
 from scrapy_chunkdl.download.http import plausible
+from scrapy_chunkdl.download.plan.mending import Mending, NotInParts
 from scrapy_chunkdl.download.plan.ranged import RangedFetch
 from scrapy_chunkdl.download.plan.streamed import StreamedFetch
 from scrapy_chunkdl.download.plausibility import Plausibility
@@ -46,6 +47,7 @@ class Filling:
         self._request = context.request
         self._options = context.options
         self._progress = context.progress
+        self._evidence = context.evidence
         self._expected = context.evidence.expected
         self._sources = sources
         self._identity = identity
@@ -61,12 +63,11 @@ class Filling:
             wanted = dict(remote.digests)
             if self._expected is not None:
                 wanted[self._expected[0]] = self._expected[1]
-            found = await self._digests(part, size, wanted)
-            wrong = [
-                f"{name}: expected {wanted[name]}, got {digest}"
-                for name, digest in found.items()
-                if wanted.get(name, digest) != digest
-            ]
+            if self._evidence.pieces is not None and not wanted:
+                await self._mended(part, remote, size)
+            found, wrong = await self._checked(part, size, wanted)
+            if wrong and await self._mended(part, remote, size):
+                found, wrong = await self._checked(part, size, wanted)
             if not wrong:
                 return self._record(remote, size, found)
             if last_try:
@@ -99,6 +100,34 @@ class Filling:
             more_checksums=" ".join(checksums.values()) or None,
         )
 
+    async def _checked(self, part: PartFile, size: int, wanted: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
+        """Return the checksums of what is in the part file, and what is wrong with it."""
+        if self._evidence.size_bytes not in (None, size):
+            return {}, [f"size: expected {self._evidence.size_bytes} bytes, got {size}"]
+        found = await self._digests(part, size, wanted)
+        return found, [
+            f"{name}: expected {wanted[name]}, got {digest}"
+            for name, digest in found.items()
+            if wanted.get(name, digest) != digest
+        ]
+
+    async def _mended(self, part: PartFile, remote: Remote, size: int) -> bool:
+        """Have the file's pieces be right, where it has hashes of them; False where it has to come again as a whole."""
+        pieces, sums = self._evidence.pieces, part.sums
+        assert sums is not None
+        if pieces is None or self._evidence.size_bytes not in (None, size):
+            return False
+        if not pieces.fit(size):
+            text = f"{len(pieces.digests)} pieces of {pieces.length} bytes are not those of a file of {size} bytes"
+            raise Permanent(text, reason="checksum")
+        try:
+            await Mending(self._sources, self._options, self._progress, part, pieces).run(
+                remote, size, sums.pieces or PieceSums(pieces)
+            )
+        except NotInParts:
+            return False
+        return True
+
     async def _digests(self, part: PartFile, size: int, told: Collection[str]) -> dict[str, str]:
         """Return the checksums of what is in the part file: those asked for, and those of ``told`` that check it.
 
@@ -130,7 +159,7 @@ class Filling:
         """
         while True:
             remote, size = await self._fill(part, measured)
-            if self._expected is not None:
+            if self._evidence.is_checked:
                 return remote, size
             first = part.read(0, plausible.FIRST_BYTES)
             instead = self._plausibility.why_not(first, size, remote)
@@ -152,7 +181,8 @@ class Filling:
         while True:
             remote = measured.remote
             if part.sums is not None:
-                part.sums.want({*self._asked_for(), *remote.digests})
+                algorithms = {*self._asked_for(), *remote.digests}
+                part.sums.want(algorithms, self._evidence.pieces if not remote.digests else None)
             opening, measured.opening = measured.opening, None  # whoever gets it ends it
             try:
                 if by_ranges:

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 __all__ = ["DEFAULT_RETRY_CODES", "FileRequest", "FileResult", "Options", "Progress"]
 
+METALINK = "application/metalink4+xml"
+"""The type of a document of RFC 5854."""
+
 DEFAULT_RETRY_CODES = frozenset({408, 429, 500, 502, 503, 504, 522, 524})
 
 
@@ -111,6 +114,23 @@ class Renewed:
 
 
 @dataclass(frozen=True, slots=True)
+class Pieces:
+    """Hashes of a file's pieces, in hex: each has ``length`` bytes, the last one what is left."""
+
+    length: int
+    algorithm: str
+    digests: tuple[str, ...] = field(repr=False)
+
+    def fit(self, size: int) -> bool:
+        """Whether they are of a file of so many bytes."""
+        return len(self.digests) == -(-size // self.length)
+
+    def range_of(self, number: int, size: int) -> tuple[int, int]:
+        """Return where a piece lies in a file of ``size`` bytes."""
+        return number * self.length, min(size, (number + 1) * self.length)
+
+
+@dataclass(frozen=True, slots=True)
 class FileRequest:
     """One file to fetch.
 
@@ -128,6 +148,8 @@ class FileRequest:
     has the types (``application/pdf``, ``image/*``) or extensions (``.pdf``) that the file may be of; without any,
     whatever its name and its server do not speak against. ``source`` makes the source that has the file, in the
     downloader's loop, in place of the one that its URL's scheme has (:mod:`scrapy_chunkdl.download.source`).
+    ``size_bytes`` and the hashes of ``pieces`` are what the file has to have, as a metalink tells; ``found_at`` are
+    the URLs that one gave in place of ``url``, which led to it.
     ``asked`` stands for what else is asked of the URL that makes another file of it, such as a method and a body.
     """
 
@@ -148,6 +170,16 @@ class FileRequest:
     asked: str = ""
     checksum_url: str | None = None
     metalink: str | None = None
+    size_bytes: int | None = None
+    pieces: Pieces | None = None
+    found_at: tuple[str, ...] = ()
+
+    def follows(self, content_type: str | None) -> bool:
+        """Whether an answer of this type is a metalink, which says where the file is, and not the file asked for."""
+        if content_type is None or content_type.partition(";")[0].strip().lower() != METALINK:
+            return False
+        is_wanted = self.name is not None and self.name.lower().endswith((".meta4", ".metalink"))
+        return not (is_wanted or self.metalink or self.found_at or METALINK in self.accept or ".meta4" in self.accept)
 
 
 @dataclass(frozen=True, slots=True)

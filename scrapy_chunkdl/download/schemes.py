@@ -71,14 +71,14 @@ class Schemes:
         """
         request, found = context.request, dict[str, Source]()
         by_opener: dict[Opener, list[str]] = {}
-        urls = (request.url, *request.mirrors) if request.source is None else request.mirrors
+        urls = request.found_at or ((request.url, *request.mirrors) if request.source is None else request.mirrors)
         for url in urls:
             by_opener.setdefault(self._opener(url), []).append(url)
         for opener, own in by_opener.items():
             is_http = opener is self._http
             made = self._http.sources(context, own, tried) if is_http else opener.sources(context, own)
             found.update(zip(own, made, strict=True))
-        first = [request.source(context)] if request.source is not None else []
+        first = [request.source(context)] if request.source is not None and not request.found_at else []
         return first + [found[url] for url in urls]
 
     def is_http(self, request: FileRequest) -> bool:

@@ -32,7 +32,7 @@ from scrapy_chunkdl.download.disk.record import Published
 from scrapy_chunkdl.download.known import Known
 from scrapy_chunkdl.download.limits.hosts import Limits
 from scrapy_chunkdl.download.limits.slot import HostSlot
-from scrapy_chunkdl.download.model import FileRequest, Options, Progress
+from scrapy_chunkdl.download.model import FileRequest, Options, Pieces, Progress
 from scrapy_chunkdl.download.plan.plan import Span
 from scrapy_chunkdl.download.plan.ranges import Range
 from scrapy_chunkdl.download.remote import Remote
@@ -166,7 +166,8 @@ class Evidence:
 
     ``hinted`` is the size that a hint (HEAD) told, which decides where nothing else does, ``hinted_type`` the type it
     told. ``disposition`` is the last Content-Disposition of a GET. ``keeps_coded`` is whether a Content-Encoding is
-    left as it is, since the checksum is of that form. ``expected`` is a checksum the item gives, as (algorithm, hex).
+    left as it is, since the checksum is of that form. ``expected`` is a checksum the item gives, as (algorithm, hex),
+    ``size_bytes`` and ``pieces`` what it gives besides.
     ``main`` is the source the others have to agree with.
     """
 
@@ -177,6 +178,13 @@ class Evidence:
     disposition: str | None = None
     keeps_coded: bool = False
     main: Source | None = None
+    size_bytes: int | None = None
+    pieces: Pieces | None = None
+
+    @property
+    def is_checked(self) -> bool:
+        """Whether the item gives that by which all bytes are checked, wherever they come from."""
+        return self.expected is not None or self.pieces is not None
 
 
 @dataclass(slots=True, eq=False)
@@ -184,14 +192,16 @@ class Seen:
     """What the connections of one go at a file by ranges have seen together.
 
     ``size`` is what it was planned for in bytes, ``remote`` what it was measured to be. ``is_confirmed`` says that a
-    part agreed with that size, ``is_served`` that parts of this version were ever had. ``asking`` counts the requests
-    that wait for their answer, or whose body is read; ``moved_at`` is when a body ended last, monotonic.
+    part agreed with that size, ``is_served`` that parts of this version were ever had, ``is_checked`` that all bytes
+    are checked in the end, wherever they come from. ``asking`` counts the requests that wait for their answer, or whose
+    body is read; ``moved_at`` is when a body ended last, monotonic.
     """
 
     size: int
     remote: Remote
     is_served: bool
     is_confirmed: bool = False
+    is_checked: bool = False
     asking: int = 0
     moved_at: float = float("-inf")
 

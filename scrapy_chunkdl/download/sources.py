@@ -8,15 +8,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from itertools import count
 from typing import TypeVar
 
 from scrapy_chunkdl.download.disk.record import Published
-from scrapy_chunkdl.download.errors import DownloadError, Transient
+from scrapy_chunkdl.download.errors import DownloadError, Permanent, Postponed, Transient
 from scrapy_chunkdl.download.known import By, Known
 from scrapy_chunkdl.download.limits.slot import HostSlot
 from scrapy_chunkdl.download.plan import retry
+from scrapy_chunkdl.download.remote import Remote
 from scrapy_chunkdl.download.source import FileContext, Measured, Source
 from scrapy_chunkdl.text.masking import printable
 
@@ -34,6 +36,7 @@ _NOT_THE_SOURCES_FAULT = frozenset(
         "too_large",
         "bad_header",
         "bad_checksum",
+        "bad_metalink",
         "remeasured",
     }
 )
@@ -51,6 +54,7 @@ class Sources:
         self._all = sources
         self._sources = self._all.copy()
         self._used: set[Source] = set()
+        self._brought: list[tuple[int, int, Source]] = []
         self._turn = 0
         self._backoff = retry.Backoff(context.options.backoff_base, context.options.backoff_max)
         self._began_anew = False
@@ -91,6 +95,14 @@ class Sources:
             source = evidence.main = self._sources[0]
             try:
                 measured = await self._measure(source, finished, by_hint=by_hint)
+                if self._has_other_size(measured.remote) and not measured.remote.confirmed:  # a hint may be wrong
+                    measured = await self._measure(source, finished, by_hint=False)
+                if self._has_other_size(measured.remote):
+                    await measured.close()
+                    text = (
+                        f"{source.url} has {measured.remote.size} bytes, not {evidence.size_bytes} as its metalink says"
+                    )
+                    raise Permanent(text, reason="other_size")
             except DownloadError as error:
                 if not self.drop(source, error):
                     raise
@@ -102,6 +114,10 @@ class Sources:
                 digests = {**remote.digests, evidence.expected[0]: evidence.expected[1]}
                 measured.remote = remote._replace(digests=digests)
             return measured
+
+    def _has_other_size(self, remote: Remote) -> bool:
+        wanted = self.evidence.size_bytes
+        return wanted is not None and remote.size is not None and remote.size != wanted and not remote.coding
 
     async def _measure(self, source: Source, finished: Published | None, *, by_hint: bool) -> Measured:
         failures = count()
@@ -152,11 +168,37 @@ class Sources:
         """Note that bytes of the file came from ``source``."""
         self._used.add(source)
 
+    def brought(self, source: Source, start: int, stop: int) -> None:
+        """Note which bytes came from ``source``."""
+        self._brought.append((start, stop, source))
+
+    def who_brought(self, start: int, stop: int) -> frozenset[Source]:
+        """Return the sources that bytes of ``[start, stop)`` came from in this run."""
+        return frozenset(source for begin, end, source in self._brought if begin < stop and start < end)
+
+    @property
+    def left(self) -> list[Source]:
+        """The sources that were not left out."""
+        return self._sources.copy()
+
+    @contextmanager
+    def only(self, source: Source) -> Iterator[None]:
+        """Ask this one alone meanwhile."""
+        before, self._sources = self._sources, [source]
+        try:
+            yield
+        finally:
+            self._sources = before
+
+    def is_to_blame(self, error: DownloadError) -> bool:
+        """Whether another source may do better."""
+        return error.reason not in _NOT_THE_SOURCES_FAULT and not isinstance(error, Postponed)
+
     def drop(self, source: Source, error: DownloadError) -> bool:
         """Go on without a mirror that is dead or different; False when it is the last one."""
         if source not in self._sources:
             return True
-        if len(self._sources) == 1 or error.reason in _NOT_THE_SOURCES_FAULT:
+        if len(self._sources) == 1 or not self.is_to_blame(error):
             return False
         self._sources.remove(source)
         text = f"Left out {source.url} as a source of {self._request.url}: {error}"
@@ -189,6 +231,7 @@ class Sources:
     def distrust(self) -> None:
         """After a wrong checksum, settle on one source: the item's own, or the next one if it was that one alone."""
         suspects = [source for source in self._sources if source in self._used]
+        self._brought.clear()
         if len(suspects) > 1:
             self._sources = suspects[:1]
         else:

@@ -19,15 +19,16 @@ def refuse_other_version(
     ``digests`` are those its source tells; ``is_main`` is the source that the others have to agree with.
     """
     remote = seen.remote
+    is_checked = seen.is_checked or bool(remote.digests)
     match = compare(Known(By.PARTS, seen.size, remote.validator), Known(By.PARTS, seen.size, validator))
     if is_main:
         if match is Match.OTHER:
             raise SourceChanged(f"{url} is another version now", status=status)
-        if match is not Match.SAME and not remote.digests:
+        if match is not Match.SAME and not is_checked:
             raise RangeIgnored(f"{url} does not say of which version its part is", status=status or 206)
         return
     if any(digests.get(name, digest) != digest for name, digest in remote.digests.items()):
         raise Permanent(f"{url} is another file by its digest", reason="other_digest", status=status)
-    if not remote.digests and match is not Match.SAME:
+    if not is_checked and match is not Match.SAME:
         text = f"{url} cannot be told to be the same file: no checksum, other validators"
         raise Permanent(text, reason="other_version", status=status)

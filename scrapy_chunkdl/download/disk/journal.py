@@ -74,12 +74,12 @@ class JournalWriter:
         self._identity = identity
         self._lines = 0
         self._fd = -1
-        self._rewrite(done)
+        self.rewrite(done)
 
     def append(self, ranges: Iterable[Range], all_done: Iterable[Range]) -> None:
         """Record more ranges and have them on disk; now and then write a short journal of ``all_done`` instead."""
         if self._lines >= _REWRITE_AFTER:
-            self._rewrite(all_done)
+            self.rewrite(all_done)
             return
         self._lines, lines = _REWRITE_AFTER, self._lines  # a line torn by a full disk must not stay in the middle
         _write(self._fd, _line(list(ranges)))
@@ -99,7 +99,8 @@ class JournalWriter:
             os.close(self._fd)
             self._fd = -1
 
-    def _rewrite(self, done: Iterable[Range]) -> None:
+    def rewrite(self, done: Iterable[Range]) -> None:
+        """Write a journal of these ranges in place of what was recorded."""
         temporary = self._path.with_name(self._path.name + TEMPORARY)
         fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | _BINARY, 0o644)
         try:

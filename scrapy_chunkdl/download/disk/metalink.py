@@ -1,73 +1,184 @@
-"""Metalink 4 documents (RFC 5854): where else a file lies, and its checksum. Pure.
+"""Metalink 4 documents (RFC 5854): where else a file lies, its size, its checksum, and those of its pieces. Pure.
 
-A document with a DOCTYPE is refused: none has one, and entities can grow without end.
+Read as it comes, by a parser that knows no DTD and no entities: of what a document has, no more is kept than is used.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
-from xml.etree import ElementTree
+from dataclasses import dataclass, field, replace
+from urllib.parse import urljoin
+from xml.etree.ElementTree import ParseError
 
-from scrapy_chunkdl.download.disk.checksum import ALGORITHMS, parse_expected
+from defusedxml.common import DefusedXmlException
+from defusedxml.ElementTree import DefusedXMLParser
+
+from scrapy_chunkdl.download.disk.checksum import ALGORITHMS, parse_expected, strength
 from scrapy_chunkdl.download.errors import Permanent
+from scrapy_chunkdl.download.model import Pieces
 
 LONGEST = 8 << 20
-"""Bytes of a document that are read."""
+"""Bytes of a document that are read: hashes of 100,000 pieces have room."""
 
 _NAMESPACE = "{urn:ietf:params:xml:ns:metalink}"
 _LAST = 1_000_000
 """The priority of a URL that names none (RFC 5854 §4.2.16.2 has 1 to 999999)."""
 
+_MOST_URLS = 1000
+
 
 @dataclass(frozen=True, slots=True)
 class MetalinkFile:
-    """One file of a document: its name, its URLs, the best first, and "algorithm:hex", None for no checksum."""
+    """One file of a document: its name and its URLs, the best first.
+
+    ``checksum`` is "algorithm:hex", ``size`` in bytes; None for what is not told.
+    """
 
     name: str
     urls: tuple[str, ...]
-    checksum: str | None
+    checksum: str | None = None
+    size: int | None = None
+    pieces: Pieces | None = None
 
 
-def read_metalink(text: bytes, schemes: Collection[str]) -> list[MetalinkFile]:
-    """Return the files of a document, with those of their URLs that are of ``schemes``. Raises Permanent."""
-    if b"<!DOCTYPE" in text or b"<!ENTITY" in text:
-        raise Permanent("a metalink with a DOCTYPE is not read", reason="bad_metalink")
+def read_metalink(text: bytes, schemes: Collection[str], base: str = "") -> list[MetalinkFile]:
+    """Return the files of a document, with those of their URLs that are of ``schemes``.
+
+    What is relative is so to ``base``, the document's own URL. Raises Permanent, reason ``bad_metalink``.
+    """
+    if len(text) >= LONGEST:
+        raise _bad(f"it is longer than {LONGEST} bytes")
+    reader = _Reader()
     try:
-        root = ElementTree.fromstring(text)
-    except ElementTree.ParseError as error:
-        raise Permanent(f"it is no XML: {error}", reason="bad_metalink") from error
-    if root.tag != f"{_NAMESPACE}metalink":
-        raise Permanent("it is no metalink of version 4 (RFC 5854)", reason="bad_metalink")
-    return [_file(element, schemes) for element in root.iter(f"{_NAMESPACE}file")]
+        parser = DefusedXMLParser(target=reader, forbid_dtd=True)
+        parser.feed(text)
+        parser.close()
+    except DefusedXmlException as error:
+        raise _bad("it has a DOCTYPE or entities, which no metalink has") from error
+    except (ParseError, ValueError, LookupError) as error:  # LookupError: an encoding that nobody knows
+        raise _bad(f"it is no XML: {error}") from error
+    return [_file(found, schemes, base) for found in reader.files]
 
 
 def find_file(files: Iterable[MetalinkFile], names: Iterable[str]) -> MetalinkFile | None:
     """Return the file that is called by one of ``names``; a document of one file alone needs none."""
     files, wanted = list(files), {name for name in names if name}
-    named = [file for file in files if file.name.rpartition("/")[2] in wanted]
+    named = [file for file in files if last_of(file.name) in wanted]
     return named[0] if len(named) == 1 else files[0] if len(files) == 1 else None
 
 
-def _file(element: ElementTree.Element, schemes: Collection[str]) -> MetalinkFile:
-    urls = [
-        (_priority(url.get("priority")), number, (url.text or "").strip())
-        for number, url in enumerate(element.iter(f"{_NAMESPACE}url"))
-    ]
-    usable = [url for _, _, url in sorted(urls) if url.partition("://")[0].lower() in schemes]
-    return MetalinkFile(element.get("name", ""), tuple(dict.fromkeys(usable)), _checksum(element))
+def last_of(name: str) -> str:
+    """Return a file's name without its folders (RFC 5854 §4.1.2.1)."""
+    return name.replace("\\", "/").rpartition("/")[2]
 
 
-def _priority(text: str | None) -> int:
-    return int(text) if text is not None and text.isascii() and text.isdigit() else _LAST
+@dataclass(slots=True)
+class _Found:
+    """What the elements of one file say, as text."""
+
+    name: str
+    urls: list[tuple[int, int, str]] = field(default_factory=list)
+    hashes: list[tuple[str, str]] = field(default_factory=list)
+    size: str = ""
+    pieces: list[tuple[str, str, list[str]]] = field(default_factory=list)
 
 
-def _checksum(element: ElementTree.Element) -> str | None:
-    """Return the strongest checksum of the whole; those of pieces stand deeper."""
-    sums = {}
-    for hashed in element.findall(f"{_NAMESPACE}hash"):
-        algorithm = hashed.get("type", "").lower().replace("-", "")
-        if algorithm in ALGORITHMS:
-            sums[algorithm] = (hashed.text or "").strip()
-    strongest = max(sums, key=lambda name: (len(sums[name]), name), default=None)
-    return ":".join(parse_expected(f"{strongest}:{sums[strongest]}")) if strongest is not None else None
+class _Reader:
+    """Takes elements as they come, and keeps the text of those that are used."""
+
+    def __init__(self) -> None:
+        self.files: list[_Found] = []
+        self._path: list[str] = []
+        self._attributes: dict[str, str] = {}
+        self._text: list[str] | None = None
+
+    def start(self, tag: str, attributes: dict[str, str]) -> None:
+        name = tag.removeprefix(_NAMESPACE)
+        if not self._path and (name == tag or name != "metalink"):
+            raise _bad("it is no metalink of version 4 (RFC 5854)")
+        self._path.append(name if name != tag else tag)
+        self._text = None
+        match self._path[1:]:
+            case ["file"]:
+                self.files.append(_Found(attributes.get("name", "")))
+            case ["file", "pieces"]:
+                self.files[-1].pieces.append((attributes.get("type", ""), attributes.get("length", ""), []))
+            case ["file", "url" | "hash" | "size"] | ["file", "pieces", "hash"]:
+                self._attributes, self._text = attributes, []
+
+    def data(self, text: str) -> None:
+        if self._text is not None:
+            self._text.append(text)
+
+    def end(self, tag: str) -> None:
+        path, self._path = self._path, self._path[:-1]
+        if self._text is None:
+            return
+        text, self._text, file = "".join(self._text).strip(), None, self.files[-1]
+        match path[2:]:
+            case ["url"] if len(file.urls) < _MOST_URLS:
+                file.urls.append((_priority(self._attributes), len(file.urls), text))
+            case ["hash"]:
+                file.hashes.append((self._attributes.get("type", ""), text))
+            case ["size"]:
+                file.size = text
+            case ["pieces", "hash"]:
+                file.pieces[-1][2].append(text)
+
+    def close(self) -> None:
+        """It is over."""
+
+
+def _file(found: _Found, schemes: Collection[str], base: str) -> MetalinkFile:
+    urls = (urljoin(base, url) for _, _, url in sorted(found.urls))
+    usable = tuple(dict.fromkeys(url for url in urls if url.partition("://")[0].lower() in schemes))
+    size = None
+    if found.size:
+        if not (found.size.isascii() and found.size.isdigit() and len(found.size) < 19):
+            raise _bad(f"the size of {found.name!r} is no number: {found.size!r}")
+        size = int(found.size)
+    file = MetalinkFile(found.name, usable, _strongest(found.hashes), size)
+    pieces = [one for kind, length, digests in found.pieces if (one := _pieces(kind, length, digests)) is not None]
+    best = max(pieces, key=lambda one: strength(one.algorithm), default=None)
+    if best is not None and size is not None and not best.fit(size):
+        raise _bad(f"{found.name!r} has {len(best.digests)} pieces of {best.length} bytes, and {size} bytes")
+    return replace(file, pieces=best)
+
+
+def _priority(attributes: dict[str, str]) -> int:
+    text = attributes.get("priority", "")
+    if text.isascii() and text.isdigit():
+        return int(text)
+    preference = attributes.get("preference", "")  # as of version 3: the highest is the best
+    return _LAST - int(preference) if preference.isascii() and preference.isdigit() else _LAST
+
+
+def _algorithm(text: str) -> str:
+    """Return an algorithm by its name in the registry (sha-256), or any other text for one that nobody knows."""
+    return text.strip().lower().replace("-", "")
+
+
+def _strongest(hashes: Iterable[tuple[str, str]]) -> str | None:
+    known = {_algorithm(kind): digest for kind, digest in hashes if _algorithm(kind) in ALGORITHMS}
+    best = max(known, key=strength, default=None)
+    return ":".join(_checked(best, known[best])) if best is not None else None
+
+
+def _pieces(kind: str, length: str, digests: list[str]) -> Pieces | None:
+    algorithm = _algorithm(kind)
+    if algorithm not in ALGORITHMS:
+        return None
+    if not (length.isascii() and length.isdigit() and len(length) < 19 and int(length)):
+        raise _bad(f"the length of its pieces is no number: {length!r}")
+    return Pieces(int(length), algorithm, tuple(_checked(algorithm, digest)[1] for digest in digests))
+
+
+def _checked(algorithm: str, digest: str) -> tuple[str, str]:
+    try:
+        return parse_expected(f"{algorithm}:{digest}")
+    except Permanent as error:
+        raise _bad(str(error)) from error
+
+
+def _bad(why: str) -> Permanent:
+    return Permanent(f"the metalink cannot be used: {why}", reason="bad_metalink")

@@ -181,6 +181,13 @@ class PartFile:
             if self._writer is not None:
                 self._writer.append(ranges, self.done)
 
+    def undo(self, ranges: list[Range], size: int) -> None:
+        """Have all bytes of a file of ``size`` count as done but those of ``ranges``, which were wrong."""
+        with _disk_errors(self.path):
+            self.done = Ranges(Ranges(ranges).missing(0, size))
+            if self._writer is not None:
+                self._writer.rewrite(self.done)
+
     def reset(self, size: int | None, validator: Validator, url: str | None = None) -> None:
         """Start afresh, for another version of the file. With a ``url`` it is journaled from now on."""
         with _disk_errors(self.path):

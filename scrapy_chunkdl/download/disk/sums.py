@@ -14,24 +14,8 @@ from itertools import pairwise
 from typing import Any
 
 from scrapy_chunkdl.download.disk.checksum import CRCS, Hash, crc_hex, crc_model, new_hash
+from scrapy_chunkdl.download.model import Pieces
 from scrapy_chunkdl.download.plan.ranges import Range, Ranges
-
-
-@dataclass(frozen=True, slots=True)
-class Pieces:
-    """Hashes of a file's pieces, in hex: each has ``length`` bytes, the last one what is left."""
-
-    length: int
-    algorithm: str
-    digests: tuple[str, ...] = field(repr=False)
-
-    def fit(self, size: int) -> bool:
-        """Whether they are of a file of so many bytes."""
-        return len(self.digests) == -(-size // self.length)
-
-    def range_of(self, number: int, size: int) -> Range:
-        """Return where a piece lies in a file of ``size`` bytes."""
-        return number * self.length, min(size, (number + 1) * self.length)
 
 
 @dataclass(slots=True, eq=False)

@@ -15,9 +15,10 @@ from urllib.parse import urljoin
 import aiohttp
 
 from scrapy_chunkdl.download.disk.checksum_list import LONGEST, find_checksum
-from scrapy_chunkdl.download.disk.metalink import find_file, read_metalink
+from scrapy_chunkdl.download.disk.metalink import MetalinkFile, find_file, last_of, read_metalink
 from scrapy_chunkdl.download.errors import Permanent
 from scrapy_chunkdl.download.http.client import FileClient
+from scrapy_chunkdl.download.http.identity import with_logins_apart
 from scrapy_chunkdl.download.model import FileRequest, Options, Progress
 from scrapy_chunkdl.download.plan import retry
 from scrapy_chunkdl.text.masking import shown_url
@@ -44,19 +45,39 @@ class Beside:
         """
         if request.metalink:
             request = await self._with_metalink(request, progress)
+        return await self._with_checksum(request, progress)
+
+    async def followed(self, request: FileRequest, progress: Progress) -> FileRequest:
+        """Return the request of the file that a metalink is about, where its URL led to one. Raises DownloadError."""
+        file = await self._file_of(request.url, request, progress)
+        if not file.urls:
+            raise Permanent(f"{shown_url(request.url)} names no URL that can be fetched here", reason="bad_metalink")
+        request = self._by_metalink(request, file)
+        urls = tuple(dict.fromkeys((*request.mirrors, *file.urls)))
+        name = request.name or last_of(file.name) or None
+        return with_logins_apart(replace(request, found_at=urls, mirrors=(), name=name))
+
+    async def _with_checksum(self, request: FileRequest, progress: Progress) -> FileRequest:
         if request.checksum_url and not request.checksum:
             request = replace(request, checksum=await self._checksum_of(request, progress))
         return request
 
     async def _with_metalink(self, request: FileRequest, progress: Progress) -> FileRequest:
-        url = urljoin(request.url, request.metalink or "")
-        files = read_metalink(await self._list(url, request, progress), self._schemes)
+        file = await self._file_of(urljoin(request.url, request.metalink or ""), request, progress)
+        known = (request.url, *request.mirrors)
+        mirrors = (*request.mirrors, *(url for url in file.urls if url not in known))
+        return with_logins_apart(replace(self._by_metalink(request, file), mirrors=mirrors))
+
+    def _by_metalink(self, request: FileRequest, file: MetalinkFile) -> FileRequest:
+        """Return the request with what a metalink says; an item's own checksum goes first."""
+        return replace(request, checksum=request.checksum or file.checksum, size_bytes=file.size, pieces=file.pieces)
+
+    async def _file_of(self, url: str, request: FileRequest, progress: Progress) -> MetalinkFile:
+        files = read_metalink(await self._list(url, request, progress), self._schemes, url)
         if (file := find_file(files, [name_from_url(request.url) or "", request.name or ""])) is None:
             text = f"{shown_url(url)} has {len(files)} files, none of the name of this one, or several"
             raise Permanent(text, reason="bad_metalink")
-        known = (request.url, *request.mirrors)
-        mirrors = (*request.mirrors, *(url for url in file.urls if url not in known))
-        return replace(request, mirrors=mirrors, checksum=request.checksum or file.checksum)
+        return file
 
     async def _checksum_of(self, request: FileRequest, progress: Progress) -> str:
         """Return what a file's list says of it. Raises DownloadError, reason ``no_checksum`` where it says nothing.

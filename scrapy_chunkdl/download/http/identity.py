@@ -174,14 +174,16 @@ def with_logins_apart(request: FileRequest) -> FileRequest:
 
     From then on no log line, error, journal or record can show them.
     """
-    if not any("@" in url for url in (request.url, *request.mirrors)):
+    urls = (request.url, *request.mirrors, *request.found_at)
+    if not any("@" in url for url in urls):
         return request
     logins = dict(request.logins)
-    for url in (request.url, *request.mirrors):
+    for url in urls:
         if login := _login_of(url):
             logins[without_userinfo(url)] = login
     mirrors = tuple(without_userinfo(url) for url in request.mirrors)
-    return replace(request, url=without_userinfo(request.url), mirrors=mirrors, logins=logins)
+    found_at = tuple(without_userinfo(url) for url in request.found_at)
+    return replace(request, url=without_userinfo(request.url), mirrors=mirrors, found_at=found_at, logins=logins)
 
 
 def basic(userinfo: str) -> str:

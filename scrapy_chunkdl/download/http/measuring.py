@@ -10,12 +10,12 @@ import time
 import aiohttp
 
 from scrapy_chunkdl.download.disk.record import Published
-from scrapy_chunkdl.download.errors import AskLess, DownloadError, Permanent
+from scrapy_chunkdl.download.errors import AskLess, DownloadError, LeadsToMetalink, Permanent
 from scrapy_chunkdl.download.http.answer import HttpAnswer, HttpFile
 from scrapy_chunkdl.download.http.answers import covers_whole, remote_of
 from scrapy_chunkdl.download.http.headers import Validator, parse_content_range
 from scrapy_chunkdl.download.http.requests import Link
-from scrapy_chunkdl.download.http.verdict import Asked
+from scrapy_chunkdl.download.http.verdict import Asked, is_whole
 from scrapy_chunkdl.download.known import Match, compare
 from scrapy_chunkdl.download.limits.slot import HostSlot
 from scrapy_chunkdl.download.remote import Remote
@@ -91,6 +91,7 @@ class Measuring:
             is_hint = judge.is_hint(response, link.host, asked_at)
         if not is_hint:
             return None
+        self._leave_metalink(response)
         remote = remote_of(response)
         if evidence.known is not None and compare(evidence.known, remote.known) is Match.CONTRADICTION:
             return None if remote.validator.is_empty or not remote.size else remote
@@ -149,6 +150,8 @@ class Measuring:
     def _told(self, response: aiohttp.ClientResponse, asked: Asked, hint: Remote | None) -> tuple[Remote, bool]:
         """Return what an answer says the file is, and whether its body is of use. Raises DownloadError."""
         status = response.status
+        if is_whole(status):
+            self._leave_metalink(response)
         part = parse_content_range(response.headers.get("Content-Range"))
         if status == 416 and part is not None and part.total == 0:
             validator = Validator.of(response.headers)
@@ -170,6 +173,11 @@ class Measuring:
             if not honest:
                 return remote._replace(ranges=False), False  # one stream, asked for anew
         return remote, True
+
+    def _leave_metalink(self, response: aiohttp.ClientResponse) -> None:
+        """Raise LeadsToMetalink for a document that says where the file is."""
+        if self._link.is_own and self._context.request.follows(response.headers.get("Content-Type")):
+            raise LeadsToMetalink(f"{self._link.url} leads to a metalink")
 
     def _slot(self) -> HostSlot:
         return HostSlot(self._limits, self._link.host, self._context.progress)

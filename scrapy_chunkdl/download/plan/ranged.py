@@ -48,7 +48,17 @@ _LOOK_BACK = 4096
 class RangedFetch:
     """One go at fetching by ranges. Raises Remeasured, SourceChanged, RangeIgnored or RangeMismatch if it cannot be."""
 
-    def __init__(self, sources: Sources, options: Options, progress: Progress, part: PartFile, remote: Remote) -> None:
+    def __init__(
+        self,
+        sources: Sources,
+        options: Options,
+        progress: Progress,
+        part: PartFile,
+        remote: Remote,
+        *,
+        compares: bool = True,
+    ) -> None:
+        """``compares``: what an earlier run left is compared with what is sent now, where a request adjoins it."""
         assert remote.size is not None
         self._sources = sources
         self._options = options
@@ -56,8 +66,8 @@ class RangedFetch:
         self._part = part
         self._evidence = sources.evidence
         self._plan = Plan(remote.size, options.chunk_size, part.done)
-        self._seen = Seen(remote.size, remote, is_served=part.done.total > 0)
-        self._left = Ranges(part.done)  # by an earlier run
+        self._seen = Seen(remote.size, remote, is_served=part.done.total > 0, is_checked=sources.evidence.is_checked)
+        self._left = Ranges(part.done if compares else ())  # by an earlier run
         self._has_failed = False  # whether a connection was lost in this run
         self._brought: Counter[Source] = Counter()  # bytes, over all connections
         self._whole: Opening | None = None  # an answer that has all of the file, until run() hands it on
@@ -231,7 +241,7 @@ class RangedFetch:
     async def _read(self, answer: Answer, span: Span, got: Range, source: Source, look: int) -> None:
         if answer.is_part:
             self._note_part(source)
-        self._reading[span] = answer
+        self._reading[span], begin = answer, span.position
         try:
             await self._take_body(answer, span, got, source, look)
         except DiskFault:
@@ -241,6 +251,7 @@ class RangedFetch:
                 raise
         finally:
             self._seen.moved_at = time.monotonic()
+            self._sources.brought(source, begin, span.position)
             self._reading.pop(span, None)
 
     def _note_part(self, source: Source) -> None:

@@ -53,7 +53,7 @@ _UNUSUAL_HEADERS = frozenset(
 )
 _HEADS_REMEMBERED = 256
 _ENTRIES_READ = 8
-_NOT_OF_THE_HOST = frozenset({"status", "large", "there", "disk", "checksum"})
+_NOT_OF_THE_HOST = frozenset({"status", "large", "there", "disk", "checksum", "metalink"})
 """Why a file may be odd without its host being so."""
 
 
@@ -240,6 +240,8 @@ class SmallFiles:
         validator = Validator.of(headers)
         content_type = headers.get("Content-Type") or None
         disposition = headers.get("Content-Disposition")
+        if request.follows(content_type):
+            raise Odd("metalink")
         if small.expected is None and (self._options.check_type or request.accept):
             self._refuse_implausible(request, disposition, content_type, body)
         checksum = self._checked(headers, body, small.expected)

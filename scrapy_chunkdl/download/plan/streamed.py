@@ -78,6 +78,7 @@ class StreamedFetch:
             self._sources.used(source)
             self._progress.size, self._progress.done = remote.size, self._kept.total
             size = await self._read_whole(answer, remote)
+            self._sources.brought(source, 0, size)
         if self._part.size != size:
             await in_thread(self._part.truncate, size)
         return remote, size
@@ -101,7 +102,7 @@ class StreamedFetch:
     def _refuse_other_file(self, remote: Remote, source: Source, match: Match) -> None:
         """Raise unless a mirror has what the main source told of, as for ranges; a checksum decides at the end."""
         known = self._evidence.known
-        if known is None or self._evidence.expected is not None:
+        if known is None or self._evidence.is_checked:
             return
         if known.size is not None and remote.size is not None and known.size != remote.size:
             text = f"{source.url} has {remote.size} bytes, not {known.size}"

@@ -6,9 +6,25 @@ import pytest
 
 from scrapy_chunkdl.download.disk.metalink import find_file, read_metalink
 from scrapy_chunkdl.download.errors import Permanent
+from scrapy_chunkdl.download.model import Pieces
 
 SHA256, SHA1 = "a" * 64, "b" * 40
 SCHEMES = {"http", "https", "ftp"}
+
+
+BAD = [
+    "<size>many</size>",
+    "<size>-5</size>",
+    '<pieces length="0" type="sha-1"/>',
+    '<pieces length="x" type="sha-1"/>',
+    '<pieces type="sha-1"/>',
+    '<pieces length="5" type="sha-1"><hash>12</hash></pieces>',
+    f'<size>11</size><pieces length="5" type="sha-1"><hash>{"b" * 40}</hash></pieces>',
+]
+ENTITIES = (
+    '<!DOCTYPE a [<!ENTITY b "bbbb"><!ENTITY c "&b;&b;&b;">]>'
+    '<metalink xmlns="urn:ietf:params:xml:ns:metalink"><file name="a"><url>http://h/&c;</url></file></metalink>'
+)
 
 
 def document(files: str) -> bytes:
@@ -65,7 +81,14 @@ def test_a_document_of_one_file_needs_no_name() -> None:
         (b"", "bad_metalink"),
         (b'<metalink version="3.0" xmlns="http://www.metalinker.org/"/>', "bad_metalink"),
         (b'<!DOCTYPE a [<!ENTITY b "c">]><metalink xmlns="urn:ietf:params:xml:ns:metalink"/>', "bad_metalink"),
-        (document('<file name="a"><hash type="sha-256">xyz</hash></file>'), "bad_checksum"),
+        (document('<file name="a"><hash type="sha-256">xyz</hash></file>'), "bad_metalink"),
+        *((document(f'<file name="a">{bad}</file>'), "bad_metalink") for bad in BAD),
+        (ENTITIES.encode("utf-16"), "bad_metalink"),
+        (ENTITIES.encode(), "bad_metalink"),
+        (b'<?xml version="1.0" encoding="no-such"?><a/>', "bad_metalink"),
+        (document("<file/>" * (1 << 21)), "bad_metalink"),
+        (document("")[:-3], "bad_metalink"),
+        (document("") + b"more", "bad_metalink"),
     ],
 )
 def test_what_is_no_metalink_is_told_so(text: bytes, reason: str) -> None:
@@ -73,3 +96,52 @@ def test_what_is_no_metalink_is_told_so(text: bytes, reason: str) -> None:
         read_metalink(text, SCHEMES)
 
     assert caught.value.reason == reason
+    assert len(str(caught.value)) <= 300
+
+
+def test_what_is_relative_is_so_to_the_document() -> None:
+    [file] = read_metalink(
+        document('<file name="a"><url>a.iso</url><url>/b.iso</url><url>//other/c.iso</url></file>'),
+        SCHEMES,
+        "https://h/pub/a.meta4",
+    )
+
+    assert file.urls == ("https://h/pub/a.iso", "https://h/b.iso", "https://other/c.iso")
+
+
+@pytest.mark.parametrize(
+    ("attributes", "order"),
+    [
+        (['priority="2"', 'priority="1"', ""], "bac"),
+        (['preference="10"', 'preference="100"', ""], "bac"),
+        (['priority="x"', 'priority="5"', 'priority=""'], "bac"),
+        (['location="de"', 'location="us" priority="999999"', ""], "bac"),
+    ],
+)
+def test_urls_come_in_the_order_that_is_told(attributes: list[str], order: str) -> None:
+    urls = "".join(f"<url {one}>http://h/{name}</url>" for name, one in zip("abc", attributes, strict=True))
+
+    [file] = read_metalink(document(f'<file name="f">{urls}</file>'), SCHEMES)
+
+    assert "".join(url[-1] for url in file.urls) == order
+
+
+def test_size_and_the_strongest_pieces_are_read() -> None:
+    weak = f'<pieces length="4" type="sha-1"><hash>{SHA1}</hash><hash>{SHA1}</hash></pieces>'
+    strong = f'<pieces length="8" type="sha-256"><hash> {SHA256.upper()} </hash></pieces>'
+    unknown = '<pieces length="8" type="what"><hash>1</hash></pieces>'
+
+    [file] = read_metalink(document(f'<file name="f"><size> 8 </size>{weak}{strong}{unknown}</file>'), SCHEMES)
+
+    assert file.size == 8
+    assert file.pieces == Pieces(8, "sha256", (SHA256,))
+
+
+def test_elements_of_other_namespaces_and_deeper_ones_are_passed_over() -> None:
+    foreign = '<x:url xmlns:x="urn:x">http://no/a</x:url><signature><url>http://no/b</url></signature>'
+
+    [file] = read_metalink(
+        document(f'<file name="f">{foreign}<url>http://h/a</url></file><url>http://no/c</url>'), SCHEMES
+    )
+
+    assert file.urls == ("http://h/a",)

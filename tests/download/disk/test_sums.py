@@ -8,7 +8,8 @@ from itertools import pairwise
 import pytest
 
 from scrapy_chunkdl.download.disk.checksum import digests_of
-from scrapy_chunkdl.download.disk.sums import Pieces, Sums
+from scrapy_chunkdl.download.disk.sums import Sums
+from scrapy_chunkdl.download.model import Pieces
 
 CRCS, HASHES = ["crc32", "crc32c", "crc64nvme"], ["md5", "sha256"]
 SIZE = 10_000

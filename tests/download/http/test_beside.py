@@ -6,13 +6,15 @@ import asyncio
 import hashlib
 from collections import Counter
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from aiohttp import web
-from fetching import QUICK, payload
+from fetching import CHUNK, QUICK, SIZE, payload
+from ftp_server import Ftp, age
 
-from scrapy_chunkdl.download import Downloader, DownloadError, FileRequest, FileResult
+from scrapy_chunkdl.download import Downloader, DownloadError, FileRequest, FileResult, Options
 
 RIGHT = hashlib.sha256(payload()).hexdigest()
 
@@ -22,6 +24,9 @@ class Lists:
 
     def __init__(self) -> None:
         self.texts: dict[str, str] = {}
+        self.types: dict[str, str] = {}
+        self.spoiled: dict[str, int] = {}
+        self.sent: Counter[str] = Counter()
         self.failures = 0
         self.gone: set[str] = set()
         self.asked: Counter[str] = Counter()
@@ -32,11 +37,27 @@ class Lists:
         if name in self.gone:
             return web.Response(status=404)
         if name not in self.texts:
-            return web.Response(body=payload(), headers={"ETag": '"v1"'})
+            return self._file(name, request)
         if self.failures:
             self.failures -= 1
             return web.Response(status=503)
-        return web.Response(text=self.texts[name])
+        return web.Response(text=self.texts[name], content_type=self.types.get(name, "text/plain"))
+
+    def _file(self, name: str, request: web.Request) -> web.Response:
+        """Answer with the file or a part of it; the first of those over a byte that is to be spoiled has it wrong."""
+        start, stop = 0, SIZE
+        if request.headers.get("Range"):
+            start, stop = request.http_range.start, request.http_range.stop or SIZE
+        body = bytearray(payload()[start:stop])
+        at = self.spoiled.get(name, -1)
+        if request.method == "GET" and start <= at < stop:
+            body[self.spoiled.pop(name) - start] ^= 1
+        if request.method == "GET":
+            self.sent[name] += len(body)
+        headers = {"ETag": '"v1"', "Accept-Ranges": "bytes"}
+        if "Range" in request.headers:
+            headers["Content-Range"] = f"bytes {start}-{stop - 1}/{SIZE}"
+        return web.Response(status=206 if "Range" in request.headers else 200, body=bytes(body), headers=headers)
 
 
 @pytest.fixture
@@ -152,3 +173,136 @@ async def test_a_metalink_that_is_none_gives_the_file_up(lists: tuple[Lists, str
 
     assert caught.value.reason == "bad_metalink"
     assert server.asked["a.bin"] == 0
+
+
+# --- a URL that leads to a metalink
+
+META4 = "application/metalink4+xml"
+
+
+def document(
+    urls: list[str], *, name: str = "a.bin", digest: str | None = RIGHT, length: int = 0, size: int = SIZE
+) -> str:
+    hashed = f'<hash type="sha-256">{digest}</hash>' if digest else ""
+    parts = [payload()[at : at + length] for at in range(0, SIZE, length)] if length else []
+    pieces = "".join(f"<hash>{hashlib.sha1(part).hexdigest()}</hash>" for part in parts)
+    if pieces:
+        hashed += f'<pieces length="{length}" type="sha-1">{pieces}</pieces>'
+    places = "".join(f"<url priority='{number}'>{url}</url>" for number, url in enumerate(urls, 1))
+    file = f'<file name="{name}"><size>{size}</size>{hashed}{places}</file>'
+    return f'<metalink xmlns="urn:ietf:params:xml:ns:metalink">{file}</metalink>'
+
+
+def serve(server: Lists, text: str, name: str = "a.meta4") -> None:
+    server.texts[name], server.types[name] = text, META4
+
+
+async def follow(url: str, folder: Path, options: Options = QUICK, **more: str) -> FileResult:
+    async with Downloader(options) as downloader:
+        return await downloader.fetch(FileRequest(url, folder, **more))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("given", [None, "mine.bin"])
+@pytest.mark.parametrize("document_name", ["a.bin", "../../etc/a.bin", "folder/a.bin", "C:\\a.bin"])
+@pytest.mark.parametrize("at", ["a.meta4", "latest"])
+async def test_a_url_that_leads_to_a_metalink_brings_its_file(
+    lists: tuple[Lists, str], tmp_path: Path, at: str, document_name: str, given: str | None
+) -> None:
+    server, base = lists
+    serve(server, document(["gone.bin", f"{base}/m.bin"], name=document_name), at)
+    server.gone.add("gone.bin")
+
+    result = await follow(f"{base}/{at}", tmp_path, **({"name": given} if given else {}))
+
+    assert result.path == tmp_path / (given or "a.bin")
+    assert result.path.read_bytes() == payload()
+    assert result.checksum == f"sha256:{RIGHT}"
+    assert result.url == f"{base}/{at}"
+
+
+async def test_the_document_itself_is_had_by_a_name_that_says_so(lists: tuple[Lists, str], tmp_path: Path) -> None:
+    server, base = lists
+    serve(server, document(["m.bin"]))
+
+    result = await follow(f"{base}/a.meta4", tmp_path, name="a.meta4")
+
+    assert result.path.read_text() == server.texts["a.meta4"]
+    assert server.asked["m.bin"] == 0
+
+
+async def test_a_file_of_a_metalink_is_up_to_date_in_the_next_run(lists: tuple[Lists, str], tmp_path: Path) -> None:
+    server, base = lists
+    serve(server, document(["m.bin"]))
+    await follow(f"{base}/a.meta4", tmp_path)
+
+    again = await follow(f"{base}/a.meta4", tmp_path)
+
+    assert again.status == "uptodate"
+    assert server.sent["m.bin"] == SIZE
+
+
+async def test_an_ftp_server_may_be_a_mirror(lists: tuple[Lists, str], tmp_path: Path) -> None:
+    server, base = lists
+    (tmp_path / "ftp").mkdir()
+    (tmp_path / "ftp" / "m.bin").write_bytes(payload())
+    age(tmp_path / "ftp" / "m.bin", 3600.0)
+    with Ftp(tmp_path / "ftp") as ftp:
+        serve(server, document([f"ftp://{ftp.address}/m.bin"]))
+
+        result = await follow(f"{base}/a.meta4", tmp_path / "out")
+
+    assert result.path.read_bytes() == payload()
+    assert result.final_url == f"ftp://{ftp.address}/m.bin"
+
+
+@pytest.mark.parametrize("digest", [RIGHT, None])
+async def test_a_wrong_piece_is_fetched_again_alone_from_another_mirror(
+    lists: tuple[Lists, str], tmp_path: Path, digest: str | None
+) -> None:
+    server, base = lists
+    serve(server, document(["m1.bin", "m2.bin"], digest=digest, length=CHUNK))
+    server.spoiled |= {"m1.bin": 5 * CHUNK, "m2.bin": 5 * CHUNK}
+
+    result = await follow(f"{base}/a.meta4", tmp_path, replace(QUICK, chunks_per_file=1))
+
+    assert result.path.read_bytes() == payload()
+    assert sorted(server.sent.values()) in ([CHUNK, SIZE], [CHUNK, SIZE + CHUNK])
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (document([]), "bad_metalink"),
+        (document(["rsync://h/m.bin"]), "bad_metalink"),
+        (document(["m.bin"])[:-20], "bad_metalink"),
+        (document(["m.bin"], digest="12"), "bad_metalink"),
+        ("<!DOCTYPE a>" + document(["m.bin"]), "bad_metalink"),
+        (document(["m.bin"], digest="0" * 64), "checksum"),
+        (document(["m.bin"], size=SIZE + 1), "other_size"),
+        (document(["gone.bin"]), "http_404"),
+        (document(["a.meta4"]), "other_size"),
+    ],
+)
+async def test_a_bad_metalink_has_one_reason(lists: tuple[Lists, str], tmp_path: Path, text: str, reason: str) -> None:
+    server, base = lists
+    serve(server, text)
+    server.gone.add("gone.bin")
+
+    with pytest.raises(DownloadError) as caught:
+        await follow(f"{base}/a.meta4", tmp_path)
+
+    assert caught.value.reason == reason
+    assert list(tmp_path.glob("*")) == []
+
+
+async def test_logins_in_a_metalink_are_shown_nowhere(
+    lists: tuple[Lists, str], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    server, base = lists
+    serve(server, document([f"{base}/gone.bin".replace("://", "://me:secret@"), "m.bin"]))
+    server.gone.add("gone.bin")
+
+    result = await follow(f"{base}/a.meta4", tmp_path)
+
+    assert "secret" not in caplog.text + repr(result)
+    assert "gone.bin" in caplog.text
