@@ -15,12 +15,12 @@ from typing import Any, Protocol, TypeVar
 from pydispatch import dispatcher
 from scrapy import Request, Spider, signals
 from scrapy.crawler import Crawler
-from scrapy.exceptions import CloseSpider
+from scrapy.exceptions import CloseSpider, StopDownload
 from scrapy.http import Response
 from scrapy.settings import BaseSettings, Settings
 from scrapy.utils.defer import deferred_from_coro, maybe_deferred_to_future
 from scrapy.utils.misc import load_object
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 
 try:
@@ -139,10 +139,14 @@ class Announcer:
 def from_other_threads(
     call: Callable[[Callable[[], object]], object], function: Callable[[], Coroutine[Any, Any, T]]
 ) -> Callable[[], Awaitable[T]]:
-    """Return what, awaited in another thread's loop, runs ``function`` on Scrapy's; ``call`` brings it there."""
+    """Return what, awaited in another thread's loop, runs ``function`` on Scrapy's; ``call`` brings it there.
+
+    What is not waited for any more is cancelled there.
+    """
 
     async def awaited() -> T:
         outcome: concurrent.futures.Future[T] = concurrent.futures.Future()
+        running: list[Deferred[T]] = []
 
         def settle(result: T | Failure) -> None:
             with suppress(concurrent.futures.InvalidStateError):  # nobody waits any more
@@ -151,15 +155,63 @@ def from_other_threads(
                 else:
                     outcome.set_result(result)
 
-        call(lambda: deferred_from_coro(function()).addBoth(settle))
-        return await asyncio.wrap_future(outcome)
+        def start() -> None:
+            running.append(deferred_from_coro(function()))
+            running[0].addBoth(settle)
+
+        call(start)
+        try:
+            return await asyncio.wrap_future(outcome)
+        except asyncio.CancelledError:
+            call(lambda: running[0].cancel())
+            raise
 
     return awaited
 
 
 async def download(crawler: Crawler, request: Request) -> Response:
-    """Have the engine send a request, past the spider but through the downloader's middlewares, handlers and slots."""
+    """Have the engine send a request, past the spider but through the downloader's middlewares, handlers and slots.
+
+    Cancelled, it is not sent if it still waits in a slot; an answer that has begun is not read on. Scrapy has no way to
+    end one that has not: its connection stays until DOWNLOAD_TIMEOUT, and nobody waits for it.
+    """
     engine: Any = crawler.engine
+    given_up = request.meta[_GIVEN_UP] = _GivenUp()  # redirects and retries take it along
+    try:
+        return await _downloaded(engine, request)
+    except (asyncio.CancelledError, CancelledError):
+        given_up.give_up(crawler)
+        raise
+
+
+_GIVEN_UP = "chunkdl_given_up"
+"""The key of ``meta`` under which a request says whether its answer is still wanted."""
+
+
+class _GivenUp:
+    """Whether a request's answer is wanted no more."""
+
+    def __init__(self) -> None:
+        self.is_so = False
+
+    def give_up(self, crawler: Crawler) -> None:
+        """Have the request not be sent, or its answer not be read on (Scrapy's StopDownload)."""
+        self.is_so = True
+        for signal in (signals.headers_received, signals.bytes_received):
+            crawler.signals.connect(_read_no_more, signal)
+        downloader: Any = crawler.engine and crawler.engine.downloader
+        for slot in getattr(downloader, "slots", {}).values():
+            for entry in [entry for entry in slot.queue if entry[0].meta.get(_GIVEN_UP) is self]:
+                slot.queue.remove(entry)
+
+
+def _read_no_more(request: Request) -> None:
+    given_up = request.meta.get(_GIVEN_UP)
+    if given_up is not None and given_up.is_so:
+        raise StopDownload(fail=True)
+
+
+async def _downloaded(engine: Any, request: Request) -> Response:
     if hasattr(engine, "download_async"):
         answer = await engine.download_async(request)
     else:  # Scrapy 2.13

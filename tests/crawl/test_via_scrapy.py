@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import concurrent.futures
+import signal
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -186,7 +188,10 @@ from scrapy.http import JsonRequest
 from scrapy_chunkdl.pipelines import ChunkDownloadPipeline
 
 class Posting(ChunkDownloadPipeline):
+    asked = 0
+
     def get_media_requests(self, item, info):
+        Posting.asked += 1
         for wanted in item["wanted"]:
             if isinstance(wanted, dict):
                 yield JsonRequest(item["at"], data=wanted)
@@ -325,3 +330,88 @@ def test_a_file_of_a_bucket_comes_through_scrapys_s3_handler(inline: Project, s3
 
     [path] = inline.scraped()[0]["got"]
     assert (inline.folder / "downloads" / path).read_bytes() == content("a.bin", 100_000)
+
+
+# --- one file, one request; and none that nobody waits for
+
+SEEN_TWICE = """
+
+class Both:
+    # Holds a form back until both items have asked for their file.
+    async def process_request(self, request, spider=None):
+        import asyncio
+        while Posting.asked < 2:
+            await asyncio.sleep(0.01)
+"""
+
+
+def test_two_items_with_the_same_form_send_it_once_while_it_runs(inline: Project, forms: Forms) -> None:
+    posting(inline, forms.url + "/export", "one")
+    inline.items *= 2
+    inline.support += SEEN_TWICE
+    inline.settings["DOWNLOADER_MIDDLEWARES"] = {"probe.support.Both": 1}
+
+    inline.crawl()
+
+    assert forms.asked == [("POST", b"report=one")]
+    assert len({tuple(one["got"]) for one in inline.scraped()}) == 1
+    assert len(inline.scraped()) == 2
+
+
+WITH_A_PAGE = """
+import scrapy
+
+class FilesSpider(scrapy.Spider):
+    name = "files"
+
+    async def start(self):
+        yield scrapy.Request(self.settings["PAGE"])
+
+    def parse(self, response):
+        yield from ITEMS
+"""
+
+
+@pytest.mark.parametrize(
+    ("fault", "sent"), [("hold:gate:100000@get", 100_000), ("hold:gate@get", 0)], ids=["in the middle", "before a byte"]
+)
+def test_a_crawl_that_is_stopped_does_not_wait_for_what_scrapy_reads_for_it(
+    inline: Project, origin: Origin, fault: str, sent: int
+) -> None:
+    inline.settings |= {
+        "CHUNKDL_VIA_SCRAPY": "127.0.0.1",
+        "CHUNKDL_SHUTDOWN_GRACE": 0.2,
+        "PAGE": origin.url("page", 10),
+    }
+    inline.items = [item(attachment(origin.url("slow", 5_000_000, fault)))]
+    inline.spider = WITH_A_PAGE
+    begun = origin.when("slow", lambda stats: stats.methods["GET"] > 0 and stats.sent >= sent)
+
+    process = inline.start()
+    begun.result(60)
+    process.send_signal(signal.SIGINT)
+    crawl = inline.finish(process)
+
+    assert crawl.stats["finish_reason"] == "shutdown"
+    assert crawl.stats["chunkdl/failures/shutdown"] == 1
+    assert "Traceback" not in crawl.log
+
+
+def test_what_waits_in_a_slot_of_scrapys_is_not_sent_any_more(inline: Project, origin: Origin) -> None:
+    inline.settings |= {
+        "CHUNKDL_VIA_SCRAPY": "127.0.0.1",
+        "CHUNKDL_SHUTDOWN_GRACE": 0.2,
+        "PAGE": origin.url("page", 10),
+    }
+    inline.settings |= {"CONCURRENT_REQUESTS_PER_DOMAIN": 1, "CHUNKDL_PROBE": "get"}
+    inline.items = [item(attachment(origin.url(name, 5_000_000, "hold:gate:100000@get"))) for name in ("a", "b")]
+    inline.spider = WITH_A_PAGE
+    begun = [origin.when(name, lambda stats: stats.sent >= 100_000) for name in ("a", "b")]
+
+    process = inline.start()
+    concurrent.futures.wait(begun, 60, concurrent.futures.FIRST_COMPLETED)
+    process.send_signal(signal.SIGINT)
+    crawl = inline.finish(process)
+
+    assert crawl.stats["chunkdl/failures/shutdown"] == 2
+    assert sorted(origin.stats(name).requests for name in ("a", "b")) == [0, 1]
