@@ -2,7 +2,8 @@
 
 A database that is away fails every item alike; that is no item's fault. Once :data:`ALIKE` different items in a row
 have failed, the breaker is open: errors count against no item, and one item at a time is tried, with growing pauses,
-until one passes. Knows when to claim and what to say; nothing of Redis, items or pipelines. Called
+until one passes. Where only a few are left to try, their errors count again: those may fail by themselves, and would
+keep the crawl from ending. Knows when to claim and what to say; nothing of Redis, items or pipelines. Called
 by the consumer and its back-pressure.
 """
 
@@ -11,6 +12,7 @@ from __future__ import annotations
 import logging
 import random
 import time
+from collections import deque
 from collections.abc import Callable
 
 logger = logging.getLogger(__name__)
@@ -37,7 +39,7 @@ class Breaker:
     def __init__(self, key: str, clock: Callable[[], float] = time.monotonic) -> None:
         self._key = key
         self._clock = clock
-        self._failed: set[int] = set()
+        self._failed: deque[int] = deque(maxlen=2 * ALIKE)
         self._opened_at: float | None = None
         self._pause_s = FIRST_PAUSE_S
         self._next_at = 0.0
@@ -59,11 +61,12 @@ class Breaker:
 
     def failed(self, item: bytes, where: str) -> bool:
         """Note that an item failed; ``where`` tells in what. Return whether that counts against the item."""
-        self._failed.add(hash(item))
+        self._failed.append(hash(item))
+        are_many = len(set(self._failed)) >= ALIKE
         if self._opened_at is not None:
             self._wait()
-            return False
-        if len(self._failed) < ALIKE:
+            return len(self._failed) == 2 * ALIKE and not are_many
+        if not are_many:
             return True
         self._opened_at = self._clock()
         self._wait()

@@ -371,6 +371,6 @@ class Consumer:
             told = f"failed {errors} times, now {where}"
             self._settling.bury(item, Event.FAILED_TOO_OFTEN, told, reason="pipeline_failed")
             return
-        event = Event.FAILED_AS_ALL_DO if as_all_do else Event.FAILED
+        event = Event.FAILED_AS_ALL_DO if as_all_do and not counts else Event.FAILED
         delay = delay_s(first_s, item.claimed.errors) if counts else first_s
         self._settling.give_back_later(item, event, delay, is_error=counts, where=where, errors=errors, most=most)

@@ -283,12 +283,13 @@ class Courier(ServiceThread):
                 verdict = judge(error, self._way)
                 if verdict.is_too_large and size_bytes:
                     raise _Refusal(verdict) from error
-                if verdict.is_broken and size_bytes >= LARGE_BYTES:
-                    breaks = breaks + 1 if self._answers_a_small_request() else 0
-                    if breaks == _BREAKS:
-                        sentence = f"Redis, or what stands before it, ends each request of {size_bytes} bytes."
-                        raise _Refusal(Verdict(sentence, is_too_large=True)) from error
-                self._note_trouble(error)
+                is_there = verdict.is_broken and size_bytes >= LARGE_BYTES and self._answers_a_small_request()
+                breaks = breaks + 1 if is_there else 0
+                if breaks == _BREAKS:
+                    sentence = f"Redis, or what stands before it, ends each request of {size_bytes} bytes."
+                    raise _Refusal(Verdict(sentence, is_too_large=True)) from error
+                if not is_there:
+                    self._note_trouble(error)
             else:
                 self._note_answer()
                 return result

@@ -140,6 +140,8 @@ def _file(dice: random.Random, name: str) -> File:
     if dice.random() < 0.3:
         return File(name, size, "", checksum=_checksum(name, size) if dice.random() < 0.3 else None)
     faults = [_healing_fault(dice)]
+    if size == 0 and faults[0].startswith("length:"):  # a size was told and nothing came: that is no file
+        return File(name, size, "")
     if dice.random() < 0.3:
         faults.append(dice.choice(["rate:800000", "rate:3000000", "etag:weak", "date:none", "etag:backend:2"]))
     if size > 2 * CHUNK and dice.random() < 0.15:  # slow, so that workers die in the middle of it
@@ -221,6 +223,7 @@ class Odds:
             "freeze": 10,
             "kill redis": 12,
             "shut down redis": 8,
+            "fail over": 5,
             "drop connections": 6,
             "close the origin": 2,
             "pipelines away": 4,

@@ -5,10 +5,11 @@
 
 Items with files of all kinds are pushed in waves. Meanwhile workers kill themselves between any two steps of an item,
 are killed, stopped, interrupted once or twice, and frozen from outside; Redis is killed, shut down and started again
-with its append-only file; the origin drops connections and goes away; later pipelines fail, for one item or for all,
-make items larger than Redis takes, and end the process, again and again for the same item. Then it becomes calm, the
-rest is worked off, and everything is held against what was pushed: see verdict.py. Prints the figures, and exits with 1
-if a promise was broken, naming the item or file. The decisions come from the seed: see decisions.py.
+with its append-only file, and fails over to its replica behind the one address; the origin drops connections and goes
+away; later pipelines fail, for one item or for all, make items larger than Redis takes, and end the process, again and
+again for the same item. Then it becomes calm, the rest is worked off, and everything is held against what was pushed:
+see verdict.py. Prints the figures, and exits with 1 if a promise was broken, naming the item or file. The decisions
+come from the seed: see decisions.py.
 
 With ``--fsync everysec`` every kill of Redis also takes the second of its log that may not have been on disk, as when
 the machine dies. That loses items: the figures say how many; everything else must hold all the same.
@@ -36,10 +37,11 @@ import decisions
 import pytest
 import warm
 from decisions import DONE_KEY, FEEDER, KEY, LEASE, MAX_DELIVERIES, Event, Item
-from history import History, read_log
+from history import History
 from origin import Origin
+from pair import Pair
 from project import Project
-from servers import Server, any_binary
+from servers import any_binary
 from verdict import Judge
 
 from scrapy_chunkdl.queue.item_queue import ItemQueue
@@ -142,7 +144,7 @@ class Worker:
 class Chaos:
     """One run in ``folder``."""
 
-    def __init__(self, arguments: argparse.Namespace, folder: Path, origin: Origin, server: Server) -> None:
+    def __init__(self, arguments: argparse.Namespace, folder: Path, origin: Origin, server: Pair) -> None:
         self.seed: str = arguments.seed
         self.fsync: str = arguments.fsync
         self.folder = folder
@@ -308,13 +310,20 @@ class Chaos:
         """Whether there is somebody to do it to: if not yet, it waits, as all that follows."""
         worker = self._slots[event.slot]
         assert worker is not None
+        if event.what == "fail over" and (self._redis_back_at is not None or not self.server.can_fail_over()):
+            return False
         return self._redis_back_at is None and worker.process.poll() is None and worker.thaw_at is None
 
     def _do(self, event: Event) -> None:
         worker = self._slots[event.slot]
         assert worker is not None
         self.done_to_us[event.what] += 1
-        if "redis" in event.what:
+        if event.what == "fail over":
+            began = time.time()
+            self.server.fail_over()
+            self.outages.append((began, time.time()))
+            self._log_sizes.clear()
+        elif "redis" in event.what:
             self._end_redis(event)
         elif event.what == "drop connections":
             self.origin.drop_connections()
@@ -335,9 +344,9 @@ class Chaos:
     def _end_redis(self, event: Event) -> None:
         self.outages.append((time.time(), float("inf")))
         if event.what == "shut down redis":
-            with self.server.client() as client:
-                client.shutdown()
-        self.server.kill()
+            self.server.shut_down()
+        else:
+            self.server.kill()
         if event.what == "kill redis" and self.fsync == "everysec":
             self._lose_a_second()
         self._redis_back_at = time.monotonic() + event.seconds
@@ -389,13 +398,13 @@ def main() -> int:
         origin = stack.enter_context(Origin())
         log = ["--appendfsync", arguments.fsync, "--auto-aof-rewrite-percentage", "0"]
         limit = ["--client-query-buffer-limit", decisions.LARGEST_REQUEST]
-        server = stack.enter_context(Server(binary, *log, *limit))
+        server = stack.enter_context(Pair(binary, *log, *limit))
         chaos = Chaos(arguments, folder.resolve(), origin, server)
         began = time.monotonic()
         chaos.run()
         elapsed = time.monotonic() - began
-        shutil.copytree(server.folder / "appendonlydir", folder / "redis")
-        history = History(KEY, DONE_KEY).replay(read_log(server.folder))
+        (folder / "redis.log").write_bytes(server.log())
+        history = History(KEY, DONE_KEY).replay(server.log())
         with server.client() as client:
             judge = Judge(chaos, history, client)
             judge.judge()

@@ -20,6 +20,7 @@ import redis
 from decisions import DONE_KEY, FEEDER, KEY, LEASE, MAX_DELIVERIES, File, Item
 from history import Delivery, History, transactions
 
+from scrapy_chunkdl.queue import host_health
 from scrapy_chunkdl.text import naming
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ class Judge:
         self._records = client.lrange(f"{{{KEY}}}:failed", 0, -1)
         self._keys = {key.decode() for key in client.keys("*")}
         self._left = {key: [field.decode() for field in client.hkeys(key)] for key in LEFT_BY_THE_DEAD}
-        self._ends_by_itself = {key for key in LEFT_BY_THE_DEAD if client.pttl(key) > 0}
+        self._ends_by_itself = {key for key in (*LEFT_BY_THE_DEAD, host_health.KEY) if client.pttl(key) > 0}
         self._expected_paths: dict[Path, File] = {}
         for item in self._items.values():
             for file in item.files:
@@ -309,11 +310,12 @@ class Judge:
 
     def _judge_keys(self) -> None:
         """Nothing is left in Redis but what people are to see, and for a while what processes that died said last."""
-        for key in self._keys - {DONE_KEY, f"{{{KEY}}}:dead", f"{{{KEY}}}:failed", *LEFT_BY_THE_DEAD}:
+        for_people = {DONE_KEY, f"{{{KEY}}}:dead", f"{{{KEY}}}:failed"}
+        for key in self._keys - for_people - {*LEFT_BY_THE_DEAD, host_health.KEY}:
             self._blame(f"the key {key} is left in Redis")
+        for key in (self._keys & {*LEFT_BY_THE_DEAD, host_health.KEY}) - self._ends_by_itself:
+            self._blame(f"the key {key} is left in Redis for ever")
         for key in self._keys & set(LEFT_BY_THE_DEAD):
-            if key not in self._ends_by_itself:
-                self._blame(f"the key {key} is left in Redis for ever")
             for field in self._left[key]:
                 self._judge_left(key, field.split()[0])
 

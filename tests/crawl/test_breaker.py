@@ -36,6 +36,17 @@ def test_the_same_few_items_do_not(breaker: Breaker, items: list[int]) -> None:
     assert not breaker.is_open
 
 
+def test_where_only_a_few_are_left_to_try_their_errors_count_again(breaker: Breaker) -> None:
+    fail(breaker, *range(ALIKE))
+
+    counts = fail(breaker, *([1, 2, 3] * 10))
+
+    assert counts[0] is False
+    assert counts[-20:] == [True] * 20
+    assert breaker.is_open
+    assert not any(fail(breaker, *range(100, 130))[ALIKE:])
+
+
 def test_one_that_passes_between_begins_the_count_anew(breaker: Breaker) -> None:
     for first in range(0, 40, 4):
         assert all(fail(breaker, *range(first, first + 4)))
