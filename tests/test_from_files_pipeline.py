@@ -54,7 +54,7 @@ SETTINGS: dict[str, Check] = {
     "`FILES_URLS_FIELD`, `FILES_RESULT_FIELD`": (
         "tests/crawl/test_producer_of_all_types.py::test_the_fields_of_filespipeline_work_with_two_settings"
     ),
-    "`MEDIA_ALLOW_REDIRECTS`": "tests/download/http/test_client_and_requests.py::test_redirect_is_followed",
+    "`MEDIA_ALLOW_REDIRECTS`": "tests/download/http/test_client_requests_and_redirects.py::test_redirect_is_followed",
     "`DOWNLOAD_TIMEOUT`": lambda: config(CHUNKDL_STALL_TIMEOUT=7).stall_timeout == 7,
     "`DOWNLOAD_MAXSIZE`, `DOWNLOAD_WARNSIZE`": lambda: config(CHUNKDL_MAX_FILE_SIZE=7).max_file_size == 7,
     "`CONCURRENT_REQUESTS`": lambda: config(CHUNKDL_CONCURRENT_FILES=7).concurrent_files == 7,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -40,21 +41,23 @@ class Downloader:
         self._session: aiohttp.ClientSession | None = None
         self._beside: Beside | None = None
         self._small: SmallFiles | None = None
+        self._opened = AsyncExitStack()
 
     async def __aenter__(self) -> Downloader:
         context = tls_context(self._options)
-        self._session = new_session(self._options, self._limits.rates, context)
-        self._schemes = Schemes(self._options, self._limits, HttpOpener(self._session))
-        self._small = SmallFiles(self._options, self._limits, context)
+        async with AsyncExitStack() as opened:
+            self._session = new_session(self._options, self._limits.rates, context)
+            self._schemes = Schemes(self._options, self._limits, HttpOpener(self._session))
+            opened.push_async_callback(self._schemes.close)
+            self._small = SmallFiles(self._options, self._limits, context)
+            opened.push_async_callback(self._small.close)
+            self._opened = opened.pop_all()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        assert self._schemes is not None
-        assert self._small is not None
-        await self._small.close()
-        await self._schemes.close()
+        await self._opened.aclose()
 
     async def fetch(self, request: FileRequest, progress: Progress | None = None) -> FileResult:
         """Download one file and return once it stands under its final name.

@@ -126,6 +126,15 @@ def test_a_redirect_to_a_host_that_is_not_allowed_is_not_followed(inline: Projec
     assert origin.stats("secret.bin").requests == 0
 
 
+def test_a_redirect_in_a_circle_is_told_as_one(inline: Project, origin: Origin) -> None:
+    inline.settings |= {"CHUNKDL_VIA_SCRAPY": "*", "CHUNKDL_ALLOWED_HOSTS": "127.0.0.1"}
+    inline.items = [item(attachment(origin.redirect("loop", None)))]
+
+    crawl = inline.crawl()
+
+    assert crawl.stats["chunkdl/failures/redirect_loop"] == 1
+
+
 class Forms:
     """A server that answers a POST with its body, doubled, and says how often it was asked."""
 

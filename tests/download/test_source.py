@@ -7,8 +7,9 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
+import aiohttp
 import pytest
 from fetching import CHUNK, QUICK
 
@@ -23,8 +24,10 @@ from scrapy_chunkdl.download import (
     SourceChanged,
     Throttled,
     Transient,
+    downloader,
 )
 from scrapy_chunkdl.download.http.headers import Validator
+from scrapy_chunkdl.download.plan import small
 from scrapy_chunkdl.download.plan.ranges import Range
 from scrapy_chunkdl.download.remote import Remote
 from scrapy_chunkdl.download.source import End, FileContext, Measured, Source, Take, Wanted
@@ -294,3 +297,23 @@ def test_mirrors_of_another_scheme_bring_their_part(tmp_path: Path) -> None:
     result = shelves.fetched(options=replace(QUICK, openers={"shop": Shop}), name="x.bin", mirrors=("shop://a/x",))
 
     assert (result.path.read_bytes(), result.final_url) == (CONTENT, "shop://a/x")
+
+
+async def test_a_downloader_that_cannot_open_leaves_nothing_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    sessions: list[aiohttp.ClientSession] = []
+    made = downloader.new_session
+
+    def new_session(*arguments: Any) -> aiohttp.ClientSession:
+        sessions.append(made(*arguments))
+        return sessions[-1]
+
+    def no_threads(*arguments: object, **named: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(downloader, "new_session", new_session)
+    monkeypatch.setattr(small, "PlainConnections", no_threads)
+
+    with pytest.raises(RuntimeError):
+        await Downloader().__aenter__()
+
+    assert [session.closed for session in sessions] == [True]

@@ -33,9 +33,9 @@ from scrapy_chunkdl.download.http.headers import parse_retry_after
 from scrapy_chunkdl.download.http.heads import LONGEST_HEAD
 from scrapy_chunkdl.download.http.identity import Identity, host_of, no_url
 from scrapy_chunkdl.download.http.paced import PacedConnector
+from scrapy_chunkdl.download.http.redirects import followed
 from scrapy_chunkdl.download.http.robots import BYTES_READ
 from scrapy_chunkdl.download.http.urls import NoUrl, host_name, wire_url, without_userinfo
-from scrapy_chunkdl.download.http.verdict import REDIRECTS
 from scrapy_chunkdl.download.limits.circuits import Circuits
 from scrapy_chunkdl.download.limits.rate import Rates
 from scrapy_chunkdl.download.model import FileRequest, Options, Progress
@@ -149,25 +149,12 @@ class FileClient:
             url = wire_url(without_userinfo(url))
         except NoUrl as error:
             raise no_url(url, error) from None
-        seen: set[tuple[str, str]] = set()
-        while True:
-            response = await self._send_with_login(method, url, headers, timeout)
-            location = response.headers.get(hdrs.LOCATION)
-            if response.status not in REDIRECTS or location is None:
-                return response
-            response.release()
-            status = response.status
-            seen.add((url, response.request_info.headers.get(hdrs.COOKIE, "")))
-            try:  # credentials that a server puts into a Location are not ours to send (RFC 9110 §4.2.4)
-                url = without_userinfo(wire_url(location, url))
-            except NoUrl as error:
-                text = f"a redirect to '{shown_url(location)}' cannot be followed: it {error}"
-                raise Permanent(text, reason="bad_url", status=status) from None
-            if (url, self._identity.cookies_for(url)) in seen:  # and nothing new in the request
-                raise Permanent(f"redirect loop at {shown_url(url)}", reason="redirect_loop", status=status)
-            if len(seen) > self._options.max_redirects:
-                text = f"more than {self._options.max_redirects} redirects, the last to {shown_url(url)}"
-                raise Permanent(text, reason="too_many_redirects", status=status)
+        return await followed(
+            url,
+            lambda target: self._send_with_login(method, target, headers, timeout),
+            self._identity.cookies_for,
+            self._options.max_redirects,
+        )
 
     async def _send_with_login(
         self, method: str, url: str, headers: Mapping[str, str], timeout: float | None

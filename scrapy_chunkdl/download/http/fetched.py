@@ -21,10 +21,10 @@ from scrapy_chunkdl.download.http.allowed import refuse_host
 from scrapy_chunkdl.download.http.answer import HttpFile
 from scrapy_chunkdl.download.http.identity import host_of
 from scrapy_chunkdl.download.http.judge import Judge
+from scrapy_chunkdl.download.http.redirects import followed
 from scrapy_chunkdl.download.http.requests import Link, Requests
 from scrapy_chunkdl.download.http.source import HttpSource
-from scrapy_chunkdl.download.http.urls import NoUrl, host_name, wire_url, without_userinfo
-from scrapy_chunkdl.download.http.verdict import REDIRECTS
+from scrapy_chunkdl.download.http.urls import host_name, without_userinfo
 from scrapy_chunkdl.download.source import FileContext, Source
 
 MOST_AT_ONCE = 8 << 20
@@ -105,17 +105,15 @@ class _Client:
             text = f"{url} is not asked for a second time: it may be done twice by that"
             raise Permanent(text, reason="not_repeated")
         asked = {**self._renewed, **headers}
-        for _ in range(self._options.max_redirects + 1):
-            self._refuse(url)
-            fetched = await self._fetch(method, url, asked)
-            location = dict((name.lower(), value) for name, value in fetched.fields).get("location")
-            if fetched.status not in REDIRECTS or location is None or not is_guarded(self._options):
-                return cast(aiohttp.ClientResponse, _Response(method, fetched, asked))
-            try:
-                url = without_userinfo(wire_url(location, fetched.url))
-            except NoUrl as error:
-                raise Permanent(f"a redirect cannot be followed: it {error}", reason="bad_url") from None
-        raise Permanent(f"more than {self._options.max_redirects} redirects", reason="too_many_redirects")
+
+        async def send(target: str) -> aiohttp.ClientResponse:
+            self._refuse(target)
+            return cast(aiohttp.ClientResponse, _Response(method, await self._fetch(method, target, asked), asked))
+
+        if not is_guarded(self._options):
+            return await send(url)
+        cookie = CIMultiDict(asked).get("Cookie", "")
+        return await followed(url, send, lambda target: cookie, self._options.max_redirects)
 
     def _refuse(self, url: str) -> None:
         if url.lower().startswith(("http:", "https:")):
