@@ -25,7 +25,11 @@ async def test_the_surplus_of_connections_is_refused_and_the_file_comes(
 
 
 @pytest.mark.parametrize(
-    "refusal", ["status:400", "status:403", "status:404", "status:416", "status:500", "status:501"]
+    "refusal",
+    [
+        *("status:400", "status:403", "status:404", "status:416", "status:500", "status:501"),
+        *("ranges:leads:self", "ranges:leads:/nowhere", "ranges:leads://", "ranges:leads:"),
+    ],
 )
 @pytest.mark.parametrize("head", ["", "status:405@head", "ranges:silent@head"])
 @pytest.mark.parametrize("probe", ["head", "range"])
@@ -34,8 +38,9 @@ async def test_ranges_refused_by_an_error_are_done_without(client: Client, refus
 
 
 @pytest.mark.parametrize("refusal", ["reset@range", "close@range", "hang@range"])
-async def test_ranges_refused_without_a_word_are_done_without(client: Client, refusal: str) -> None:
-    await client.right(client.url(refusal))
+@pytest.mark.parametrize("probe", ["head", "range"])
+async def test_ranges_refused_without_a_word_are_done_without(client: Client, refusal: str, probe: str) -> None:
+    await client.with_options(probe=probe).right(client.url(refusal))
 
 
 @pytest.mark.parametrize("code", [400, 403, 404, 412, 500, 501])

@@ -34,7 +34,8 @@ Faults: ``name:arg:arg@when@when;name…``
         ``ranges:none|ignored|silent|multipart|unbounded|unlabelled|invalid|empty``,
         ``ranges:shift:N|shorter:N|longer:N|earlier:N``, ``ranges:total:+N|-N|*``, ``ranges:416[:TOTAL|none]``,
         ``ranges:as200[:bare]`` (the part under 200, with Content-Range or bare), ``ranges:whole`` (206 with all of it,
-        to plain requests, too), ``ranges:mislabelled:N`` (a Content-Range that ends N bytes early)
+        to plain requests, too), ``ranges:mislabelled:N`` (a Content-Range that ends N bytes early),
+        ``ranges:leads:self|LOCATION`` (a redirect, to itself or elsewhere)
     headers
         ``code:CODE`` (instead of 200), ``length:none|+N|-N|N``,
         ``digest:repr|content|digest|md5|goog|goog-crc|aws-ALGORITHM[:wrong]``,
@@ -950,6 +951,9 @@ class Origin:
         ranges = parse_ranges(request.headers.get("range"), source.length)
         if ranges is None or ranges_fault in ("none", "ignored") or len(ranges) > MAX_RANGES:
             return whole
+        if ranges_fault == "leads":
+            location = strikes.arg("ranges", 1)
+            return Response(302, {"Location": request.target if location == "self" else location})
         if ranges_fault == "416" or not ranges:
             response = _error(416)
             total = strikes.arg("ranges", 1, str(source.length)) if ranges_fault == "416" else str(source.length)

@@ -111,9 +111,10 @@ class Measuring:
             while True:
                 asked = Asked.FIRST if "Range" in headers else Asked.PLAIN
                 asked_at = time.monotonic()
-                response = await self._file.requests.get(self._link, headers, asked, failures=self._failures)
-                answer = HttpAnswer(self._file, self._link, self._source, response, asked, headers)
+                response = None
                 try:
+                    response = await self._file.requests.get(self._link, headers, asked, failures=self._failures)
+                    answer = HttpAnswer(self._file, self._link, self._source, response, asked, headers)
                     if response.status == 304 and (finished := self._finished) is not None and _conditions(finished):
                         response.release()
                         if finished.validator.same_version(Validator.of(response.headers)) is not False:
@@ -124,14 +125,16 @@ class Measuring:
                         continue
                     remote, is_used = self._told(response, asked, hint)
                 except AskLess as less:
-                    response.close()
+                    if response is not None:
+                        response.close()
                     if "Range" not in headers:
                         raise less.refusal from less
                     del headers["Range"]
                     is_refused = True
                     continue
                 except BaseException:
-                    response.close()
+                    if response is not None:
+                        response.close()
                     raise
                 if is_refused:
                     remote = remote._replace(ranges=False)

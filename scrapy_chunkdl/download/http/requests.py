@@ -13,10 +13,10 @@ from weakref import WeakKeyDictionary
 
 import aiohttp
 
-from scrapy_chunkdl.download.errors import AskLess, Transient
+from scrapy_chunkdl.download.errors import AskLess, Permanent, Transient
 from scrapy_chunkdl.download.http.handed_on import Tried
 from scrapy_chunkdl.download.http.identity import host_of
-from scrapy_chunkdl.download.http.verdict import DEAD_LINK, TOO_MANY, Asked, Came, Word, verdict
+from scrapy_chunkdl.download.http.verdict import DEAD_LINK, NOWHERE, TOO_MANY, Asked, Came, Word, verdict
 from scrapy_chunkdl.download.model import Renewed
 from scrapy_chunkdl.download.source import FileContext
 
@@ -110,8 +110,9 @@ class Requests:
             renewed = self._renewed
             try:
                 response = await self._get_after_the_first(link, headers)
-            except Transient as error:
-                if error.reason in ("link_expired", "renewed"):
+            except (Transient, Permanent) as error:
+                is_end = isinstance(error, Permanent) and error.reason not in NOWHERE
+                if is_end or error.reason in ("link_expired", "renewed"):
                     raise
                 came = Came(asked, reason=error.reason, failures=failures, conditional="If-Range" in headers)
                 if verdict(came, self._options.retry_codes) is Word.LESS:

@@ -68,6 +68,9 @@ PASSING = frozenset({420, 425, 509, *range(520, 528), 529, 530, 598, 599})
 509 of hosters), or a proxy whose origin is away (520 to 527 and 530 of Cloudflare, 598 and 599 of proxies). RFC 9110
 §15 has a client take them for a 400 or 500; whoever retries anything retries them."""
 
+NOWHERE = frozenset({"redirect_loop", "too_many_redirects", "bad_url"})
+"""Reasons of redirects that cannot be followed to an answer."""
+
 _NO_REPRESENTATION = frozenset({202, 204, 205, 206, 207, 208})
 _BEFORE_HEAD = frozenset({"connection_lost", "stalled", "connect_timeout", "first_byte"})
 
@@ -335,6 +338,15 @@ ROWS = (
         Word.CROWD,
         Word.END,
         "RFC 9110 §15.5, §14.2; what served a range may do so again",
+    ),
+    Row(
+        "redirects that lead nowhere",
+        lambda came, codes: came.reason in NOWHERE,
+        Word.NO_HINT,
+        Word.LESS,
+        Word.END,
+        Word.END,
+        "RFC 9110 §15.4, §14.2: it may be what a server makes of ranges",
     ),
     Row(
         "no connection, or no address",

@@ -54,6 +54,7 @@ EXAMPLES = [
     ({"status": 404, "is_served": True}, "NO_HINT CROWD CROWD CROWD"),
     ({"status": 404}, "NO_HINT LESS CROWD END"),
     ({"status": 501}, "NO_HINT LESS CROWD END"),
+    ({"reason": "redirect_loop"}, "NO_HINT LESS END END"),
     ({"reason": "connect_failed", "failures": 9}, "NO_HINT RETRY CROWD RETRY"),
     ({"reason": "connection_lost", "failures": 2}, "NO_HINT LESS CROWD RETRY"),
     ({"reason": "connection_lost"}, "NO_HINT RETRY CROWD RETRY"),
