@@ -28,7 +28,10 @@ MOST_GROUPS = 40
 def run(settings: BaseSettings, opts: argparse.Namespace) -> int:
     """Do what the options say, and return the exit code."""
     with opened(settings, opts.spider) as [queue]:
-        items = (DeadLetters.dead if opts.dead else DeadLetters.failed)(queue.client, queue.key)
+        if opts.dead:
+            items = DeadLetters.dead(queue.client, queue.key)
+        else:
+            items = DeadLetters.failed(queue.client, queue.key, queue.above)
         wanted = _wanted(opts)
         if opts.action == "retry":
             _say(items.put_back(wanted), f"put back into {queue.key}", as_json=opts.json)

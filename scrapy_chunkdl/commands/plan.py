@@ -36,7 +36,7 @@ def run(settings: BaseSettings, spider: str, most: int, *, as_json: bool) -> int
     if most < 1:
         raise CommandError(f"--items {most}: it takes the number of items to look at, 1 or more.")
     with opened(settings, spider) as [queue]:
-        waiting = Waiting(queue.client, queue.key)
+        waiting = Waiting(queue.client, queue.key, queue.above)
         total = len(waiting)
         payloads: list[bytes] = []
         while len(payloads) < min(most, total):

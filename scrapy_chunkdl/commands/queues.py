@@ -24,6 +24,7 @@ from scrapy_chunkdl.queue import embedded
 from scrapy_chunkdl.queue.client import describe, make_client
 from scrapy_chunkdl.queue.errors import REDIS_ERRORS, Way, explain
 from scrapy_chunkdl.queue.item_queue import ItemQueue, key_prefix
+from scrapy_chunkdl.queue.lists import check_lists
 from scrapy_chunkdl.settings.config import Config, ConfigError, attributes_of
 
 
@@ -37,13 +38,18 @@ class SpiderQueue:
     client: Any
 
     @property
+    def above(self) -> tuple[str, ...]:
+        """Return the lists that are claimed before it."""
+        return self.config.lists_of(self.spider)[:-1]
+
+    @property
     def place(self) -> str:
         """Return the list and the server, for a person."""
-        return f"{self.key} on {describe(self.client)}"
+        return f"{', '.join([*self.above, self.key])} on {describe(self.client)}"
 
     def open(self) -> ItemQueue:
         """Return the queue, to look at it."""
-        return ItemQueue(self.client, self.key)
+        return ItemQueue(self.client, self.key, above=self.above)
 
 
 @contextmanager
@@ -65,7 +71,7 @@ def opened(settings: BaseSettings, spider: str | None) -> Iterator[list[SpiderQu
                 merged, config = _settings_of(loader.load(name), settings)
                 if config.enabled and config.mode == "queue":
                     client = _client(merged, clients, stack)
-                    queues.append(SpiderQueue(name, _key(name, config), config, client))
+                    queues.append(SpiderQueue(name, _key(name, config, client), config, client))
                 elif spider is not None:
                     raise CommandError(_no_queue(config))
             yield queues
@@ -84,10 +90,11 @@ def _settings_of(spidercls: type[Spider], settings: BaseSettings) -> tuple[BaseS
         raise CommandError(f"spider {spidercls.name}: {error}") from error
 
 
-def _key(spider: str, config: Config) -> str:
-    key = config.items_key % {"spider": spider}
+def _key(spider: str, config: Config, client: Any) -> str:
+    *above, key = config.lists_of(spider)
     try:
         key_prefix(key)
+        check_lists(client, key, above)
     except ValueError as error:
         raise CommandError(str(error)) from error
     return key

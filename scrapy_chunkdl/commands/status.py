@@ -109,8 +109,8 @@ def _block_of_each(looked: Looked) -> Iterator[str]:
     for queue, status in looked:
         counts = status.counts
         yield printable(f"{queue.spider}: {queue.place}")
-        yield (
-            f"  {counts.waiting} waiting, {counts.leased} leased, {counts.delayed} delayed, "
+        yield printable(
+            f"  {counts.waiting} waiting{_in_each(status)}, {counts.leased} leased, {counts.delayed} delayed, "
             f"{f'{counts.parked} parked, ' if counts.parked else ''}{counts.failed} failed, {counts.dead} dead"
         )
         if (need := need_of(status)) is not None:
@@ -127,6 +127,11 @@ def _block_of_each(looked: Looked) -> Iterator[str]:
             yield "  " + ", ".join(rates)
             yield from _table([_HEADINGS, *map(_row, status.workers)])
         yield from _waits(status)
+
+
+def _in_each(status: Status) -> str:
+    told = ", ".join(f"{number} in {key}" for key, number in status.lists.items())
+    return f" ({told})" if len(status.lists) > 1 else ""
 
 
 def _done(status: Status) -> str:

@@ -31,10 +31,10 @@ CHECK_KEY = "chunkdl-check"
 """Asked for once, to see that a store answers; there need not be such a file."""
 
 
-def items_key_of(crawler: Crawler, config: Config) -> str:
-    """Return the Redis list the items of this spider wait in."""
+def lists_of(crawler: Crawler, config: Config) -> tuple[str, ...]:
+    """Return the Redis lists the items of this spider wait in, the first to be claimed first; the last is its own."""
     assert crawler.spider is not None
-    return config.items_key % {"spider": crawler.spider.name}
+    return config.lists_of(crawler.spider.name)
 
 
 def refuse_bad_settings(crawler: Crawler, config: Config) -> None:
@@ -147,8 +147,8 @@ def _refuse_open_dashboard(config: Config) -> None:
 
 def _refuse_another_serializer(crawler: Crawler, config: Config) -> None:
     """What scrapy-redis' RedisPipeline would write into the list has to be JSON: else all of it would be unreadable."""
-    name, key = crawler.settings.get("REDIS_ITEMS_SERIALIZER"), items_key_of(crawler, config)
-    if not name or key != _redis_items_key(crawler):
+    name, key = crawler.settings.get("REDIS_ITEMS_SERIALIZER"), _redis_items_key(crawler)
+    if not name or key not in lists_of(crawler, config):
         return
     try:
         is_json = json.loads(load_object(name)({"a": [1]})) == {"a": [1]}
@@ -169,11 +169,11 @@ def _redis_items_key(crawler: Crawler) -> str:
 
 def _refuse_endless_loop(crawler: Crawler, config: Config) -> None:
     """scrapy-redis' RedisPipeline behind us would push each finished item to the list it was claimed from."""
-    items_key = items_key_of(crawler, config)
+    items_key = _redis_items_key(crawler)
     for path, order in crawler.settings.getwithbase("ITEM_PIPELINES").items():
         if order is None or not issubclass(load_object(path), RedisPipeline):
             continue
-        if _redis_items_key(crawler) == items_key:
+        if items_key in lists_of(crawler, config):
             raise ConfigError(
                 f"ITEM_PIPELINES has {path}, which pushes finished items to {items_key}, the list they are claimed "
                 "from: they would go round for ever. Remove it (ChunkDownloadPipeline queues items itself), or set "

@@ -74,7 +74,7 @@ class Lifecycle:
         assert crawler.stats is not None
         self.crawler = crawler
         self.config = config
-        self.items_key = checks.items_key_of(crawler, config)
+        self.items_key = checks.lists_of(crawler, config)[-1]
         self._ends = ends
         self._starts_again = starts_again
         self._options = options

@@ -6,16 +6,22 @@ Scrapy's thread.
 
 from __future__ import annotations
 
+import logging
 import uuid
 from collections.abc import Callable
 
 from twisted.internet.defer import Deferred
 
 from scrapy_chunkdl.crawl.stats import Stats
+from scrapy_chunkdl.items.priority import priority_of
 from scrapy_chunkdl.items.types import ItemTypes
 from scrapy_chunkdl.queue.courier import Courier, TooLarge
 from scrapy_chunkdl.queue.item_queue import ItemQueue
 from scrapy_chunkdl.text.masking import printable
+
+logger = logging.getLogger(__name__)
+
+_MOST_WARNINGS = 10
 
 
 class Producer:
@@ -29,6 +35,7 @@ class Producer:
         item_types: ItemTypes,
         stats: Stats,
         *,
+        priority_field: str | None,
         problem_of_type: Callable[[object], str | None],
         pushed: Callable[[], None],
     ) -> None:
@@ -37,13 +44,15 @@ class Producer:
         self._courier = courier
         self._item_types = item_types
         self._stats = stats
+        self._priority_field = priority_field
+        self._odd_priorities = 0
         self._problem_of_type = problem_of_type
         self._pushed = pushed
         self.pushing = 0
         """Items on their way to Redis."""
 
     def enqueue(self, item: object) -> Deferred[None]:
-        """Append a scraped item to the list. Fires when Redis has it.
+        """Append a scraped item to the list of its priority. Fires when Redis has it.
 
         Fails with ValueError for an item that cannot be written, when what can be written of it is among the dead.
         """
@@ -66,8 +75,23 @@ class Producer:
             self._pushed()
 
         self.pushing += 1
-        self._courier.push(payload, done)
+        self._courier.push(payload, done, self._priority_of(item))
         return fired
+
+    def _priority_of(self, item: object) -> int:
+        if self._priority_field is None:
+            return 0
+        try:
+            return priority_of(item, self._priority_field)
+        except ValueError as error:
+            self._odd_priorities += 1
+            if self._odd_priorities <= _MOST_WARNINGS:
+                logger.warning(
+                    "An item waits in %s: %s (CHUNKDL_PRIORITY_FIELD)%s.",
+                    *(self._queue.key, printable(str(error))),
+                    "; further ones are not told of" if self._odd_priorities == _MOST_WARNINGS else "",
+                )
+            return 0
 
     def _keep_unwritable(self, item: object, problem: str, fired: Deferred[None]) -> None:
         told = f"An item cannot wait in Redis: {problem}."

@@ -82,9 +82,11 @@ class QueueMode(Mode):
         self._feeds = feeds
         self._flushing = False
         self._client = client = make_client(crawler.settings)
+        above = config.lists_of(crawler.spider.name)[:-1]
         self._queue = queue = ItemQueue(
             client,
             items_key,
+            above=above,
             lease=config.lease,
             max_deliveries=config.max_deliveries,
             done_key=config.done_key,
@@ -148,6 +150,7 @@ class QueueMode(Mode):
             courier,
             item_types,
             stats,
+            priority_field=config.priority_field,
             problem_of_type=problem_of_type,
             pushed=self._consumer.more_to_come,
         )
@@ -155,7 +158,7 @@ class QueueMode(Mode):
             bridge,
             limits,
             stats.tally,
-            Totals(client, items_key, queue.token),
+            Totals(client, items_key, queue.token, above),
             state=self._state,
             finished=lambda: settling.finished,
             waits=pressure.waits,

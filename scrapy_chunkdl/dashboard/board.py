@@ -64,12 +64,13 @@ class _Place:
     def __init__(self, spider: str, key: str, client: Any, config: Config) -> None:
         self.spider = spider
         self.config = config
-        self.queue = ItemQueue(client, key, token="dashboard")
+        above = config.lists_of(spider)[:-1]
+        self.queue = ItemQueue(client, key, above=above, token="dashboard")
         self.control = Control(client, key)
-        self.totals = Totals(client, key)
-        self.waiting, self.recent = Waiting(client, key), Recent(client, key)
+        self.totals = Totals(client, key, above=above)
+        self.waiting, self.recent = Waiting(client, key, above), Recent(client, key)
         self.asked = AskedOfProcesses(client, key)
-        self._set_aside = {"failed": DeadLetters.failed(client, key), "dead": DeadLetters.dead(client, key)}
+        self._set_aside = {"failed": DeadLetters.failed(client, key, above), "dead": DeadLetters.dead(client, key)}
 
     def items(self, kind: str) -> DeadLetters:
         return self._set_aside[kind]
@@ -158,7 +159,10 @@ class Board:
         return {
             "total": total,
             "scanned": end - start,
-            "items": [{"id": item.id, "at": item.at, **waiting_as_dict(item.payload, place.config)} for item in items],
+            "items": [
+                {"id": item.id, "at": item.at, "list": item.key, **waiting_as_dict(item.payload, place.config)}
+                for item in items
+            ],
             "next": end if end < total else None,
         }
 

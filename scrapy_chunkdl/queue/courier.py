@@ -71,6 +71,7 @@ class _Ack:
 class _Push:
     payload: bytes
     done: Callable[[BaseException | None], None]
+    priority: int
 
     @property
     def size_bytes(self) -> int:
@@ -87,7 +88,8 @@ class _Call:
 
 
 class Courier(ServiceThread):
-    """Carries calls to ``queue`` in the order they were given; acks, or pushes, that follow each other go as one.
+    """Carries calls to ``queue`` in the order they were given; acks, or pushes of one priority, that follow each other
+    go as one.
 
     ``patience`` is how many seconds Redis may be away before its first answer; past that ``on_unreachable`` is called,
     once, with a sentence that says why; so it is after a call that fails by a bug. Once Redis has answered, the courier
@@ -124,9 +126,9 @@ class Courier(ServiceThread):
         self._told_unreachable = False
         self._trouble_since: float | None = None
 
-    def push(self, payload: bytes, done: Callable[[BaseException | None], None]) -> None:
-        """Append an item to the list; ``done`` gets None, or why it could not be."""
-        self._add(_Push(payload, done))
+    def push(self, payload: bytes, done: Callable[[BaseException | None], None], priority: int = 0) -> None:
+        """Append an item to the list of its priority; ``done`` gets None, or why it could not be."""
+        self._add(_Push(payload, done, priority))
 
     def ack(self, item_id: str, finished: bytes | None, done: Callable[[bool], None]) -> None:
         """Acknowledge an item; ``done`` gets False when its lease was lost to another process."""
@@ -196,7 +198,7 @@ class Courier(ServiceThread):
             size_bytes = 0
             while self._errands and len(group) < MOST_AT_ONCE:
                 size_bytes += self._errands[0].size_bytes
-                if group and (type(self._errands[0]) is not type(group[0]) or isinstance(group[0], _Call)):
+                if group and (isinstance(group[0], _Call) or not _go_together(self._errands[0], group[0])):
                     break
                 if group and size_bytes > self._queue.most_bytes:
                     break
@@ -237,7 +239,8 @@ class Courier(ServiceThread):
         number, size_bytes = self._push_number, sum(push.size_bytes for push in pushes)
         problem: TooLarge | None = None
         try:
-            self._insist(lambda: self._queue.push([push.payload for push in pushes], number), size_bytes)
+            payloads, priority = [push.payload for push in pushes], pushes[0].priority
+            self._insist(lambda: self._queue.push(payloads, number, priority), size_bytes)
         except _Refusal as refusal:
             self._learn(size_bytes)
             if len(pushes) > 1:
@@ -340,6 +343,10 @@ class _Refusal(Exception):
     def __init__(self, verdict: Verdict) -> None:
         super().__init__(verdict.sentence)
         self.verdict = verdict
+
+
+def _go_together(one: _Ack | _Push | _Call, other: _Ack | _Push | _Call) -> bool:
+    return type(one) is type(other) and getattr(one, "priority", 0) == getattr(other, "priority", 0)
 
 
 def _tell_acks(acks: list[_Ack], kept: set[str]) -> None:

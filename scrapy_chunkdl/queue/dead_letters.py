@@ -56,6 +56,11 @@ class DeadLetter:
                 found.add(urlsplit(str(record.get("url") or "")).hostname or "")
         return frozenset(found)
 
+    @property
+    def list(self) -> str | None:
+        """The list it came from, if that is told: another than the queue's own."""
+        return next((str(record["list"]) for record in self.records if "list" in record), None)
+
     def mentions(self, text: str) -> bool:
         """Whether ``text`` occurs in the item or its records, as it is or as JSON may write it."""
         forms = {text, json.dumps(text)[1:-1], json.dumps(text, ensure_ascii=False)[1:-1]}
@@ -68,19 +73,25 @@ def everything(item: DeadLetter) -> bool:
 
 
 class DeadLetters:
-    """The items of one list: make it with :meth:`failed` or :meth:`dead`. Methods raise as ItemQueue's do."""
+    """The items of one queue: make it with :meth:`failed` or :meth:`dead`. Methods raise as ItemQueue's do.
 
-    def __init__(self, client: Any, key: str, name: str, read: Callable[[bytes], _Entry]) -> None:
+    What is put back goes behind those that wait in the list it came from, where that is known and one of ``above``,
+    else into ``key``.
+    """
+
+    def __init__(
+        self, client: Any, key: str, name: str, read: Callable[[bytes], _Entry], above: Sequence[str] = ()
+    ) -> None:
         self._client = client
-        self._key = key
+        self._lists = [key, *above]
         self._list = f"{key_prefix(key)}:{name}"
         self._read = read
         self._take_out = load_script(client, "take_out")
 
     @classmethod
-    def failed(cls, client: Any, key: str) -> DeadLetters:
+    def failed(cls, client: Any, key: str, above: Sequence[str] = ()) -> DeadLetters:
         """Items of the list ``key`` that have records in ``:failed``. Putting back one that went on does it again."""
-        return cls(client, key, "failed", _read_record)
+        return cls(client, key, "failed", _read_record, above)
 
     @classmethod
     def dead(cls, client: Any, key: str) -> DeadLetters:
@@ -130,8 +141,9 @@ class DeadLetters:
             for group in in_groups(chosen, lambda one: one[1].size_bytes, MOST_BYTES):
                 arguments: list[str | bytes | int] = [int(then_push), uuid.uuid4().hex]
                 for at, item in group:
-                    arguments += [item.payload or b"", at - gone, len(item.entries), *item.entries]
-                taken += self._take_out(keys=[self._list, self._key], args=arguments)
+                    back_to = 2 + (self._lists.index(item.list) if item.list in self._lists else 0)
+                    arguments += [item.payload or b"", back_to, at - gone, len(item.entries), *item.entries]
+                taken += self._take_out(keys=[self._list, *self._lists], args=arguments)
                 gone += sum(len(item.entries) for _, item in group)
             start, end = kept, end - (place - kept)
         return taken

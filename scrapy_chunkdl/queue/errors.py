@@ -156,7 +156,8 @@ _SLOW = "is it overloaded, or a firewall in between?"
 _ROWS: tuple[_Row, ...] = (
     _Row(
         _settings_alone(
-            "The keys are in different cluster slots: CHUNKDL_DONE_KEY needs the hash tag of the items key."
+            "The keys are in different cluster slots: CHUNKDL_DONE_KEY needs the hash tag of the items key, and lists "
+            "in CHUNKDL_ITEMS_KEY need one and the same, such as '{reports}:urgent' and '{reports}:items'."
         ),
         (exceptions.ClusterCrossSlotError,),
         r"same key slot|\bCROSSSLOT\b",  # redis-py finds it out itself, and raises that the cluster is not there

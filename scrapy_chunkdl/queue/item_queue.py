@@ -23,6 +23,7 @@ from typing import Any, Literal, TypeVar
 
 from scrapy_chunkdl.queue import untrusted
 from scrapy_chunkdl.queue.errors import WrongType
+from scrapy_chunkdl.queue.lists import above_of, check_lists
 from scrapy_chunkdl.queue.snapshot import NOT_OURS, REPORT_KEPT, Counts, Lease, Snapshot, read_snapshot
 
 T = TypeVar("T")
@@ -105,8 +106,9 @@ def parked_under(host: str) -> str:
 class ItemQueue:
     """One process's access to the queue on ``key``.
 
-    ``client`` is a redis-py client that returns bytes. ``lease`` is in seconds. ``done_key`` is a list for finished
-    items, ``failed_max`` how many records ``:failed`` keeps (0: all). ``token`` names the owner of what is claimed.
+    ``client`` is a redis-py client that returns bytes. ``above`` are lists that are claimed before ``key``, first one
+    first, see :mod:`.lists`. ``lease`` is in seconds. ``done_key`` is a list for finished items, ``failed_max`` how
+    many records ``:failed`` keeps (0: all). ``token`` names the owner of what is claimed.
 
     A method may be called again when its reply was lost, with the same arguments and before any other call that
     changes something: it does nothing twice and tells the same. Every method may raise what
@@ -118,6 +120,7 @@ class ItemQueue:
         client: Any,
         key: str,
         *,
+        above: Sequence[str] = (),
         lease: float = 60.0,
         max_deliveries: int = 5,
         done_key: str | None = None,
@@ -125,7 +128,9 @@ class ItemQueue:
         token: str | None = None,
     ) -> None:
         prefix = key_prefix(key)
-        self.key = key
+        check_lists(client, key, above)
+        self.key, self.above = key, tuple(above)
+        self.lists = [*above, key]
         self.token = token or new_token()
         self.leases_key = f"{prefix}:leases"
         self.payload_key = f"{prefix}:payload"
@@ -167,9 +172,10 @@ class ItemQueue:
         """The redis-py client it was made with."""
         return self._client
 
-    def push(self, payloads: Sequence[bytes], number: int) -> None:
-        """Append items. A second push with the ``number`` of the last one does nothing."""
-        self._push(keys=[self.key, self.calls_key], args=[self.token, number, *payloads])
+    def push(self, payloads: Sequence[bytes], number: int, priority: int = 0) -> None:
+        """Append items of one priority. A second push with the ``number`` of the last one does nothing."""
+        key = above_of(self.above, priority) or self.key
+        self._push(keys=[key, self.calls_key], args=[self.token, number, *payloads])
 
     def keep(self, payload: bytes, record: Mapping[str, Any], call_id: str) -> None:
         """Put what never was in the list into ``:dead``, and record why. Again with the last ``call_id``: nothing."""
@@ -185,14 +191,8 @@ class ItemQueue:
         """
         keys = [self.key, self.leases_key, self.payload_key, self.tries_key, self.owner_key, self.delayed_key]
         arguments = [min(n, MOST_PER_CLAIM), self._lease_ms, self.token, id_prefix, self._max_deliveries, suspects]
-        keys += [
-            self.dead_key,
-            self.control_key,
-            self.past_key,
-            self.totals_key,
-            self.parked_key,
-            self.parked_hosts_key,
-        ]
+        keys += [self.dead_key, self.control_key, self.past_key, self.totals_key]
+        keys += [self.parked_key, self.parked_hosts_key, *self.above]
         dead, *flat = self._claim(keys=keys, args=arguments)
         batch = [
             Claimed(item_id.decode(), payload, int(deliveries), int(errors))
@@ -258,12 +258,12 @@ class ItemQueue:
         return [host.decode(errors="replace") for host in found]
 
     def put_back(self, ids: Sequence[str]) -> list[str]:
-        """Put items behind all that wait, their delivery not counted. Return the ids that were ours.
+        """Put items behind all that wait in their lists, their delivery not counted. Return the ids that were ours.
 
         One that died or failed before stays ours and is not among them: the list keeps no count.
         """
         keys = [self.key, self.leases_key, self.payload_key, self.tries_key, self.owner_key, self.calls_key]
-        back = self._put_back(keys=[*keys, self.past_key], args=[self.token, *ids])
+        back = self._put_back(keys=[*keys, self.past_key, *self.above], args=[self.token, *ids])
         return [item_id.decode() for item_id in back]
 
     def fail(self, item_id: str, records: Sequence[Mapping[str, Any]]) -> bool:
@@ -280,7 +280,7 @@ class ItemQueue:
 
     def counts(self) -> Counts:
         """Count the items in each state, at one moment."""
-        return Counts(*self._counts(keys=self._counted, args=[]))
+        return Counts(*self._counts(keys=[*self._counted, *self.above], args=[]))
 
     def has_work(self) -> bool:
         """Whether an item waits, now, delayed or parked. What others have leased does not count."""
@@ -316,13 +316,14 @@ class ItemQueue:
 
     def snapshot(self) -> Snapshot:
         """Tell how many items are in each state, who holds which, and what each process told. For people to look at."""
-        return read_snapshot(self.ask_snapshot(None))
+        return read_snapshot(self.ask_snapshot(None), self.lists)
 
     def ask_snapshot(self, pipe: Any) -> Any:
         """Ask for a snapshot, on a pipeline: its answer is for :func:`.snapshot.read_snapshot`."""
         *counted, parked = self._counted
         keys = [*counted, self.tries_key, self.owner_key, self.workers_key, self.control_key, parked]
-        return self._snapshot(keys=[*keys, self.parked_hosts_key], args=[MOST_PARKED_HOSTS], client=pipe)
+        keys += [self.parked_hosts_key, *self.above]
+        return self._snapshot(keys=keys, args=[MOST_PARKED_HOSTS], client=pipe)
 
     def leases(self) -> list[Lease]:
         """Tell who holds which item, the longest held first. Reads all leases: for people to look at."""
@@ -342,7 +343,7 @@ class ItemQueue:
 
     def check_types(self) -> None:
         """Raise :class:`.errors.WrongType` where a key that is to be a list is something else."""
-        for setting, key in (("CHUNKDL_ITEMS_KEY", self.key), ("CHUNKDL_DONE_KEY", self._done_key)):
+        for setting, key in (*(("CHUNKDL_ITEMS_KEY", key) for key in self.lists), ("CHUNKDL_DONE_KEY", self._done_key)):
             if key is not None and (found := _text_of(self._client.type(key))) not in ("none", "list"):
                 raise WrongType(setting, key, found)
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 REPORT_KEPT = 900.0
@@ -51,7 +52,8 @@ class Snapshot:
     """The queue at one moment: leases with the longest held first, reports with the oldest process first.
 
     ``wishes`` are the fields of ``:control``; ``parked_hosts`` are hosts that items are parked for,
-    :data:`.item_queue.MOST_PARKED_HOSTS` at most.
+    :data:`.item_queue.MOST_PARKED_HOSTS` at most, ``lists`` tells how many items wait in each list, those claimed first
+    in front.
     """
 
     counts: Counts
@@ -59,11 +61,12 @@ class Snapshot:
     reported: list[Reported]
     wishes: dict[bytes, bytes]
     parked_hosts: tuple[str, ...] = ()
+    lists: dict[str, int] = field(default_factory=dict)
 
 
-def read_snapshot(answer: Any) -> Snapshot:
-    """Read what ``snapshot.lua`` answered."""
-    now_ms, counts, leased, told, asked, parked_hosts = answer
+def read_snapshot(answer: Any, lists: Sequence[str]) -> Snapshot:
+    """Read what ``snapshot.lua`` answered of a queue with these lists."""
+    now_ms, counts, leased, told, asked, parked_hosts, in_each = answer
     leases = []
     for item_id, end_ms, owner, deliveries in zip(*(leased[n::4] for n in range(4)), strict=True):
         with suppress(*NOT_OURS):
@@ -81,4 +84,4 @@ def read_snapshot(answer: Any) -> Snapshot:
     reported.sort(key=lambda process: -process.up_for)
     wishes = dict(zip(asked[::2], asked[1::2], strict=True))
     hosts = tuple(host.decode(errors="replace") for host in parked_hosts)
-    return Snapshot(Counts(*counts), leases, reported, wishes, hosts)
+    return Snapshot(Counts(*counts), leases, reported, wishes, hosts, dict(zip(lists, in_each, strict=True)))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from redis.cluster import RedisCluster
@@ -211,7 +211,8 @@ class Status:
     ``throughput`` is that of the processes there are, by :data:`WINDOWS` in minutes; ``told`` what each of them said of
     itself. ``paused`` and ``max_rate`` are what was asked of all: see :mod:`.control`. ``counted`` is
     what was done by all processes so far, see :mod:`.totals`. ``ill_hosts`` are left alone by all processes on this
-    Redis, the longest ill first, see :mod:`.host_health`; items here are parked for ``waits_for``.
+    Redis, the longest ill first, see :mod:`.host_health`; items here are parked for ``waits_for``. ``lists`` tells how
+    many items wait in each list.
     """
 
     key: str
@@ -224,6 +225,7 @@ class Status:
     counted: Counted
     ill_hosts: tuple[Illness, ...] = ()
     waits_for: tuple[Illness, ...] = ()
+    lists: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def minutes(self) -> tuple[Minute, ...]:
@@ -245,6 +247,7 @@ class Status:
         return {
             "key": self.key,
             **asdict(self.counts),
+            "lists": dict(self.lists),
             "backlog": self.backlog,
             "done": {
                 name: int(sum(self.counted.counts.get(count, 0) for count in counts)) for name, counts in DONE.items()
@@ -294,7 +297,7 @@ def look_at_all(queues: Sequence[ItemQueue], *, every_count: bool = False) -> li
 
 
 def _asked(queues: Sequence[ItemQueue], names: Sequence[str]) -> list[tuple[Snapshot, Counted]]:
-    totals = [Totals(queue.client, queue.key) for queue in queues]
+    totals = [Totals(queue.client, queue.key, above=queue.above) for queue in queues]
     client = queues[0].client
     if len(queues) == 1 or isinstance(client, RedisCluster):  # which takes no scripts in pipelines
         return [(queue.snapshot(), total.read(names)) for queue, total in zip(queues, totals, strict=True)]
@@ -304,8 +307,8 @@ def _asked(queues: Sequence[ItemQueue], names: Sequence[str]) -> list[tuple[Snap
         total.ask(names, pipe)
     answers = pipe.execute()
     return [
-        (read_snapshot(snapshot), total.read_answer(counted))
-        for total, snapshot, counted in zip(totals, answers[::2], answers[1::2], strict=True)
+        (read_snapshot(snapshot, queue.lists), total.read_answer(counted))
+        for queue, total, snapshot, counted in zip(queues, totals, answers[::2], answers[1::2], strict=True)
     ]
 
 
@@ -331,6 +334,7 @@ def _status(key: str, snapshot: Snapshot, counted: Counted, ill: tuple[Illness, 
         counted,
         ill,
         tuple(one for one in ill if parked_under(one.host) in parked) if parked else (),
+        snapshot.lists,
     )
 
 

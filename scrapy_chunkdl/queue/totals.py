@@ -43,13 +43,16 @@ class Hour:
 
 
 class Totals:
-    """The totals of the list ``key``; ``token`` names who tells."""
+    """The totals of the queue on ``key``, and on the lists ``above`` it; ``token`` names who tells."""
 
-    def __init__(self, client: Any, key: str, token: str = "") -> None:
+    def __init__(self, client: Any, key: str, token: str = "", above: Sequence[str] = ()) -> None:
         prefix = self._prefix = key_prefix(key)
         self._client = client
         self._token = token
-        self._waiting, self.totals_key, self.marks_key = key, f"{prefix}:totals", f"{prefix}:marks"
+        self.totals_key, self.marks_key = f"{prefix}:totals", f"{prefix}:marks"
+        self._marked = [self.totals_key, key, self.marks_key]
+        for name in above:
+            self._marked += [name, f"{self.marks_key} {name}"]
         self._tallied_key = f"{prefix}:tallied"
         self._day = int(time.time()) // _DAY
         self._tally, self._mark, self._totals = (load_script(client, name) for name in ("tally", "mark", "totals"))
@@ -65,8 +68,8 @@ class Totals:
         return bool(counts)
 
     def mark(self) -> None:
-        """Remember, at most once a minute, how far the list reaches: so it is known how long its oldest item waits."""
-        self._mark(keys=[self.totals_key, self._waiting, self.marks_key], args=[MOST_MARKS, (HISTORY_DAYS + 1) * _DAY])
+        """Remember, at most once a minute, how far each list reaches: so it is known how long its oldest item waits."""
+        self._mark(keys=self._marked, args=[MOST_MARKS, (HISTORY_DAYS + 1) * _DAY])
 
     def read(self, names: Sequence[str] = ()) -> Counted:
         """Return these counts, or all there are."""
@@ -74,7 +77,7 @@ class Totals:
 
     def ask(self, names: Sequence[str], pipe: Any) -> Any:
         """Ask for these counts, or all, on a pipeline: its answer is for :meth:`read_answer`."""
-        return self._totals(keys=[self.totals_key, self._waiting, self.marks_key], args=[*names], client=pipe)
+        return self._totals(keys=self._marked, args=[*names], client=pipe)
 
     def read_answer(self, answer: Any) -> Counted:
         """Read what :meth:`ask` brought."""

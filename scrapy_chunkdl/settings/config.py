@@ -53,11 +53,17 @@ class Config:
     stores: Mapping[str, Any] | None = _setting(
         None, values.stores, "Stores of your own: a dict of URI schemes and classes, or their dotted paths."
     )
-    items_key: str = _setting(
+    items_key: str | tuple[str, ...] = _setting(
         "%(spider)s:items",
         values.items_key,
-        "The Redis list that is popped; `%(spider)s` is the name.",
+        "The Redis list that is popped; `%(spider)s` is the name. Several, the first one first: the last names the "
+        "queue, and takes the items of the spider.",
         inherits="REDIS_ITEMS_KEY",
+    )
+    priority_field: str | None = _setting(
+        None,
+        values.optional_text,
+        "If set, a field of items with a whole number: so many lists before the last of `CHUNKDL_ITEMS_KEY` they wait.",
     )
     done_key: str | None = _setting(
         None,
@@ -303,6 +309,11 @@ class Config:
         if sentence := conflict({item.name: getattr(config, item.name) for item in known.values()}):
             raise ConfigError(sentence)
         return config
+
+    def lists_of(self, spider: str) -> tuple[str, ...]:
+        """Return the Redis lists of a spider's queue, the first to be claimed first; the last is its own."""
+        keys = (self.items_key,) if isinstance(self.items_key, str) else self.items_key
+        return tuple(key % {"spider": spider} for key in keys)
 
     @property
     def dashboard_address(self) -> tuple[str, int]:

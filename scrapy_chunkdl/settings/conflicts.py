@@ -50,6 +50,11 @@ CONFLICTS = (
         'CHUNKDL_MODE = "inline" does without: set it to False, or use CHUNKDL_MODE = "queue".',
     ),
     Conflict(
+        lambda set_to: set_to["priority_field"] is not None and isinstance(set_to["items_key"], str),
+        "CHUNKDL_PRIORITY_FIELD = {priority_field!r} chooses among the lists of CHUNKDL_ITEMS_KEY, which names one: "
+        'name several, such as ["%(spider)s:urgent", "%(spider)s:items"], or remove it.',
+    ),
+    Conflict(
         lambda set_to: set_to["naming"] == "content" and "://" in set_to["store"],
         'CHUNKDL_NAMING = "content" needs a local folder, and CHUNKDL_STORE is {scheme}://…: use '
         'CHUNKDL_NAMING = "url", or a folder.',

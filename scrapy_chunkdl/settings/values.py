@@ -186,16 +186,29 @@ def folder(value: Any) -> str | None:
     return optional_text(str(value)) if isinstance(value, PurePath) else optional_text(value)
 
 
-def items_key(value: Any) -> str:
-    """Read a Redis key, in which the spider's name may be filled in and nothing else."""
-    pattern = text(value)
-    try:
-        pattern % {"spider": ""}
-    except (KeyError, TypeError, ValueError):
-        raise ValueError(
-            'a key such as "%(spider)s:items": nothing else is filled in, and a percent sign is %%'
-        ) from None
-    return pattern
+MOST_LISTS = 16
+"""Lists of one queue: each claim looks at all."""
+
+
+def items_key(value: Any) -> str | tuple[str, ...]:
+    """Read a Redis key, in which the spider's name may be filled in and nothing else; or several, as any list."""
+    if isinstance(value, str) and value.lstrip().startswith("["):
+        try:
+            value = json.loads(value)
+        except ValueError:
+            raise ValueError('a key, or several such as "urgent,items", the first to be claimed first') from None
+    is_one = isinstance(value, str) and "," not in value
+    keys = tuple(text(key) for key in ([value] if is_one else _list(value))) or (text(""),)
+    for key in keys:
+        try:
+            key % {"spider": ""}
+        except (KeyError, TypeError, ValueError):
+            raise ValueError(
+                'a key such as "%(spider)s:items": nothing else is filled in, and a percent sign is %%'
+            ) from None
+    if len(set(keys)) < len(keys) or len(keys) > MOST_LISTS:
+        raise ValueError(f"a key, or up to {MOST_LISTS} that differ, the first to be claimed first")
+    return keys if len(keys) > 1 else keys[0]
 
 
 def store(value: Any) -> str:

@@ -15,6 +15,8 @@ from scrapy_chunkdl.queue.dead_letters import DeadLetters
 from scrapy_chunkdl.queue.errors import REDIS_ERRORS, explain, judge
 from scrapy_chunkdl.queue.hosts import Demand, HostShares
 from scrapy_chunkdl.queue.item_queue import ItemQueue
+from scrapy_chunkdl.queue.totals import Totals
+from scrapy_chunkdl.queue.waiting import Waiting
 
 CLUSTER_CLS = "redis.cluster.RedisCluster"
 
@@ -67,6 +69,48 @@ def test_every_call_works_on_a_cluster(client: Any, key: str) -> None:
     assert client.lrange(key, 0, -1) == [b"5", b"6"]
     queue.forget()
     assert not client.exists(queue.calls_key)
+
+
+@pytest.mark.parametrize(
+    ("key", "above"),
+    [("{tag}:items", ["{tag}:urgent", "a{tag}"]), ("a:items", ["{a:items}:urgent"])],
+)
+def test_several_lists_with_one_hash_tag_work_on_a_cluster(client: Any, key: str, above: list[str]) -> None:
+    queue, page, totals = (
+        ItemQueue(client, key, above=above),
+        Waiting(client, key, above),
+        Totals(client, key, "", above),
+    )
+    for priority in range(3):
+        queue.push([b"%d" % priority], priority, priority)
+
+    totals.mark()
+    assert sorted(item.payload for item in page.page(0, 9)[0]) == [b"0", b"1", b"2"]
+    first, *_ = queue.claim(3, "p")[0]
+    assert queue.put_back([first.id]) == [first.id]
+    assert queue.hold("p:2", [{"url": "u"}])
+    assert DeadLetters.failed(client, key, above).put_back() == 1
+    assert page.move_to_front([(page.page(0, 9)[0][-1].id, 1)]) == 1
+    assert queue.counts().waiting == len(page) == sum(queue.snapshot().lists.values()) == 2
+    assert totals.read().oldest_waits is not None
+
+
+@pytest.mark.parametrize(("key", "above"), [("s:items", ["s:urgent"]), ("{a}:items", ["{a}:urgent", "{b}:soon"])])
+def test_lists_in_different_slots_are_refused_before_anything_is_claimed(
+    client: Any, key: str, above: list[str]
+) -> None:
+    with pytest.raises(ValueError, match="another slot of the Redis Cluster") as raised:
+        ItemQueue(client, key, above=above)
+
+    assert repr(above[-1]) in str(raised.value)
+    assert len(str(raised.value)) <= 300
+
+
+def test_lists_in_different_slots_are_explained_where_the_client_is_that_of_one_server(cluster: Cluster) -> None:
+    with redis.Redis(port=cluster.nodes[0].port) as single, pytest.raises(REDIS_ERRORS) as raised:
+        ItemQueue(single, "s:items", above=["s:urgent"]).claim(1, "p")
+
+    assert "CHUNKDL_ITEMS_KEY need one and the same" in explain(raised.value)
 
 
 def test_host_shares_work_on_a_cluster(client: Any) -> None:

@@ -30,8 +30,11 @@ from examples import examples
 from scrapy_chunkdl.queue.client import make_client
 from scrapy_chunkdl.queue.dead_letters import DeadLetters
 from scrapy_chunkdl.queue.item_queue import ItemQueue, Suspects
+from scrapy_chunkdl.queue.waiting import Waiting, id_of
 
 LIST, DONE, PREFIX = "s:items", "{s:items}:done", "{s:items}"
+ABOVE = ("s:urgent", "s:soon")
+LISTS = (*ABOVE, LIST)
 MOST_DELIVERIES = 2
 LONG_AGO = 1
 PROCESSES = 3
@@ -57,11 +60,13 @@ class _Process:
 class _Delivery:
     """Where the model has a delivered item: who holds it (None: delayed, or ``parked`` for a host); whether it is due.
 
+    ``key`` is the list it came from.
     ``deliveries`` counts claims that came to nothing, and this one unless it brought bytes (``is_refunded``) or ended
     well; ``on_disk`` is the most bytes that any delivery told.
     """
 
     item: bytes
+    key: str
     owner: str | None
     deliveries: int
     is_due: bool = False
@@ -82,33 +87,35 @@ class QueueModel(RuleBasedStateMachine):
         self.client.flushall()
         self.numbers = itertools.count()
         self.prefixes = itertools.count()
-        self.waiting: list[bytes] = []
+        self.waiting: dict[str, list[bytes]] = {key: [] for key in LISTS}
+        self.taken = 0
         self.out: dict[str, _Delivery] = {}
         self.done: list[bytes] = []
         self.acked_quietly: set[bytes] = set()
-        self.held: list[bytes] = []
+        self.held: list[tuple[str, bytes]] = []
         self.dead: list[bytes] = []
         self.processes = [self._new_process() for _ in range(PROCESSES)]
-        self.failed = DeadLetters.failed(self.client, LIST)
+        self.failed = DeadLetters.failed(self.client, LIST, ABOVE)
         self.dead_letters = DeadLetters.dead(self.client, LIST)
         self.over: list[str] = []
         self.parked: dict[str, list[str]] = {}
         self.hosts_due: dict[str, bool | None] = {}
-        self.push(0, IN_THE_BEGINNING, False)
+        self.push(0, IN_THE_BEGINNING, 0, False)
 
     def _new_process(self) -> _Process:
-        return _Process(ItemQueue(self.of_processes, LIST, max_deliveries=MOST_DELIVERIES, done_key=DONE, lease=3600))
+        options = {"above": ABOVE, "max_deliveries": MOST_DELIVERIES, "done_key": DONE, "lease": 3600}
+        return _Process(ItemQueue(self.of_processes, LIST, **options))
 
     # --- what may happen
 
-    @rule(who=st.integers(0, PROCESSES - 1), n=st.integers(1, 3), twice=st.booleans())
-    def push(self, who: int, n: int, twice: bool) -> None:
+    @rule(who=st.integers(0, PROCESSES - 1), n=st.integers(1, 3), priority=st.integers(-1, 4), twice=st.booleans())
+    def push(self, who: int, n: int, priority: int, twice: bool) -> None:
         process = self.processes[who]
         items = [str(next(self.numbers)).encode() for _ in range(n)]
         process.pushes += 1
         for _ in range(1 + twice):
-            process.queue.push(items, process.pushes)
-        self.waiting += items
+            process.queue.push(items, process.pushes, priority)
+        self.waiting[(LIST, "s:soon", "s:urgent")[min(2, max(0, priority))]] += items
 
     @rule(
         who=st.integers(0, PROCESSES - 1),
@@ -131,23 +138,34 @@ class QueueModel(RuleBasedStateMachine):
         came = [self.out[key] for key in [*alone, *others, *let_out]]
         for key in [*alone, *others, *let_out]:
             self._end(key)
-        self.dead += [self._end(key) for key in poison]
+        self.dead += [self._end(key).item for key in poison]
         assert dead == len(poison)
-        fresh = [] if alone else self.waiting[: max(0, n - len(poison) - len(others) - len(let_out))]
-        del self.waiting[: len(fresh)]
-        assert [claimed.payload for claimed in batch] == [delivery.item for delivery in came] + fresh
-        for claimed, before in itertools.zip_longest(batch, came):
-            known = before or _Delivery(claimed.payload, None, 0)
+        fresh = [] if alone else self._take_waiting(n - len(poison) - len(others) - len(let_out))
+        came += fresh
+        assert [claimed.payload for claimed in batch] == [delivery.item for delivery in came]
+        for claimed, known in zip(batch, came, strict=True):
             assert (claimed.deliveries, claimed.errors) == (known.deliveries + 1, known.errors)
             known = replace(known, is_due=False, is_refunded=False, parked=None)
             self.out[claimed.id] = replace(known, owner=process.queue.token, deliveries=known.deliveries + 1)
+
+    def _take_waiting(self, room: int) -> list[_Delivery]:
+        """From the first list that has items; every tenth from one of those behind it, in turn."""
+        taken: list[_Delivery] = []
+        lists = [key for key in LISTS if self.waiting[key]]
+        while lists and len(taken) < room:
+            others = lists[1:] if self.taken % 10 == 9 else []
+            key = others[self.taken // 10 % len(others)] if others else lists[0]
+            taken.append(_Delivery(self.waiting[key].pop(0), key, None, 0))
+            self.taken += 1
+            lists = [key for key in lists if self.waiting[key]]
+        return taken
 
     def _let_out(self, room: int) -> list[str]:
         """The parked items a claim takes: one of each host that is due, of a free one all, half of a batch at most."""
         due = [host.decode() for host in self.client.zrangebyscore(f"{PREFIX}:parked_hosts", "-inf", LONG_AGO)]
         found: list[str] = []
         room = max(0, room)
-        due, left = due[:room], -(-room // 2) if self.waiting and due else room
+        due, left = due[:room], -(-room // 2) if any(self.waiting.values()) and due else room
         for host in due:
             if left < 1:
                 break
@@ -207,7 +225,7 @@ class QueueModel(RuleBasedStateMachine):
             assert process.queue.ack(acks) == told
         process.acked_last = told or process.acked_last
         for key in ours:
-            item = self._end(key)
+            item = self._end(key).item
             if with_done:
                 self.done.append(item)
             else:
@@ -266,7 +284,8 @@ class QueueModel(RuleBasedStateMachine):
                 assert process.queue.put_back([key]) == [key] * told
             process.behind_last = [key] if told else process.behind_last
             if goes:
-                self.waiting.append(self._end(key))
+                ended = self._end(key)
+                self.waiting[ended.key].append(ended.item)
 
     @rule(
         who=st.integers(0, PROCESSES - 1),
@@ -315,20 +334,46 @@ class QueueModel(RuleBasedStateMachine):
                 assert process.queue.hold(key, [{"url": str(n)} for n in range(records)]) is told
             process.ended_last = key if told else process.ended_last
             if is_ours:
-                (self.dead if bury else self.held).append(self._end(key))
+                ended = self._end(key)
+                if bury:
+                    self.dead.append(ended.item)
+                else:
+                    self.held.append((ended.key, ended.item))
 
     @rule(chosen=st.integers(0, 2))
     def put_back_held(self, chosen: int) -> None:
-        back = [item for item in self.held if int(item) % 3 == chosen]
-        assert self.failed.put_back(lambda item: item.payload in back) == len(back)
-        self.held = [item for item in self.held if item not in back]
-        self.waiting += back
+        back = [(key, item) for key, item in self.held if int(item) % 3 == chosen]
+        payloads = [item for _, item in back]
+        assert self.failed.put_back(lambda item: item.payload in payloads) == len(back)
+        self.held = [held for held in self.held if held not in back]
+        for key, item in back:
+            self.waiting[key].append(item)
 
     @rule()
     def put_back_dead(self) -> None:
         assert self.dead_letters.put_back() == len(self.dead)
-        self.waiting += self.dead
+        self.waiting[LIST] += self.dead
         self.dead = []
+
+    @rule(front=st.booleans(), data=st.data())
+    def a_person_moves_what_waits(self, front: bool, data: st.DataObject) -> None:
+        page = Waiting(self.client, LIST, ABOVE)
+        assert [(item.key, item.payload) for item in page.page(0, 1000)[0]] == [
+            (key, item) for key in LISTS for item in self.waiting[key]
+        ]
+        everything = [item for key in LISTS for item in self.waiting[key]]
+        if not everything:
+            return
+        chosen = data.draw(st.sampled_from(everything))
+        place = [(id_of(chosen), everything.index(chosen))]
+        assert (page.move_to_front(place) if front else page.take_out(place)) == 1
+        [key] = [key for key in LISTS if chosen in self.waiting[key]]
+        self.waiting[key].remove(chosen)
+        if front:
+            self.waiting[LISTS[0]].insert(0, chosen)
+        else:
+            self.dead.append(chosen)
+            self.taken += 1
 
     @rule(who=st.integers(0, PROCESSES - 1))
     def crash(self, who: int) -> None:
@@ -357,26 +402,29 @@ class QueueModel(RuleBasedStateMachine):
     def each_item_is_in_exactly_one_state(self) -> None:
         (
             waiting,
-            raw_leases,
-            raw_delayed,
-            raw_payloads,
-            raw_tries,
-            raw_owners,
-            raw_past,
-            raw_failed,
-            done,
-            dead,
-            raw_parked,
+            (
+                raw_leases,
+                raw_delayed,
+                raw_payloads,
+                raw_tries,
+                raw_owners,
+                raw_past,
+                raw_failed,
+                done,
+                dead,
+                raw_parked,
+            ),
         ) = self._raw_state()
         leased, delayed = ({key.decode() for key in keys} for keys in (raw_leases, raw_delayed))
         payloads = {key.decode(): item for key, item in raw_payloads.items()}
         tries = {key.decode(): int(count) for key, count in raw_tries.items()}
         owners = {key.decode(): owner.split()[0].decode() for key, owner in raw_owners.items()}
-        stories = {key.decode(): list(map(int, past.split())) for key, past in raw_past.items()}
+        stories = {key.decode(): past.decode().split(" ", 4) for key, past in raw_past.items()}
         records = map(json.loads, raw_failed)
         held = {record["delivery"]: str(record["item"]).encode() for record in records if "item" in record}
 
-        assert waiting == self.waiting
+        assert dict(zip(LISTS, waiting, strict=True)) == self.waiting
+        assert self.processes[0].queue.counts().waiting == sum(map(len, waiting))
         assert {key: owners[key] for key in leased} == owners
         assert owners == {key: delivery.owner for key, delivery in self.out.items() if delivery.owner}
         assert delayed == {key for key, delivery in self.out.items() if not delivery.owner and not delivery.parked}
@@ -387,22 +435,25 @@ class QueueModel(RuleBasedStateMachine):
         assert tries == {key: delivery.deliveries for key, delivery in self.out.items()}
         assert stories.keys() <= self.out.keys()
         for key, delivery in self.out.items():
-            errors, on_disk, *_ = stories.get(key, [0, 0])
-            assert (errors, on_disk) == (delivery.errors, delivery.on_disk)
-        assert sorted(held.values()) == sorted(self.held)
+            errors, on_disk, _, _, *of_list = stories.get(key, ["0"] * 4)
+            assert (int(errors), int(on_disk)) == (delivery.errors, delivery.on_disk)
+            assert of_list == [delivery.key] * (delivery.key != LIST)
+        assert sorted(held.values()) == sorted(item for _, item in self.held)
         assert done == self.done
         assert sorted(dead) == sorted(self.dead)
-        everywhere = [*self.waiting, *payloads.values(), *held.values(), *self.done, *self.dead, *self.acked_quietly]
+        somewhere = [*itertools.chain(*waiting), *payloads.values(), *held.values()]
+        everywhere = [*somewhere, *self.done, *self.dead, *self.acked_quietly]
         made = next(self.numbers)
         self.numbers = itertools.count(made)
         assert sorted(map(int, everywhere)) == list(range(made))
 
     # --- the model's own steps
 
-    def _raw_state(self) -> list[Any]:
-        """Return all keys but those of processes, in one round trip."""
+    def _raw_state(self) -> tuple[list[list[bytes]], list[Any]]:
+        """Return the lists, and all keys but those of processes, in one round trip."""
         pipeline = self.client.pipeline(transaction=False)
-        pipeline.lrange(LIST, 0, -1)
+        for key in LISTS:
+            pipeline.lrange(key, 0, -1)
         for name in ("leases", "delayed"):
             pipeline.zrange(f"{PREFIX}:{name}", 0, -1)
         for name in ("payload", "tries", "owner", "past"):
@@ -410,16 +461,17 @@ class QueueModel(RuleBasedStateMachine):
         for key in (f"{PREFIX}:failed", DONE, f"{PREFIX}:dead"):
             pipeline.lrange(key, 0, -1)
         pipeline.zrange(f"{PREFIX}:parked", 0, -1)
-        return pipeline.execute()
+        found = pipeline.execute()
+        return found[: len(LISTS)], found[len(LISTS) :]
 
     def _some(self, data: st.DataObject) -> list[str]:
         """Ids of deliveries, whoever holds them, and of some that are over."""
         known = sorted(self.out) + self.over[-2:]
         return data.draw(st.lists(st.sampled_from(known), unique=True, max_size=4)) if known else []
 
-    def _end(self, key: str) -> bytes:
+    def _end(self, key: str) -> _Delivery:
         self.over.append(key)
-        return self.out.pop(key).item
+        return self.out.pop(key)
 
     def _is_owner(self, process: _Process, key: str) -> bool:
         return key in self.out and self.out[key].owner == process.queue.token

@@ -84,6 +84,12 @@ def test_a_spider_attribute_that_comes_too_late_is_refused() -> None:
         ("CHUNKDL_ITEMS_KEY", "  ", "a non-empty string"),
         ("CHUNKDL_ITEMS_KEY", "%(name)s:items", 'a key such as "%(spider)s:items"'),
         ("CHUNKDL_ITEMS_KEY", "50%:items", "a percent sign is %%"),
+        ("CHUNKDL_ITEMS_KEY", ["a", "50%:items"], "a percent sign is %%"),
+        ("CHUNKDL_ITEMS_KEY", ["a", "b", "a"], "up to 16 that differ"),
+        ("CHUNKDL_ITEMS_KEY", [], "a non-empty string"),
+        ("CHUNKDL_ITEMS_KEY", ["a", 3], "a non-empty string"),
+        ("CHUNKDL_ITEMS_KEY", '["a", "b"', 'several such as "urgent,items"'),
+        ("CHUNKDL_ITEMS_KEY", [str(n) for n in range(17)], "up to 16 that differ"),
         ("CHUNKDL_CHECKSUM", "crc", "None or one of"),
         ("CHUNKDL_RETRY_HTTP_CODES", "5xx", "a list of HTTP status codes"),
         ("CHUNKDL_RETRY_HTTP_CODES", 500, "a list of HTTP status codes"),
@@ -119,6 +125,21 @@ def test_a_wrong_value_is_refused_with_name_value_and_what_it_should_be(name: st
     assert name in str(refusal.value)
     assert repr(value) in str(refusal.value)
     assert wanted in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("value", "lists"),
+    [
+        ("%(spider)s:items", ("x:items",)),
+        ("a:items", ("a:items",)),
+        ("%(spider)s:urgent, %(spider)s:items", ("x:urgent", "x:items")),
+        (["a", "b,c"], ("a", "b,c")),
+        (("a",), ("a",)),
+        ('["a", "b"]', ("a", "b")),
+    ],
+)
+def test_the_lists_of_a_queue_may_be_one_or_several(value: object, lists: tuple[str, ...]) -> None:
+    assert read({"CHUNKDL_ITEMS_KEY": value}).lists_of("x") == lists
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,10 @@
 -- Lease up to n items: those whose lease ran out first, then those whose delay is over, those parked whose host may be
--- asked, then the oldest waiting.
+-- asked, then the oldest waiting of the first list.
 --
 -- KEYS: 1 waiting list, 2 :leases, 3 :payload, 4 :tries, 5 :owner, 6 :delayed, 7 :dead, 8 :control, 9 :past,
 --       10 :totals, where "taken" counts what was taken from the front of the list (mark.lua),
---       11 :parked, 12 :parked_hosts, see park.lua
+--       and "taken LIST" from another, 11 :parked, 12 :parked_hosts, see park.lua,
+--       13... lists that come before the first key, the very first first
 -- ARGV: 1 n, 2 lease in ms, 3 token of the claimer, 4 id prefix, new for each claim, 5 most claims that count,
 --       6 which suspects may come: 'due', 'overdue' (those due for a whole lease) or 'none'
 -- Result: {items moved to :dead, id, deliveries, errors, payload, id, ...}
@@ -15,6 +16,8 @@
 -- in turn, but only half of a batch while others wait. A host's parked items are not looked at before.
 -- Every delivery gets a new id, prefix:1, prefix:2, ...: a former owner's id means nothing any more, and the same
 -- claim sent again (the reply was lost) finds its own ids and gives what is still leased of them. O(n), whatever waits.
+-- Of several lists the first that has items is taken from, but every tenth item comes from one of those behind it, in
+-- turn: so none starves. An item of another list than the first key has its name at the end of its story in :past.
 -- Nothing is given where people asked that nothing be claimed, by all or by this process.
 if redis.replicate_commands then redis.replicate_commands() end -- Redis 5 and 6: TIME before writes
 local waiting, leases, payloads, tries, owners, delayed, dead, control, past, totals, parked, hosts = unpack(KEYS)
@@ -50,6 +53,13 @@ end
 if made_before then return result end
 local paused = redis.call('HMGET', control, 'paused', 'paused ' .. token)
 if paused[1] or paused[2] then return result end
+
+local function waits_somewhere()
+  for i = 13, #KEYS do
+    if redis.call('LLEN', KEYS[i]) > 0 then return true end
+  end
+  return redis.call('LLEN', waiting) > 0
+end
 
 local leased = 0
 local function deliver(payload, deliveries, story)
@@ -91,7 +101,7 @@ end
 local function take_parked(most)
   local due = redis.call('ZRANGEBYSCORE', hosts, '-inf', now, 'WITHSCORES', 'LIMIT', 0, most)
   if #due == 0 then return end
-  if redis.call('LLEN', waiting) > 0 then most = math.ceil(most / 2) end
+  if waits_somewhere() then most = math.ceil(most / 2) end
   for i = 1, #due, 2 do
     if most < 1 then return end
     local host, is_free = due[i], tonumber(due[i + 1]) <= 0
@@ -107,6 +117,40 @@ local function take_parked(most)
     end
     most = most - looked_at
   end
+end
+
+local function taken_of(list) return list == waiting and 'taken' or 'taken ' .. list end
+
+-- Return the lists that may have items, in their order, and the number of the next item of several: every tenth is for
+-- those behind the first.
+local function lists_to_take_from()
+  if #KEYS == 12 then return {waiting}, 0 end
+  local lists, turn = {}, 0
+  for i = 13, #KEYS + 1 do
+    local list = KEYS[i] or waiting
+    turn = turn + (tonumber(redis.call('HGET', totals, taken_of(list))) or 0)
+    if redis.call('LLEN', list) > 0 then lists[#lists + 1] = list end
+  end
+  return lists, turn
+end
+
+local function take_waiting(room)
+  local lists, turn = lists_to_take_from()
+  local taken = {}
+  while room > 0 and #lists > 0 do
+    local at = 1
+    if #lists > 1 and turn % 10 == 9 then at = 2 + math.floor(turn / 10) % (#lists - 1) end
+    local list = lists[at]
+    local payload = redis.call('LPOP', list)
+    if payload then
+      deliver(payload, 1, list ~= waiting and '0 0 0 0 ' .. list or nil)
+      taken[list] = (taken[list] or 0) + 1
+      room, turn = room - 1, turn + 1
+    else
+      table.remove(lists, at)
+    end
+  end
+  for list, number in pairs(taken) do redis.call('HINCRBY', totals, taken_of(list), number) end
 end
 
 local looked_at, others, suspect = 0, {}, nil
@@ -140,11 +184,5 @@ for _, found in ipairs(others) do
 end
 if suspect then return result end
 take_parked(n - leased - result[1])
-local before = leased
-for _ = leased + result[1] + 1, n do
-  local payload = redis.call('LPOP', waiting)
-  if not payload then break end
-  deliver(payload, 1, nil)
-end
-if leased > before then redis.call('HINCRBY', totals, 'taken', leased - before) end
+take_waiting(n - leased - result[1])
 return result

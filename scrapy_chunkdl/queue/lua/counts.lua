@@ -1,8 +1,10 @@
 -- Count the items in each state, at one moment: an item on its way from one to another is not missed.
 --
--- KEYS: 1 waiting list, 2 :leases, 3 :delayed, 4 :dead, 5 :failed, 6 :parked
+-- KEYS: 1 waiting list, 2 :leases, 3 :delayed, 4 :dead, 5 :failed, 6 :parked, 7... other waiting lists
 -- Result: {waiting, leased, delayed, dead, failed, parked}
+local waiting = redis.call('LLEN', KEYS[1])
+for i = 7, #KEYS do waiting = waiting + redis.call('LLEN', KEYS[i]) end
 return {
-  redis.call('LLEN', KEYS[1]), redis.call('ZCARD', KEYS[2]), redis.call('ZCARD', KEYS[3]), redis.call('LLEN', KEYS[4]),
+  waiting, redis.call('ZCARD', KEYS[2]), redis.call('ZCARD', KEYS[3]), redis.call('LLEN', KEYS[4]),
   redis.call('LLEN', KEYS[5]), redis.call('ZCARD', KEYS[6])
 }

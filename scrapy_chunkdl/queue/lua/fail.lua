@@ -51,14 +51,15 @@ if not owner or string.sub(owner, 1, #token + 1) ~= token .. ' ' then
 end
 local payload = redis.call('HGET', payloads, id)
 local story = redis.call('HGET', past, id) or '0 0 0 0'
-local before, recorded = string.match(story, '^(%d+ %d+ %d) (%w+)$')
+local before, recorded, list = string.match(story, '^(%d+ %d+ %d) (%w+)(.*)$')
 local dropped = 0
 if recorded ~= digest and redis.call('HGET', calls, token .. ' fail') ~= id .. ' ' .. part then
   if string.find(part, '%.0$') then redis.call('DEL', parts) end -- of an item whose last part never came
   local records = what == 'part' and {} or redis.call('LRANGE', parts, 0, -1)
   for i = 8, #ARGV do records[#records + 1] = ARGV[i] end
   if #records > 0 and (what == 'keep' or what == 'hold') then
-    records[#records] = string.sub(records[#records], 1, -2) .. ', "item": ' .. payload .. '}'
+    local from = list ~= '' and ', "list": ' .. cjson.encode(string.sub(list, 2)) or ''
+    records[#records] = string.sub(records[#records], 1, -2) .. from .. ', "item": ' .. payload .. '}'
   end
   for _, record in ipairs(records) do redis.call('RPUSH', what == 'part' and parts or failed, record) end
   if what == 'part' then
@@ -70,7 +71,7 @@ if recorded ~= digest and redis.call('HGET', calls, token .. ' fail') ~= id .. '
 end
 if what == 'part' or what == 'keep' then
   remember('fail', id .. ' ' .. part)
-  if what == 'keep' then redis.call('HSET', past, id, before .. ' ' .. digest) end
+  if what == 'keep' then redis.call('HSET', past, id, before .. ' ' .. digest .. list) end
 else
   if what == 'bury' then redis.call('RPUSH', dead, payload) end
   redis.call('ZREM', leases, id)

@@ -16,11 +16,11 @@ for i = 4, #ARGV do
   local owner = redis.call('HGET', owners, id)
   if owner and string.sub(owner, 1, #mine) == mine then
     local story = redis.call('HGET', past, id) or '0 0 0 0'
-    local errors, most, is_refunded, recorded = string.match(story, '^(%d+) (%d+) (%d) (%w+)$')
+    local errors, most, is_refunded, rest = string.match(story, '^(%d+) (%d+) (%d) (.*)$')
     redis.call('ZREM', leases, id)
     redis.call('HDEL', owners, id)
     redis.call('HINCRBY', tries, id, is_refunded == '1' and 0 or -1)
-    story = table.concat({errors, most, 1, recorded}, ' ')
+    story = table.concat({errors, most, 1, rest}, ' ')
     if story ~= '0 0 1 0' then redis.call('HSET', past, id, story) end
     redis.call('ZADD', parked, 0, string.format('%s %013.0f %05d %s', host, now, i, id))
     back[#back + 1] = id

@@ -16,7 +16,7 @@ for i = 4, #ARGV do
   local owner = redis.call('HGET', KEYS[3], id)
   if owner and string.sub(owner, 1, #mine) == mine then
     local story = redis.call('HGET', KEYS[6], id) or '0 0 0 0'
-    local errors, most, is_refunded, recorded = string.match(story, '^(%d+) (%d+) (%d) (%w+)$')
+    local errors, most, is_refunded, rest = string.match(story, '^(%d+) (%d+) (%d) (.*)$')
     redis.call('ZREM', KEYS[1], id)
     redis.call('HDEL', KEYS[3], id)
     redis.call('ZADD', KEYS[4], due, id)
@@ -26,7 +26,7 @@ for i = 4, #ARGV do
       redis.call('HSET', KEYS[2], id, 0)
     end
     if why == 'error' then errors = errors + 1 end
-    story = table.concat({errors, most, 1, recorded}, ' ')
+    story = table.concat({errors, most, 1, rest}, ' ')
     if story ~= '0 0 1 0' then redis.call('HSET', KEYS[6], id, story) end
     back[#back + 1] = id
   else
