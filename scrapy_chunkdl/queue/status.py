@@ -247,7 +247,7 @@ class Status:
         return {
             "key": self.key,
             **asdict(self.counts),
-            "lists": dict(self.lists),
+            **({"lists": dict(self.lists)} if len(self.lists) > 1 else {}),
             "backlog": self.backlog,
             "done": {
                 name: int(sum(self.counted.counts.get(count, 0) for count in counts)) for name, counts in DONE.items()
