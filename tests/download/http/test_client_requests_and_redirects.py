@@ -32,12 +32,12 @@ async def test_hops_are_limited(client: Client, origin: Origin) -> None:
     strict = client.with_options(max_redirects=4)
     await strict.right(origin.redirect("four", client.url(), hops=4))
     await strict.fails(origin.redirect("many", client.url(), hops=5), "too_many_redirects", name="many")
-    assert origin.stats("/redirect/many").requests <= 10
+    assert origin.stats("/redirect/many").requests <= 3 * 5  # by HEAD, by range, and plainly
 
 
 async def test_loop_is_refused(client: Client, origin: Origin) -> None:
     await client.fails(origin.redirect("loop", None), "redirect_loop")
-    assert origin.stats("/redirect/loop").requests <= 2
+    assert origin.stats("/redirect/loop").requests <= 3  # by HEAD, by range, and plainly
 
 
 @pytest.mark.parametrize("target", ["ftp://127.0.0.1/x", "file:///etc/passwd", "gopher://x/", "http://", "data:,x"])
