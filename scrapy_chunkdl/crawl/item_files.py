@@ -214,6 +214,8 @@ class ItemFiles:
         if result.status == "downloaded":
             self._stats.inc_value("chunkdl/bytes/downloaded", result.size)
             self._stats.inc_value("chunkdl/bytes/refetched", max(0, result.fetched + result.resumed - result.size))
+            if result.one_stream:
+                self._stats.inc_value(f"chunkdl/one_stream/{result.one_stream}")
             self._stats.inc_value("chunkdl/download_seconds", result.elapsed)
             self._stats.max_value("chunkdl/download_seconds_max", result.elapsed)
             self._stats.tally.observe("file", result.elapsed, size_class(result.size))

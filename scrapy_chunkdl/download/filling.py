@@ -37,9 +37,15 @@ from scrapy_chunkdl.text.masking import shown_url
 
 _MOST_RESTARTS = 3
 
+_ANSWERED_BY: dict[int | None, str] = {200: "range_ignored", 206: "range_mismatch"}
+"""Why one stream, by the status that ranges were answered with."""
+
 
 class Filling:
-    """Brings the bytes of one file into its part file. ``got`` is what it turned out to be."""
+    """Brings the bytes of one file into its part file.
+
+    ``got`` is what it turned out to be, ``one_stream`` why it came in one (:data:`.remote.ONE_STREAM`), if it did.
+    """
 
     def __init__(
         self, context: FileContext, sources: Sources, identity: FileIdentity, plausibility: Plausibility
@@ -53,6 +59,7 @@ class Filling:
         self._identity = identity
         self._plausibility = plausibility
         self.got: Remote | None = None
+        self.one_stream = ""
 
     async def run(self, part: PartFile, measured: Measured) -> Published:
         """Bring all bytes into the part file and check them; a wrong checksum makes them come again, once."""
@@ -190,13 +197,17 @@ class Filling:
                     fetch = RangedFetch(self._sources, self._options, self._progress, part, remote)
                     measured.opening = await fetch.run(opening)
                     if measured.opening is None:
+                        self.one_stream = ""
                         return remote, remote.size
                     by_ranges = changes == 0 and await self._may_split(measured, measured.opening, part)
                     changes += by_ranges
+                    self.one_stream = "range_ignored"
                     continue
+                self.one_stream = self.one_stream or remote.one_stream or "keeps_changing"
                 return await StreamedFetch(self._sources, self._options, self._progress, part, part.done).run(opening)
-            except (RangeIgnored, RangeMismatch):
+            except (RangeIgnored, RangeMismatch) as error:
                 by_ranges = False
+                self.one_stream = _ANSWERED_BY.get(error.status, "range_refused")
                 if part.done.total:
                     continue
             except Remeasured as error:

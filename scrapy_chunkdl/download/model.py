@@ -189,7 +189,8 @@ class FileResult:
     ``status`` is ``"downloaded"``, or ``"uptodate"`` when the file was there already, unchanged.
     ``checksum`` is "algorithm:hex" when one was asked for or verified. ``content_type`` is as the server sent it.
     ``fetched`` and ``resumed`` are the body bytes received now and those kept from an earlier run. ``date_is_strong``
-    says that ``last_modified`` is old enough to tell this version from the next (RFC 9110 §8.8.2.2).
+    says that ``last_modified`` is old enough to tell this version from the next (RFC 9110 §8.8.2.2). ``one_stream`` is
+    why it came by one request, a word of :data:`.remote.ONE_STREAM`, empty where it came in parts, or not now.
     """
 
     url: str
@@ -208,3 +209,4 @@ class FileResult:
     uri: str | None = None
     content_type: str | None = None
     date_is_strong: bool = False
+    one_stream: str = ""

@@ -17,8 +17,28 @@ from scrapy_chunkdl.download.known import By, Known
 _NO_DIGESTS: Mapping[str, str] = MappingProxyType({})
 
 
+ONE_STREAM: Mapping[str, str] = MappingProxyType(
+    {
+        "small": "it is no larger than a chunk",
+        "size_unknown": "no size is told",
+        "coded": "its bytes come in a Content-Encoding",
+        "no_ranges": "no ranges are offered",
+        "range_ignored": "ranges are asked for and ignored",
+        "range_refused": "ranges are refused",
+        "range_mismatch": "what comes for a range is not what was asked for, or of another version than the rest",
+        "no_validator": "nothing tells its versions apart: no strong ETag, no date that is old enough, no digest",
+        "keeps_changing": "it changed while it came, again and again",
+        "one_request": "it is asked for by one request (CHUNKDL_PROBE, or a request of one's own)",
+        "source": "its server begins at the first byte only",
+    }
+)
+"""Why a file comes in one stream: the word that is counted, and what it means."""
+
+
 class Remote(NamedTuple):
     """A file as its server describes it. ``size`` is in bytes, None when unknown; ``ranges`` None when not said.
+
+    ``no_ranges`` is the word of :data:`ONE_STREAM` for ranges that are not to be had, where more is known than that.
 
     ``digests`` maps algorithms to hex; ``content_type`` is the field as it was sent; ``coding`` is what is to be done
     about a Content-Encoding, false where the bytes are the file.
@@ -32,6 +52,7 @@ class Remote(NamedTuple):
     content_type: str | None = None
     coding: Coding = KEEP
     confirmed: bool = False
+    no_ranges: str = ""
 
     @property
     def known(self) -> Known:
@@ -53,3 +74,14 @@ class Remote(NamedTuple):
         """The same, if the server did ranges."""
         usable = self.validator.is_usable or bool(self.digests)
         return bool(self.size and usable and not self.coding)
+
+    @property
+    def one_stream(self) -> str:
+        """Why it cannot be split, as a word of :data:`ONE_STREAM`; empty where it can."""
+        if self.can_be_split:
+            return ""
+        if self.coding:
+            return "coded"
+        if self.size is None:
+            return "size_unknown"
+        return "no_validator" if self.ranges else self.no_ranges or "no_ranges"

@@ -26,9 +26,11 @@ from scrapy_chunkdl.download.place import Place
 from scrapy_chunkdl.download.plan.retry import Backoff
 from scrapy_chunkdl.download.plausibility import Plausibility
 from scrapy_chunkdl.download.progress import Doing
+from scrapy_chunkdl.download.remote import ONE_STREAM
 from scrapy_chunkdl.download.source import FileContext, Measured, Source
 from scrapy_chunkdl.download.sources import Sources
 from scrapy_chunkdl.download.storing import Storing, discard, lease_lost, may_publish
+from scrapy_chunkdl.text.masking import shown_url
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +45,7 @@ class Transfer:
         self._quick_calls = quick_calls
         self._began = time.monotonic()
         self._content_type: str | None = None
+        self._one_stream = ""
         progress.asking_s = options.dns_timeout + options.connect_timeout + options.first_byte_timeout
         progress.receiving_s = options.stall_timeout
         identity, plausibility = FileIdentity.of(self._request, options), Plausibility(context)
@@ -112,6 +115,7 @@ class Transfer:
             if part.fresh_reason:
                 logger.info("%s", part.fresh_reason)
             record = await self._filling.run(part, measured)
+            self._tell_of_one_stream(record.size)
             await self._publish(part, record, final)
             return self._result(record, part.final, "downloaded", resumed)
         except DownloadError as error:
@@ -126,6 +130,11 @@ class Transfer:
             raise
         finally:
             part.close()
+
+    def _tell_of_one_stream(self, size_bytes: int) -> None:
+        self._one_stream = "small" if size_bytes <= self._options.chunk_size else self._filling.one_stream
+        if self._one_stream not in ("", "small"):
+            logger.debug("%s came in one stream: %s", shown_url(self._request.url), ONE_STREAM[self._one_stream])
 
     async def _find_delivered(self, final: Path, measured: Measured) -> FileResult | None:
         """Return what whoever held the part file until now may have delivered."""
@@ -171,5 +180,6 @@ class Transfer:
             fetched=self._progress.fetched,
             resumed=resumed,
             content_type=self._content_type,
+            one_stream=self._one_stream,
             elapsed=time.monotonic() - self._began,
         )

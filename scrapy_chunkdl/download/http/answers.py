@@ -19,14 +19,14 @@ def remote_of(response: aiohttp.ClientResponse) -> Remote:
     headers = response.headers
     coding = coding_of(response)
     is_get = response.method == "GET"
+    accepts = headers.get("Accept-Ranges", "").strip().lower()
+    ignored = is_get and "Range" in response.request_info.headers and response.status != 206
     if response.status == 206:
         part = parse_content_range(headers.get("Content-Range"))
         size = part.total if part else None
         ranges: bool | None = True
     else:
         size = None if coding else parse_content_length(headers.get("Content-Length"))
-        accepts = headers.get("Accept-Ranges", "").strip().lower()
-        ignored = is_get and "Range" in response.request_info.headers
         ranges = False if ignored or accepts == "none" else (True if "bytes" in accepts else None)
     return Remote(
         size=size,
@@ -37,6 +37,7 @@ def remote_of(response: aiohttp.ClientResponse) -> Remote:
         content_type=headers.get("Content-Type") or None,
         coding=coding,
         confirmed=is_get,
+        no_ranges="range_ignored" if ignored and "bytes" in accepts else "",
     )
 
 

@@ -137,7 +137,7 @@ class Measuring:
                         response.close()
                     raise
                 if is_refused:
-                    remote = remote._replace(ranges=False)
+                    remote = remote._replace(ranges=False, no_ranges="range_refused")
                 if not is_used:
                     response.close()
                     return Measured(remote)
@@ -147,7 +147,7 @@ class Measuring:
     async def _open_plainly(self) -> Measured:
         """Ask by one plain GET, after which nothing else is asked for: what it brings, it brings in one stream."""
         measured = await self._open(Remote(0, False, Validator()))
-        measured.remote = measured.remote._replace(ranges=False)
+        measured.remote = measured.remote._replace(ranges=False, no_ranges="one_request")
         return measured
 
     def _told(self, response: aiohttp.ClientResponse, asked: Asked, hint: Remote | None) -> tuple[Remote, bool]:
@@ -174,7 +174,10 @@ class Measuring:
         if status == 206 and not covers_whole(response):
             honest = part is not None and part.start == 0 and not remote.coding and remote.can_be_split
             if not honest:
-                return remote._replace(ranges=False), False  # one stream, asked for anew
+                why = "" if remote.can_be_split else remote.one_stream
+                return remote._replace(
+                    ranges=False, no_ranges=why or "range_mismatch"
+                ), False  # asked for anew, as a whole
         return remote, True
 
     def _leave_metalink(self, response: aiohttp.ClientResponse) -> None:

@@ -34,7 +34,7 @@ class Told:
             told["Last-Modified"] = format_datetime(self.changed.replace(microsecond=0), usegmt=True)
         if (version := self.version or self._made_version()) is not None:
             told["ETag"] = f'"{version}"'
-        return Remote(self.size, self.offsets, Validator.of(told), confirmed=True)
+        return Remote(self.size, self.offsets, Validator.of(told), confirmed=True, no_ranges="source")
 
     def _made_version(self) -> str | None:
         if self.changed is None or self.size is None:

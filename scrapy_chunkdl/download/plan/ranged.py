@@ -180,7 +180,7 @@ class RangedFetch:
                 except Transient:
                     refused = not self._seen.is_served and isinstance(error.__cause__, AskLess)
                     if refused or error.reason in ("range_ignored", "range_mismatch", "contradiction"):
-                        raise RangeIgnored(str(error), status=error.status or 200) from error
+                        raise RangeIgnored(str(error), status=error.status or (0 if refused else 200)) from error
                     raise
 
     async def _fetch(self, span: Span, source: Source, opening: Opening | None, failures: int) -> None:

@@ -294,6 +294,7 @@ class SmallFiles:
             fetched=progress.fetched,
             content_type=whole.content_type,
             date_is_strong=record.date_is_strong,
+            one_stream="small",
         )
 
     def _refuse_implausible(

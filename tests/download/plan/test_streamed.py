@@ -1,9 +1,15 @@
-"""Bodies of unknown length, empty, tiny, and of exactly so many chunks."""
+"""Bodies of unknown length, empty, tiny, and of exactly so many chunks; why a file comes in one stream."""
 
 from __future__ import annotations
 
+import logging
+from pathlib import Path
+from typing import Any
+
 import pytest
 from fetching import CHUNK, Client
+
+from scrapy_chunkdl.download.remote import ONE_STREAM
 
 SIZES = [0, 1, 2, CHUNK - 1, CHUNK, CHUNK + 1, 4 * CHUNK, 8 * CHUNK, 8 * CHUNK + 1]
 
@@ -54,3 +60,39 @@ async def test_large_file_of_many_chunks(client: Client) -> None:
     size = 300 * CHUNK + 1
     result = await client.right(client.url(size=size), size=size)
     assert result.fetched == size
+
+
+@pytest.mark.parametrize(
+    ("faults", "options", "why"),
+    [
+        ("", {}, ""),
+        ("ranges:none", {}, "no_ranges"),
+        ("ranges:ignored", {}, "range_ignored"),
+        ("ranges:silent;length:none@head", {}, ""),
+        ("hang@range", {}, "range_refused"),
+        ("ranges:416:none", {}, "range_refused"),
+        ("status:403@range", {}, "range_refused"),
+        ("ranges:shift:5", {}, "range_mismatch"),
+        ("framing:chunked;ranges:none", {}, "size_unknown"),
+        ("encode:gzip", {}, "coded"),
+        ("etag:none;date:none", {}, "no_validator"),
+        ("etag:per-request;date:none", {}, "keeps_changing"),
+        ("", {"probe": "get"}, "one_request"),
+        ("", {"chunk_size": 16 * CHUNK}, "small"),
+    ],
+)
+async def test_why_a_file_came_in_one_stream_is_told(
+    client: Client, caplog: pytest.LogCaptureFixture, faults: str, options: dict[str, Any], why: str
+) -> None:
+    with caplog.at_level(logging.DEBUG, "scrapy_chunkdl"):
+        result = await client.with_options(**options).right(client.url(faults))
+
+    assert result.one_stream == why
+    lines = [line for line in caplog.messages if "came in one stream" in line]
+    assert [line.endswith(ONE_STREAM[why]) for line in lines] == ([True] if why not in ("", "small") else [])
+
+
+def test_the_page_of_stats_has_each_reason_for_one_stream() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "stats.md").read_text("utf-8")
+
+    assert [why for why, meaning in ONE_STREAM.items() if f"| `{why}` | {meaning} |" not in page] == []
