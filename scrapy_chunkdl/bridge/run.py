@@ -6,6 +6,7 @@ Knows requests, results and who waits for them; nothing of threads. Called by th
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field, replace
 from http.cookiejar import CookieJar
@@ -119,7 +120,7 @@ class Run:
 
 def key_of(request: FileRequest, options: Options) -> Hashable:
     """Return what two requests must have in common to be served by one download."""
-    wanted = (request.folder, request.name, request.checksum, request.mirrors, request.accept)
+    wanted = (os.fspath(request.folder), request.name, request.checksum, request.mirrors, request.accept)
     beside = (request.checksum_url, request.metalink)
     # What may not be asked for twice at the same time, a form, is known by its method and body.
     source = request.source if not request.asked else None

@@ -320,7 +320,7 @@ class Consumer:
     def _hand_on(self, item: ClaimedItem, files: ItemFiles) -> None:
         delivery = Delivery(item.item, files.results(), lambda: self._leases.may_emit(item))
         self._settling.move(item, Event.DOWNLOADED)
-        self._passage.send(delivery).addCallback(lambda _: self._guarded(item, self._handed_on, delivery))
+        self._passage.send(delivery, lambda: self._guarded(item, self._handed_on, delivery))
 
     def _handed_on(self, item: ClaimedItem, delivery: Delivery) -> None:
         outcome = delivery.outcome

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred
 
 from scrapy_chunkdl.bridge.bridge import Bridge, Deliver
 from scrapy_chunkdl.crawl.claimed import ClaimedItem, Event, Held, State
@@ -50,10 +50,10 @@ class Leases:
         """Whether no lease is over by the clock. For any thread."""
         return all(item.is_ours() for item in self._held.leased())
 
-    def may_emit(self, item: ClaimedItem) -> Deferred[bool]:
-        """Whether the item is still ours; after a standstill longer than the lease only Redis can tell."""
+    def may_emit(self, item: ClaimedItem) -> bool | Deferred[bool]:
+        """Whether the item is still ours; after a standstill longer than the lease only Redis can tell, later."""
         if item.lost or item.is_ours():
-            return succeed(not item.lost)
+            return not item.lost
         fired: Deferred[bool] = Deferred()
 
         def renew() -> tuple[float, Sequence[str]]:

@@ -24,11 +24,11 @@ from scrapy.exceptions import DropItem
 from scrapy.http import TextResponse
 from scrapy.utils.defer import deferred_from_coro, maybe_deferred_to_future
 from twisted.internet.defer import Deferred
-from twisted.python.failure import Failure
 
+from scrapy_chunkdl.crawl import scrapy_engine
 from scrapy_chunkdl.crawl.scrapy_engine import PLACEHOLDER_URL
 
-MayEmit = Callable[[], "Deferred[bool]"]
+MayEmit = Callable[[], "bool | Deferred[bool]"]
 
 Admit = Callable[[Any], Awaitable[tuple[Any, bool]]]
 """Queues a scraped item. Returns what became of it before, and whether it waits for its files now."""
@@ -92,7 +92,7 @@ class Passage:
         self._scraper: Any = crawler.engine.scraper
         self._most = crawler.settings.getint("CONCURRENT_ITEMS")
         self._admit = admit
-        self._waiting: deque[tuple[Delivery, Deferred[None]]] = deque()
+        self._waiting: deque[tuple[Delivery, Callable[[], object]]] = deque()
         self._running = 0
         self._arriving: dict[int, Delivery | Admitted | _NotQueued] = {}
         self._watching: dict[int, Delivery] = {}
@@ -102,13 +102,11 @@ class Passage:
         self._start_itemproc = self._wrap_scraper()
         self._wrap_pipelines()
 
-    def send(self, delivery: Delivery) -> Deferred[None]:
-        """Send an item on its way; fires after its signal was sent."""
-        sent: Deferred[None] = Deferred()
-        self._waiting.append((delivery, sent))
+    def send(self, delivery: Delivery, then: Callable[[], object]) -> None:
+        """Send an item on its way; ``then`` is called after its signal was sent."""
+        self._waiting.append((delivery, then))
         self._hold_slot()
         self._start_waiting()
-        return sent
 
     def take(self, item: object) -> Delivery | Admitted | None:
         """Return what is known of an item that has reached our pipeline, once; None if it was not looked at yet.
@@ -188,7 +186,8 @@ class Passage:
         try:
             output = await _awaitable(process(item, *arguments))
             if delivery is not None:
-                if not await maybe_deferred_to_future(delivery.may_emit()):
+                may_emit = delivery.may_emit()
+                if not (may_emit if isinstance(may_emit, bool) else await maybe_deferred_to_future(may_emit)):
                     raise LeaseLost
                 delivery.outcome, delivery.output = "scraped", output
         except DropItem as drop:
@@ -203,24 +202,23 @@ class Passage:
 
     def _start_waiting(self) -> None:
         while self._waiting and self._running < self._most:
-            delivery, sent = self._waiting.popleft()
+            delivery, then = self._waiting.popleft()
             self._running += 1
             self._arriving[id(delivery.item)] = self._watching[id(delivery.item)] = delivery
-            processed = self._context.copy().run(self._pass_through, delivery.item)
-            processed.addBoth(self._passed, delivery, sent)
+            self._context.copy().run(self._pass_through, delivery, then)
 
-    def _pass_through(self, item: object) -> Deferred[None]:
-        started = self._start_itemproc(item, response=self._response)
-        return started if isinstance(started, Deferred) else deferred_from_coro(started)
+    def _pass_through(self, delivery: Delivery, then: Callable[[], object]) -> None:
+        started = self._start_itemproc(delivery.item, response=self._response)
+        scrapy_engine.when_done(started, lambda problem: self._passed(problem, delivery, then))
 
-    def _passed(self, result: Failure | None, delivery: Delivery, sent: Deferred[None]) -> None:
-        if result is not None:  # nobody was told: a log formatter that fails does that
+    def _passed(self, problem: object, delivery: Delivery, then: Callable[[], object]) -> None:
+        if problem is not None:  # nobody was told: a log formatter that fails does that
             delivery.outcome = "error"
         for kept in (self._arriving, self._watching):
             if kept.get(id(delivery.item)) is delivery:
                 del kept[id(delivery.item)]
         self._running -= 1
-        sent.callback(None)
+        then()
         self._start_waiting()
 
 

@@ -112,6 +112,9 @@ def make_no_requests(crawler: Crawler) -> None:
             crawler.signals.disconnect(handler, signals.spider_idle)
 
 
+_OF_ANYBODY = id(dispatcher.Any)
+
+
 class Announcer:
     """Sends signals. Receivers that take their time are waited for by nobody but the closing spider."""
 
@@ -121,9 +124,9 @@ class Announcer:
 
     def __call__(self, signal: object, **arguments: Any) -> None:
         """Send ``signal`` with ``spider`` and these arguments. What a receiver raises is logged."""
-        manager = self._crawler.signals
-        if not any(True for _ in dispatcher.liveReceivers(dispatcher.getAllReceivers(self._crawler, signal))):
+        if not self._has_receivers(signal):
             return
+        manager = self._crawler.signals
         arguments["spider"] = self._crawler.spider
         if hasattr(manager, "send_catch_log_async"):
             sent: Deferred[Any] = deferred_from_coro(manager.send_catch_log_async(signal, **arguments))
@@ -132,8 +135,32 @@ class Announcer:
         self.pending += 1
         sent.addBoth(self._sent)
 
+    def _has_receivers(self, signal: object) -> bool:
+        """Whether anybody ever listened. As ``getAllReceivers`` looks for them, which took 40 µs of each file."""
+        for sender in (id(self._crawler), _OF_ANYBODY):
+            known = dispatcher.connections.get(sender)
+            if known and (known.get(signal) or known.get(dispatcher.Any)):
+                return True
+        return False
+
     def _sent(self, outcome: object) -> None:
         self.pending -= 1
+
+
+def when_done(started: Coroutine[Any, Any, object] | Deferred[Any], then: Callable[[object], object]) -> None:
+    """Call ``then`` with None when that has ended, with what it failed with if it has failed.
+
+    A Deferred around each coroutine would cost 30 µs.
+    """
+    if isinstance(started, Deferred) or not is_asyncio_available():
+        deferred = started if isinstance(started, Deferred) else deferred_from_coro(started)
+        deferred.addCallbacks(lambda _: then(None), then)
+        return
+
+    def ended(task: asyncio.Task[object]) -> None:
+        then(asyncio.CancelledError() if task.cancelled() else task.exception())
+
+    asyncio.ensure_future(started).add_done_callback(ended)
 
 
 def from_other_threads(

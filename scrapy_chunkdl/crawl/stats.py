@@ -15,8 +15,6 @@ from scrapy_chunkdl.progress.run_report import RunReport
 from scrapy_chunkdl.queue.recent import Finished
 from scrapy_chunkdl.queue.tally import Tally
 
-_OURS = "chunkdl/"
-
 
 class Stats:
     """Sets the stats of one crawl.
@@ -29,15 +27,20 @@ class Stats:
         self.finished = Finished()
         self.report = RunReport(time.time())
         self._collector = collector
+        self._add = collector.inc_value  # looked up once: Scrapy's collectors ask for themselves at each look
         self._guard = Guard("A stat of the downloads")
+        self._known: set[str] = set()
         self._sums: dict[str, float] = {}
         self._most: dict[str, float] = {}
 
     def inc_value(self, name: str, count: float = 1) -> None:
         """Add to a stat."""
-        self.tally.count(name.removeprefix(_OURS), count)
+        if not count and name in self._known:
+            return
+        self._known.add(name)
+        self.tally.count(name, count)
         if isinstance(count, int):
-            self._guard(self._collector.inc_value, name, count)
+            self._guard(self._add, name, count)
         else:
             self._sums[name] = self._sums.get(name, 0.0) + count
             self._guard(self._collector.set_value, name, self._sums[name])

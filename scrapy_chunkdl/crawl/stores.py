@@ -5,6 +5,7 @@ Knows Scrapy's settings and stores; nothing of items or downloads. Called once, 
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from scrapy.crawler import Crawler
@@ -30,11 +31,15 @@ class Place:
     def __init__(self, crawler: Crawler, config: Config) -> None:
         self.store = _open_store(crawler, config)
         self.root = _local_root(config, self.store)
+        self._below = os.path.join(self.root, "")
 
     def relative(self, result: FileResult) -> str:
         """Return where in the store a file is."""
         if isinstance(self.store, ContentStore):
             return Path(result.uri or "").relative_to(self.store.folder).as_posix()
+        path = os.fspath(result.path)
+        if path.startswith(self._below):  # as most are; pathlib takes 15 µs
+            return path[len(self._below) :].replace(os.sep, "/")
         return result.path.relative_to(self.root).as_posix()
 
 

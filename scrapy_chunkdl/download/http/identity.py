@@ -24,7 +24,7 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from scrapy_chunkdl.download.errors import Permanent
-from scrapy_chunkdl.download.http.urls import NoUrl, userinfo_of, wire_url, without_userinfo
+from scrapy_chunkdl.download.http.urls import PLAIN_URL, NoUrl, userinfo_of, wire_url, without_userinfo
 from scrapy_chunkdl.download.model import FileRequest, Options
 from scrapy_chunkdl.text.masking import shown_url
 
@@ -202,6 +202,9 @@ def host_of(url: str) -> str:
 
     Of what has no port, such as a bucket, the scheme is in its place.
     """
+    if (plain := PLAIN_URL.fullmatch(url)) is not None:
+        scheme, name, port, _ = plain.groups()
+        return f"{name}:{port or PORTS[scheme]}"
     try:
         parts = urlsplit(wire_url(url, schemes=_KEPT_APART))
     except NoUrl as error:

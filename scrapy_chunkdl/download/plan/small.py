@@ -34,18 +34,11 @@ from scrapy_chunkdl.download.http.media_types import Kind, kind_of_name, kind_of
 from scrapy_chunkdl.download.http.names import name_of
 from scrapy_chunkdl.download.http.plain_answer import Answer, Odd
 from scrapy_chunkdl.download.http.plain_get import Origin, PlainConnections
+from scrapy_chunkdl.download.http.urls import PLAIN_URL
 from scrapy_chunkdl.download.limits.hosts import Limits
 from scrapy_chunkdl.download.model import FileRequest, FileResult, Options, Progress
 from scrapy_chunkdl.download.progress import Doing
 from scrapy_chunkdl.text import naming
-
-_BYTE = r"(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
-_HOST = rf"(?:(?:[a-z0-9-]+\.)*[a-z][a-z0-9-]*|{_BYTE}(?:\.{_BYTE}){{3}})"
-_ENCODED = r"%(?!2[Ee])[0-9A-Fa-f]{2}"
-_SEGMENT = rf"/(?!\.{{1,2}}(?:[/?]|$))(?:[A-Za-z0-9._~!$&'()*+,;=:@-]|{_ENCODED})+"
-_QUERY = rf"\?(?:[A-Za-z0-9._~!$()*+,;:@/?&=-]|{_ENCODED})+"
-_PLAIN_URL = re.compile(rf"(https?)://({_HOST})(?::([1-9][0-9]{{1,4}}))?((?:{_SEGMENT})+(?:{_QUERY})?)")
-"""A URL that goes over the wire as it is (:mod:`scrapy_chunkdl.download.http.urls`), as most do: seen in 1 µs."""
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _UNUSUAL_HEADERS = frozenset(
@@ -116,7 +109,7 @@ class SmallFiles:
         Raises what the ordinary way would: Permanent for a lost lease, a checksum that is none, or a header that cannot
         be sent.
         """
-        match = _PLAIN_URL.fullmatch(request.url)
+        match = PLAIN_URL.fullmatch(request.url)
         if match is None or self._is_off or request.source is not None or self._limits.rates.is_limited:
             return Tried()
         scheme, name, port, _ = match.groups()
@@ -128,7 +121,7 @@ class SmallFiles:
             return Tried()
         identity = FileIdentity.of(request, self._options)
         wanted = naming.safe_name(request.name) if request.name else None
-        if not self._may_be_asked(request, name, port) or _may_be_there(request, wanted, identity):
+        if not self._may_be_asked(request, name) or _may_be_there(request, wanted, identity):
             return Tried()
         expected = parse_expected(request.checksum) if request.checksum else None
         requests, ranged = progress.requests, self._habits.asks_for_ranges(host)
@@ -152,11 +145,9 @@ class SmallFiles:
         self._habits.was_plain(host)
         return result
 
-    def _may_be_asked(self, request: FileRequest, host: str, port: str | None) -> bool:
+    def _may_be_asked(self, request: FileRequest, host: str) -> bool:
         """Whether the host is allowed, and reached without a proxy, by a request as most are."""
         options = self._options
-        if port in ("80", "443") or (port and int(port) > 0xFFFF) or "xn--" in host:
-            return False
         if request.headers and not _UNUSUAL_HEADERS.isdisjoint(map(str.lower, request.headers)):
             return False
         if options.allowed_hosts and not any(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import ada_url
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scrapy_chunkdl.download.http.urls import NoUrl, host_name, userinfo_of, wire_url, without_userinfo
+from scrapy_chunkdl.download.http.urls import PLAIN_URL, NoUrl, host_name, userinfo_of, wire_url, without_userinfo
 
 
 @pytest.mark.parametrize(
@@ -130,3 +131,47 @@ def test_raw_bytes_of_a_location_stay_themselves(raw: bytes) -> None:
 )
 def test_a_login_is_taken_out_whichever_slashes_there_are(text: str, bare: str, login: str) -> None:
     assert (without_userinfo(text), userinfo_of(text)) == (bare, login)
+
+
+PLAIN_URLS = {
+    "http://example.org/a/b.bin": True,
+    "https://example.org:8443/a%20b.bin?x=1&y=%2F": True,
+    "http://127.0.0.1:8000/a": True,
+    "http://example.org/": False,
+    "http://example.org": False,
+    "http://EXAMPLE.org/a": False,
+    "http://user@example.org/a": False,
+    "http://example.org/a/../b": False,
+    "http://example.org/a/%2e%2e/b": False,
+    "http://example.org/a/./b": False,
+    "http://example.org/a#b": False,
+    "http://example.org/a b": False,
+    "http://example.org/é": False,
+    "http://example.org/a?x='": False,
+    "http://example.org/a%": False,
+    "http://example.org\\a": False,
+    "http://0x7f.1/a": False,
+    "http://127.1/a": False,
+    "http://127.0.0.01/a": False,
+    "http://[::1]/a": False,
+    "http://2130706433/a": False,
+    "ftp://example.org/a": False,
+    "http://example.org:80/a": False,
+    "https://example.org:443/a": False,
+    "http://example.org:65536/a": False,
+    "http://xn--a.org/a": False,
+    "http://example.org/a\n": False,
+}
+
+
+@pytest.mark.parametrize(("url", "is_plain"), PLAIN_URLS.items())
+def test_a_plain_url_is_one_that_is_sent_as_it_is(url: str, is_plain: bool) -> None:
+    assert (PLAIN_URL.fullmatch(url) is not None) is is_plain
+    assert not is_plain or ada_url.URL(url).href == url
+
+
+@given(st.from_regex(PLAIN_URL, fullmatch=True))
+def test_no_url_is_called_plain_that_browsers_would_write_otherwise(url: str) -> None:
+    """They are not shown to ada-url any more."""
+    assert ada_url.URL(url).href == url
+    assert wire_url(url) == url

@@ -19,8 +19,6 @@ from origin_content import expected_sha256
 from scrapy_chunkdl.download import Downloader, DownloadError, FileRequest, Limits, Options, Progress
 from scrapy_chunkdl.download.disk import platform
 from scrapy_chunkdl.download.http.plain_answer import Odd, read_head
-from scrapy_chunkdl.download.http.urls import wire_url
-from scrapy_chunkdl.download.plan import small as small_module
 
 SIZE = CHUNK // 2
 HASTY = replace(QUICK, probe="auto")
@@ -259,39 +257,6 @@ async def test_a_disk_without_locks_is_left_to_the_ordinary_way(
     for n, result in enumerate(results):
         assert sha256_of(result.path) == expected_sha256(f"{n}.bin", SIZE)
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["0.bin", "1.bin"]
-
-
-PLAIN_URLS = {
-    "http://example.org/a/b.bin": True,
-    "https://example.org:8443/a%20b.bin?x=1&y=%2F": True,
-    "http://127.0.0.1:8000/a": True,
-    "http://example.org/": False,
-    "http://example.org": False,
-    "http://EXAMPLE.org/a": False,
-    "http://user@example.org/a": False,
-    "http://example.org/a/../b": False,
-    "http://example.org/a/%2e%2e/b": False,
-    "http://example.org/a/./b": False,
-    "http://example.org/a#b": False,
-    "http://example.org/a b": False,
-    "http://example.org/é": False,
-    "http://example.org/a?x='": False,
-    "http://example.org/a%": False,
-    "http://example.org\\a": False,
-    "http://0x7f.1/a": False,
-    "http://127.1/a": False,
-    "http://127.0.0.01/a": False,
-    "http://[::1]/a": False,
-    "http://2130706433/a": False,
-    "ftp://example.org/a": False,
-    "http://example.org/a\n": False,
-}
-
-
-@pytest.mark.parametrize(("url", "is_plain"), PLAIN_URLS.items())
-def test_a_plain_url_is_one_that_is_sent_as_it_is(url: str, is_plain: bool) -> None:
-    assert (small_module._PLAIN_URL.fullmatch(url) is not None) is is_plain
-    assert not is_plain or wire_url(url) == url
 
 
 HEADS = {
