@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from fetching import CHUNK, QUICK, SIZE, Client, payload
@@ -11,7 +12,7 @@ from origin import Origin
 from origin_content import expected_sha256
 from patience import HANG
 
-from scrapy_chunkdl.download import Downloader, FileRequest, FileResult, Limits
+from scrapy_chunkdl.download import Downloader, FileRequest, FileResult, Limits, Options
 
 LIARS = {
     "an ETag for the life of the process": "etag:fixed",
@@ -23,8 +24,8 @@ LIARS = {
 }
 
 
-async def _fetch_patiently(client: Client, url: str) -> FileResult:
-    async with Downloader(QUICK, Limits(QUICK)) as downloader:
+async def _fetch_patiently(client: Client, url: str, options: Options = QUICK) -> FileResult:
+    async with Downloader(options, Limits(options)) as downloader:
         return await downloader.fetch(FileRequest(url, client.folder, client.target.name))
 
 
@@ -44,6 +45,23 @@ async def test_a_file_replaced_under_validators_that_stay_is_not_mixed_when_it_i
     url = liar(faults, "hold:gate:0.5@get")
     begun = asyncio.ensure_future(_fetch_patiently(client, url))
     await origin.sent(client.key, SIZE // 3)
+    begun.cancel()
+    await asyncio.wait({begun}, timeout=HANG)
+    origin.set_version(client.key, 2)
+    liar(faults, "")
+
+    await client.right(url, version=2)
+
+
+@pytest.mark.parametrize("on_disk", [SIZE // 2, 5 * SIZE // 8], ids=str)
+@pytest.mark.parametrize("faults", LIARS.values(), ids=LIARS)
+async def test_what_is_on_disk_is_compared_though_the_beginning_has_to_be_fetched(
+    client: Client, origin: Origin, liar: Callable[[str, str], str], faults: str, on_disk: int
+) -> None:
+    url = liar(faults, "hold:gate@over=0@get")
+    options = replace(QUICK, stall_timeout=HANG, first_byte_timeout=HANG)
+    begun = asyncio.ensure_future(_fetch_patiently(client, url, options))
+    await origin.sent(client.key, on_disk)
     begun.cancel()
     await asyncio.wait({begun}, timeout=HANG)
     origin.set_version(client.key, 2)

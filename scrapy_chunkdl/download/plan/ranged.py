@@ -68,6 +68,7 @@ class RangedFetch:
         self._plan = Plan(remote.size, options.chunk_size, part.done)
         self._seen = Seen(remote.size, remote, is_served=part.done.total > 0, is_checked=sources.evidence.is_checked)
         self._left = Ranges(part.done if compares else ())  # by an earlier run
+        self._is_compared = False  # whether some of that is known to be the same today
         self._has_failed = False  # whether a connection was lost in this run
         self._brought: Counter[Source] = Counter()  # bytes, over all connections
         self._whole: Opening | None = None  # an answer that has all of the file, until run() hands it on
@@ -98,6 +99,8 @@ class RangedFetch:
                 await self._connection(first, opening)
             else:
                 await self._run_all(first, opening)
+                if self._whole is None:
+                    await self._compare_apart()
         except BaseException:
             if self._whole is not None:
                 await self._whole.close()
@@ -213,13 +216,14 @@ class RangedFetch:
 
     async def _ask_for(self, span: Span, source: Source, slot: HostSlot, failures: int) -> None:
         """Ask for the rest of a span, and read what comes."""
-        look = self._look_back(span, failures)
+        look, begin = self._look_back(span, failures), span.position
         wanted = self._wanted(span, look, failures)
         answer = await source.read(wanted)
         try:
             got = answer.bytes_for(wanted)
             if got is not None:
                 await self._read(answer, span, got, source, look)
+                self._is_compared |= look > 0 and self._left.begin_before(begin) < begin
             elif self._whole is None:
                 slot.hand_on()
                 self._whole = Opening(answer, source, slot, span.asked_at)
@@ -237,6 +241,41 @@ class RangedFetch:
         # Once a connection was lost the file may have been replaced: then what came in this run is compared, too.
         there = self._plan.in_place() if self._has_failed else self._left
         return min(_LOOK_BACK, span.position - there.begin_before(span.position))
+
+    async def _compare_apart(self) -> None:
+        """Compare what an earlier run left by a request of its own, where no other one adjoined any of it.
+
+        That is so where the beginning alone was missing: an answer can begin with bytes that are in place before it,
+        and there are none. A checksum that is known decides by itself.
+        """
+        left = next(iter(self._left), None)
+        if left is None or self._is_compared or self._seen.is_checked or not self._brought.total():
+            return
+        span = Span(left[0], min(left[1], left[0] + _LOOK_BACK))
+        await self._sources.retrying()(self._compare)(span)
+
+    async def _compare(self, span: Span) -> None:
+        source, size = self._sources.next(), span.remaining
+        wanted = Wanted(span, self._seen, 0, 0, lambda: None)
+        theirs = bytearray()
+
+        def take(data: bytes | memoryview) -> bool:
+            theirs.extend(data)
+            self._progress.fetched += len(data)
+            self._progress.moved()
+            return len(theirs) < skip + size
+
+        async with self._sources.slot(source):
+            answer = await source.read(wanted)
+            try:
+                got = answer.bytes_for(wanted)
+                if got is None:
+                    raise RangeIgnored(f"{answer.url} ignores ranges")
+                skip = span.start - got[0]
+                await answer.read(take)
+            finally:
+                answer.close()
+        Look(self._part, span.stop, size, answer.url).compare(bytes(theirs[skip : skip + size]), size)
 
     async def _read(self, answer: Answer, span: Span, got: Range, source: Source, look: int) -> None:
         if answer.is_part:
