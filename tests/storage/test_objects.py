@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+import os
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from fetching import QUICK, SIZE, payload
+from blob_server import Blobs
+from fetching import CHUNK, LOOK_BACK, QUICK, SIZE, payload
 from patience import HANG
 from s3_server import BUCKET, S3
 
@@ -28,6 +30,8 @@ def no_keys(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    for name in [name for name in os.environ if name.startswith("AZURE_")]:
+        monkeypatch.delenv(name)
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
         monkeypatch.delenv(name, raising=False)
 
@@ -164,3 +168,139 @@ async def test_azure_without_an_account_is_told_so(tmp_path: Path) -> None:
 
     assert caught.value.reason == "bad_url"
     assert "account" in str(caught.value).lower()
+
+
+# --- Azure, whose few calls a mock answers
+
+
+@pytest.fixture
+async def blobs(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Blobs]:
+    async with Blobs() as server:
+        monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_NAME", "account")
+        monkeypatch.setenv("AZURE_STORAGE_ENDPOINT", server.url)
+        monkeypatch.setenv("AZURE_ALLOW_HTTP", "true")
+        server.blobs["container/file.bin"] = payload()
+        yield server
+
+
+AZ = "az://container/file.bin"
+
+
+async def test_a_blob_comes_in_parts_of_one_version(blobs: Blobs, tmp_path: Path) -> None:
+    result = await fetch(AZ, tmp_path, options_for({}))
+
+    assert result.path.read_bytes() == payload()
+    assert (result.size, result.path.name) == (SIZE, "file.bin")
+    assert result.etag is not None
+    assert blobs.sent["container/file.bin"] == SIZE
+    assert sum(method == "GET" for method, _, _ in blobs.asked) >= 4
+    assert all("authorization" not in fields for _, _, fields in blobs.asked)
+
+
+async def test_a_blob_is_asked_for_with_the_key_of_its_account(
+    blobs: Blobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_KEY", "c2VjcmV0")
+
+    await fetch(AZ, tmp_path, options_for({}))
+
+    assert all(fields["authorization"].startswith("SharedKey account:") for _, _, fields in blobs.asked)
+
+
+async def test_an_unchanged_blob_costs_no_bytes_and_a_replaced_one_comes_anew(blobs: Blobs, tmp_path: Path) -> None:
+    await fetch(AZ, tmp_path, options_for({}))
+
+    same = await fetch(AZ, tmp_path, options_for({}))
+    blobs.blobs["container/file.bin"] = payload(version=2)
+    blobs.changed_at += 100
+    other = await fetch(AZ, tmp_path, options_for({}))
+
+    assert (same.status, other.status) == ("uptodate", "downloaded")
+    assert other.path.read_bytes() == payload(version=2)
+    assert blobs.sent["container/file.bin"] == 2 * SIZE
+
+
+async def test_a_blob_that_breaks_off_is_resumed_from_its_last_byte(blobs: Blobs, tmp_path: Path) -> None:
+    buffered = 4 * CHUNK  # as much obstore hands on at once
+    blobs.cut_after = 2 * buffered
+
+    result = await fetch(AZ, tmp_path, options_for({}, chunks_per_file=1))
+
+    assert result.path.read_bytes() == payload()
+    assert blobs.sent["container/file.bin"] <= SIZE + buffered + LOOK_BACK
+    assert sum(result.retries.values()) == 1
+
+
+@pytest.mark.parametrize("is_replaced", [False, True])
+async def test_a_later_run_resumes_a_blob_if_it_is_the_same(blobs: Blobs, tmp_path: Path, is_replaced: bool) -> None:
+    blobs.cut_after = 4 * CHUNK
+    with pytest.raises(DownloadError) as caught:
+        await fetch(AZ, tmp_path, options_for({}, chunks_per_file=1, retry_times=0))
+    assert caught.value.resumable
+    if is_replaced:
+        blobs.blobs["container/file.bin"] = payload(version=2)
+        blobs.changed_at += 100
+
+    result = await fetch(AZ, tmp_path, options_for({}, chunks_per_file=1))
+
+    assert result.path.read_bytes() == payload(version=2 if is_replaced else 1)
+    assert (result.resumed > 0) is not is_replaced
+
+
+@pytest.mark.parametrize("key", ["a b.bin", "ä/文件.bin", "a+b.bin", "100%.bin"])
+async def test_odd_names_of_blobs_are_asked_for_as_they_are(blobs: Blobs, tmp_path: Path, key: str) -> None:
+    blobs.blobs[f"container/{key}"] = payload()
+
+    result = await fetch(f"az://container/{key.replace('%', '%25')}", tmp_path, options_for({}))
+
+    assert result.path.read_bytes() == payload()
+
+
+@pytest.mark.parametrize(
+    ("path", "replies", "reason"),
+    [
+        ("container/gone.bin", [], "not_found"),
+        ("container/file.bin", [403] * 9, "no_permission"),
+        ("container/file.bin", [401] * 9, "no_permission"),
+        ("container/file.bin", [503] * 9, "too_many_connections"),
+        ("container/file.bin", [500] * 9, "connection_lost"),
+    ],
+)
+async def test_what_azure_refuses_has_its_reason(
+    blobs: Blobs, tmp_path: Path, path: str, replies: list[int], reason: str
+) -> None:
+    blobs.replies[path] = replies
+
+    with pytest.raises(DownloadError) as caught:
+        await fetch(f"az://{path}", tmp_path, options_for({}))
+
+    assert caught.value.reason == reason
+    assert len(str(caught.value)) <= 300
+
+
+async def test_azure_that_refuses_for_a_while_is_asked_again(blobs: Blobs, tmp_path: Path) -> None:
+    blobs.replies["container/file.bin"] = [503, 500]
+
+    result = await fetch(AZ, tmp_path, options_for({}))
+
+    assert result.path.read_bytes() == payload()
+
+
+@pytest.mark.parametrize("pays", [True, False])
+async def test_a_bucket_is_told_who_pays_in_each_request(blobs: Blobs, tmp_path: Path, pays: bool) -> None:
+    blobs.blobs["bucket/file.bin"] = payload()
+    headers = {"X-Amz-Request-Payer": "requester"} if pays else {}
+    settings = {"AWS_ENDPOINT_URL": blobs.url, "AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret"}
+
+    await fetch("s3://bucket/file.bin", tmp_path, options_for(settings), headers=headers)
+
+    assert {fields.get("x-amz-request-payer") for _, _, fields in blobs.asked} == {"requester" if pays else None}
+    assert all("x-amz-request-payer" in fields["authorization"] for _, _, fields in blobs.asked if pays)
+
+
+async def test_a_bucket_without_keys_is_asked_without_a_signature(blobs: Blobs, tmp_path: Path) -> None:
+    blobs.blobs["bucket/file.bin"] = payload()
+
+    await fetch("s3://bucket/file.bin", tmp_path, options_for({"AWS_ENDPOINT_URL": blobs.url}))
+
+    assert all("authorization" not in fields for _, _, fields in blobs.asked)
