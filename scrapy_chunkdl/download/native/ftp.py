@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import re
 import ssl
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from scrapy_chunkdl.download.errors import DownloadError, SourceChanged, Transient
 from scrapy_chunkdl.download.http import tls
@@ -35,11 +35,17 @@ class FtpKept:
     """What FTP sources of one loop share: idle connections, and what is trusted."""
 
     connections: Kept[FtpConnection]
-    context: ssl.SSLContext
+    made: list[ssl.SSLContext] = field(default_factory=list)
 
     @classmethod
     def of(cls, options: Options) -> FtpKept:
-        return cls(Kept(), tls.plain_context(options))
+        return cls(Kept())
+
+    def context(self, options: Options) -> ssl.SSLContext:
+        """Return what is trusted: made when the first connection wants TLS, as it takes 30 to 170 ms."""
+        if not self.made:
+            self.made.append(tls.plain_context(options))
+        return self.made[0]
 
     def native(self, context: FileContext, url: str) -> tuple[FtpSource, str]:
         """Return what reads the file at a URL, and its host. Raises Permanent."""
@@ -97,7 +103,8 @@ class FtpSource:
                 return idle
             idle.close()
         trusted = kept.has_worked(self._key)
-        return await FtpConnection.open(self._place, self._login, self._options, self._kept.context, self._url, trusted)
+        context = self._kept.context(self._options) if self._place.scheme == "ftps" else None
+        return await FtpConnection.open(self._place, self._login, self._options, context, self._url, trusted)
 
     async def _told(self, connection: FtpConnection) -> Told:
         """Ask for size and date, at the root if there is no such file where the login leads: Scrapy reads URLs so."""
@@ -131,7 +138,7 @@ class FtpReading:
         self._data = data
         self._left = left
 
-    async def next(self) -> bytes:
+    async def next(self) -> bytes | memoryview:
         """Return the next bytes; none at the end of the range, once the server said that all was sent."""
         connection = self._connection
         if connection is None:

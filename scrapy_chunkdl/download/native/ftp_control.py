@@ -47,7 +47,7 @@ class FtpConnection:
 
     @classmethod
     async def open(
-        cls, place: Place, login: Login, options: Options, context: ssl.SSLContext, url: str, trusted: bool
+        cls, place: Place, login: Login, options: Options, context: ssl.SSLContext | None, url: str, trusted: bool
     ) -> FtpConnection:
         """Connect and log in. ``trusted``: this login was taken before, so that a refusal is about one more of it."""
         connection = await cls._greeted(place, options, context, url)
@@ -56,13 +56,13 @@ class FtpConnection:
         return connection
 
     @classmethod
-    async def _greeted(cls, place: Place, options: Options, context: ssl.SSLContext, url: str) -> FtpConnection:
+    async def _greeted(cls, place: Place, options: Options, context: ssl.SSLContext | None, url: str) -> FtpConnection:
         """Return a connection that the server has greeted, in TLS where the URL says so.
 
         TLS from the first byte has a port of its own; more servers have AUTH TLS at theirs (RFC 4217 §4). What greets
         in plain text at the port asked for, or instead of one that is closed, is asked for that.
         """
-        if place.scheme != "ftps":
+        if context is None:
             return await cls._connect(place.host, place.port, None, options, url)
         explicit_port = _EXPLICIT_PORT if place.is_default_port else place.port
         try:

@@ -13,17 +13,22 @@ from typing import cast
 
 from aioftp.common import SSLSessionBoundContext
 
-_AHEAD = 1 << 20
+_BUFFER = 1 << 18
+_BUFFERS = 4
+"""Bytes that come ahead of a reader: 1 MiB, in buffers that are used again, as memory that is new for each costs more
+than the bytes in it."""
 
 
-class DataConnection(asyncio.Protocol):
+class DataConnection(asyncio.BufferedProtocol):
     """One connection, which only brings bytes. ``stall_s`` is how long a byte may be waited for."""
 
     def __init__(self, stall_s: float) -> None:
         self._loop = asyncio.get_running_loop()
         self._stall_s = stall_s
-        self._pieces: deque[bytes] = deque()
-        self._size = 0
+        self._free: list[memoryview] = []
+        self._filling: memoryview | None = None
+        self._read: memoryview | None = None
+        self._full: deque[tuple[memoryview, memoryview]] = deque()
         self._is_over = False
         self._error: Exception | None = None
         self._waiter: asyncio.Future[None] | None = None
@@ -46,9 +51,18 @@ class DataConnection(asyncio.Protocol):
         over_tls = await self._loop.start_tls(self._transport, self, context, server_hostname=host)
         self._transport = cast(asyncio.Transport, over_tls)
 
-    async def read(self, most: int) -> bytes:
-        """Return the next bytes; none at the end. Raises OSError for one that broke, TimeoutError for silence."""
-        if not self._pieces and not self._is_over:
+    async def read(self, most: int) -> memoryview:
+        """Return the next bytes, good until the next call; none at the end.
+
+        Raises OSError for one that broke, TimeoutError for silence.
+        """
+        if self._read is not None:
+            self._free.append(self._read)
+            self._read = None
+            if self._is_paused and self._transport is not None:
+                self._is_paused = False
+                self._transport.resume_reading()
+        if not self._full and not self._is_over:
             self._waiter = self._loop.create_future()
             timer = self._loop.call_later(self._stall_s, self._lose_patience, self._waiter)
             try:
@@ -56,18 +70,15 @@ class DataConnection(asyncio.Protocol):
             finally:
                 timer.cancel()
                 self._waiter = None
-        if not self._pieces:
+        if not self._full:
             if self._error is not None:
                 raise self._error
-            return b""
-        piece = self._pieces.popleft()
+            return memoryview(b"")
+        buffer, piece = self._full.popleft()
         if len(piece) > most:
-            self._pieces.appendleft(piece[most:])
-            piece = piece[:most]
-        self._size -= len(piece)
-        if self._is_paused and self._size <= _AHEAD // 2 and self._transport is not None:
-            self._is_paused = False
-            self._transport.resume_reading()
+            self._full.appendleft((buffer, piece[most:]))
+            return piece[:most]
+        self._read = buffer
         return piece
 
     def close(self) -> None:
@@ -82,10 +93,16 @@ class DataConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
 
-    def data_received(self, data: bytes) -> None:
-        self._pieces.append(data)
-        self._size += len(data)
-        if self._size > _AHEAD and not self._is_paused and self._transport is not None:
+    def get_buffer(self, sizehint: int) -> memoryview:  # asyncio's TLS would write into slices of a bytearray, copies
+        if self._filling is None:
+            self._filling = self._free.pop() if self._free else memoryview(bytearray(_BUFFER))
+        return self._filling
+
+    def buffer_updated(self, nbytes: int) -> None:
+        assert self._filling is not None
+        self._full.append((self._filling, self._filling[:nbytes]))
+        self._filling = None
+        if len(self._full) >= _BUFFERS and not self._is_paused and self._transport is not None:
             self._is_paused = True
             self._transport.pause_reading()
         self._wake()

@@ -165,7 +165,7 @@ class NativeAnswer:
         self._reading.close()
 
 
-async def _take_paced(pace: Pace, data: bytes, take: Take, left: int | None) -> bool:
+async def _take_paced(pace: Pace, data: bytes | memoryview, take: Take, left: int | None) -> bool:
     """Pass on a piece no faster than ``pace`` lets it; False when no more is wanted. ``left`` bytes come behind it."""
     if not pace.is_limited:
         return take(data)

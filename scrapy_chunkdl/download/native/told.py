@@ -47,8 +47,11 @@ class Reading(Protocol):
 
     told: Told
 
-    async def next(self) -> bytes:
-        """Return the next bytes, or none at the end of the range. Raises DownloadError for one that came too early."""
+    async def next(self) -> bytes | memoryview:
+        """Return the next bytes, good until the next call, or none at the end of the range.
+
+        Raises DownloadError for one that came too early.
+        """
         ...
 
     def close(self) -> None:
