@@ -39,6 +39,10 @@ _LONGEST = timedelta(hours=12)
 _NO_RETRY: Any = {"max_retries": 0, "retry_timeout": timedelta(seconds=1)}
 """The downloader retries, from the byte it has come to."""
 
+_NOT_CONNECTED = re.compile(r"kind: Connect\b.*", re.DOTALL)
+_CAUSE = re.compile(r'(?:message|error): "([^"]+)"')
+"""As Rust's libraries write an error down, which has no other form here."""
+
 _SLOW_DOWN = re.compile(r"SlowDown|TooManyRequests|ServerBusy|rateLimitExceeded|\b(?:429|503)\b")
 
 
@@ -196,6 +200,12 @@ def _meaning(error: BaseException, url: str) -> DownloadError:
         return Transient(text, reason="too_many_connections")
     if isinstance(error, ValueError):
         return Permanent(text, reason="bad_url")
+    if (cause := _NOT_CONNECTED.search(str(error))) is not None:
+        why = _CAUSE.search(cause[0])
+        text = f"{url}: no connection: {why[1] if why is not None else 'the host cannot be reached'}"
+        if "certificate" in cause[0].lower():
+            return Permanent(text, reason="tls")
+        return Transient(text, reason="dns" if "dns error" in cause[0] else "connect_failed")
     return Transient(text, reason="connection_lost")
 
 

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import asyncssh
 import pytest
 from fetching import QUICK, SIZE, payload
 from ftp_server import age
@@ -188,3 +189,38 @@ async def test_without_the_library_the_extra_is_named(
     error = await fails(ssh.url(served / "file.bin"), tmp_path / "store", "missing_extra", options_for(ssh))
 
     assert "pip install 'scrapy-chunkdl[sftp]'" in str(error)
+
+
+class Short(asyncssh.SFTPServer):
+    """A server that brings less than it is asked for, as the protocol lets it (draft-ietf-secsh-filexfer-02 §6.4)."""
+
+    def read(self, file_obj: object, offset: int, size: int) -> bytes:
+        data = super().read(file_obj, offset, min(size, 5000))
+        assert isinstance(data, bytes)
+        return data
+
+
+@pytest.mark.parametrize("connections", [1, 4])
+async def test_a_server_that_brings_less_than_asked_is_asked_for_the_rest(
+    served: Path, tmp_path: Path, connections: int
+) -> None:
+    key = asyncssh.generate_private_key("ssh-ed25519")
+    (tmp_path / "key").write_bytes(key.export_private_key())
+    (tmp_path / "authorized").write_bytes(key.export_public_key())
+    server = await asyncssh.listen(
+        "127.0.0.1",
+        0,
+        server_host_keys=[key],
+        authorized_client_keys=str(tmp_path / "authorized"),
+        sftp_factory=Short,
+    )
+    port = server.get_port()
+    (tmp_path / "known").write_text(f"[127.0.0.1]:{port} {key.export_public_key().decode()}")
+    options = replace(PATIENT, sftp_key=str(tmp_path / "key"), sftp_known_hosts=str(tmp_path / "known"))
+
+    async with server:
+        url = f"sftp://me@127.0.0.1:{port}{served}/file.bin"
+        result = await fetch(url, tmp_path / "store", replace(options, chunks_per_file=connections))
+
+    assert result.path.read_bytes() == payload()
+    assert result.retries == {}
