@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import compileall
 import platform
 import shutil
 import subprocess
@@ -87,8 +88,13 @@ def main() -> None:
             stack.enter_context(nginx.running())
         base = stack.enter_context(servers.origin())
         distant = stack.enter_context(servers.distant())
+        mixed = stack.enter_context(servers.distant("--delay", "0.03"))
         before = stack.enter_context(worktree(options.before))
-        place = Place(quick, disk, nginx, base, stack.enter_context(servers.redis_server(quick)), distant, before)
+        for tree in (Path(__file__).parents[2], before):
+            if tree is not None:  # as pip leaves it: else each start compiles all of it, where bytecode is not kept
+                compileall.compile_dir(tree / "scrapy_chunkdl", quiet=1)
+        redis = stack.enter_context(servers.redis_server(quick))
+        place = Place(quick, disk, nginx, base, redis, distant, mixed, before)
         for number, make in cases.all_cases(place, quick=options.quick):
             if wanted is not None and number not in wanted:
                 continue

@@ -7,9 +7,13 @@ import json
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from math import log
 from pathlib import Path
+from random import Random
+from typing import Any
 
 from bench import projects, servers
+from bench.distant import content
 from bench.run import Run, Wrong, python, run
 from bench.servers import Hit, Nginx, shaped
 
@@ -55,6 +59,7 @@ class Place:
     origin: str
     redis: str
     distant: str
+    mixed: str
     before: Path | None = None
     small: list[str] = field(default_factory=list)
 
@@ -331,6 +336,114 @@ def small_over_latency(place: Place, *, number: int) -> Case:
     )
 
 
+def _sizes(number: int) -> list[int]:
+    """Return sizes as attachments have them: log-normal, a median of 300 KiB, the largest of 200 MiB; always these."""
+    drawn = Random(1)
+    sizes = [min(200 * MIB, max(1, round(drawn.lognormvariate(log(300 * KIB), 1.5)))) for _ in range(number - 1)]
+    return [*sizes, 200 * MIB * number // 2000]
+
+
+def mixed_sizes(place: Place, *, number: int) -> Case:
+    """16."""
+    sizes, port = _sizes(number), place.mixed.rpartition(":")[2]
+
+    def urls(seed: int) -> list[str]:
+        return [f"http://127.0.0.{n % 8 + 2}:{port}/{size}/x{seed}-{n}.bin" for n, size in enumerate(sizes)]
+
+    def whole(store: Path) -> None:
+        found = sorted(path.stat().st_size for path in store.rglob("*") if path.is_file())
+        if found != sorted(sizes):
+            raise Wrong("files are missing, or not whole")
+        for path in store.rglob("*.bin"):
+            with path.open("rb") as file:
+                at = 0
+                while data := file.read(MIB):
+                    if data != content(at, at + len(data)):
+                        raise Wrong(f"{path.name} has other bytes")
+                    at += len(data)
+        shutil.rmtree(store)
+
+    def alone(command: Callable[[Path, Path], Run], seed: int) -> Run:
+        project, store = place.empty("project"), place.empty("store")
+        (project / "urls").write_text("\n".join(urls(seed)))
+        done = command(project / "urls", store)
+        whole(store)
+        return done
+
+    def fetch(listed: Path, store: Path) -> Run:
+        names = ("--urls", listed, "--folder", store, "--files", "32", "--probe", "auto", "--connections", "4")
+        done = run(python(FETCH, *names))
+        done.more |= json.loads(done.output.splitlines()[-1])
+        del done.more["cpu of fetch"]
+        return done
+
+    def aria2(listed: Path, store: Path) -> Run:
+        return run(["aria2c", "-q", "-j32", "-x4", "-s4", "-k1M", "-i", listed, "-d", store])
+
+    def crawl(contestant: Callable[[Path, list[Any], Path], Run], seed: int) -> Run:
+        store = place.empty("store")
+        done = contestant(place.empty("project"), [projects.item([url]) for url in urls(seed)], store)
+        whole(store)
+        return done
+
+    return Case(
+        16,
+        f"{number} files of {sum(sizes) / GIB:.1f} GiB, log-normal, median 300 KiB, up to 200 MiB, 8 hosts, 30 ms",
+        {
+            "ours": lambda seed: alone(fetch, seed),
+            "aria2": lambda seed: alone(aria2, seed),
+            "ours, a crawl": lambda seed: crawl(
+                lambda project, items, store: projects.ours(project, place.redis, items, store), seed
+            ),
+            "FilesPipeline": lambda seed: crawl(projects.files_pipeline, seed),
+        },
+        [
+            Goal("ours", "wall", 0.8, peer="aria2"),
+            Goal("ours, a crawl", "wall", 0.6, peer="FilesPipeline"),
+            Goal("ours", "memory", 150e6),
+            Goal("ours, a crawl", "memory", 150e6),
+        ],
+        needs=("aria2c",),
+        note="aria2 with -j32 -x4, ours with as many; the server takes a core, too",
+    )
+
+
+def processes(place: Place, *, number: int) -> Case:
+    """17."""
+    small = {f"s{n}.bin": place.nginx.file(f"small/s{n}.bin", 64 * KIB) for n in range(number)}
+    medium = {f"m{n}.bin": place.nginx.file(f"medium/m{n}.bin", 64 * MIB) for n in range(16)}
+
+    def work(at_once: int, folder: str, sources: dict[str, Path], *, tls: bool, **settings: Any) -> tuple[Run, float]:
+        items = [projects.item([place.nginx.url(f"{folder}/{name}", tls=tls)]) for name in sources]
+        store = place.empty("store")
+        place.nginx.hits()
+        done = projects.workers(place.empty("project"), place.redis, items, store, processes=at_once, **settings)
+        phase = _phase(place.nginx.hits())
+        _all_same(store, sources)
+        shutil.rmtree(store)
+        return done, phase
+
+    def workers(at_once: int) -> Callable[[int], Run]:
+        def measured(_: int) -> Run:
+            done, phase = work(at_once, "small", small, tls=False)
+            ca = {"CHUNKDL_CA_FILE": str(place.nginx.ca)}
+            _, tls_phase = work(at_once, "medium", medium, tls=True, CHUNKDL_CONCURRENT_CHUNKS_PER_HOST=32, **ca)
+            done.more |= {"rate": number / phase, "MB/s": sum(64 * MIB for _ in medium) / 1e6 / tls_phase}
+            return done
+
+        return measured
+
+    return Case(
+        17,
+        f"scrapy chunkdl worker --processes: {number} files of 64 KiB, and 16 of 64 MiB over TLS",
+        {"1 process": workers(1), "2 processes": workers(2)},
+        [Goal("2 processes", metric, 1.7, peer="1 process", least=True) for metric in ("rate", "MB/s")],
+        needs=("nginx",),
+        note="rate: small files per second, MB/s: of the large ones, from the first request to the end of the last; "
+        "two processes, nginx and Redis want more cores than two",
+    )
+
+
 def profiled_file(place: Place, profile: str) -> Case:
     """15: what has no case of its own."""
     size = 64 * MIB
@@ -511,3 +624,5 @@ def all_cases(place: Place, *, quick: bool) -> Iterator[tuple[int, Callable[[], 
     yield 13, lambda: downloader_alone(place, 13, files=small, tls=False, on_disk=True)
     yield 14, lambda: small_over_latency(place, number=small)
     yield 15, lambda: profiled_file(place, "mixed")
+    yield 16, lambda: mixed_sizes(place, number=small)
+    yield 17, lambda: processes(place, number=small)

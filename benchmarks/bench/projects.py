@@ -142,24 +142,40 @@ def _crawl(folder: Path, expected: int, tree: Path | None = None) -> Run:
     return done
 
 
+def _push(redis_url: str, items: list[Any]) -> None:
+    with redis.Redis.from_url(redis_url, protocol=2) as client:
+        client.flushall()
+        client.rpush(KEY, *map(json.dumps, items))
+
+
+def _settings(redis_url: str, store: Path) -> dict[str, Any]:
+    return {
+        "ITEM_PIPELINES": {"scrapy_chunkdl.pipelines.ChunkDownloadPipeline": 1},
+        "REDIS_URL": redis_url,
+        "REDIS_PARAMS": {"protocol": 2},
+        "CHUNKDL_STORE": str(store),
+    }
+
+
+def workers(folder: Path, redis_url: str, items: list[Any], store: Path, *, processes: int, **settings: Any) -> Run:
+    """Have worker processes under one supervisor do the same."""
+    feeds = {"items-%(process)s.jsonl": {"format": "jsonlines", "overwrite": True}}
+    _write(folder, {**_settings(redis_url, store), "FEEDS": feeds, **settings}, [])
+    _push(redis_url, items)
+    command = ("chunkdl", "worker", "files", "--until-empty", "--processes", str(processes))
+    done = run(python("-m", "scrapy", *command), cwd=folder, env={"PYTHONPATH": str(folder)})
+    emitted = sum(path.read_text().count("\n") for path in folder.glob("items-*.jsonl"))
+    if emitted != len(items):
+        raise Wrong(f"{emitted} items of {len(items)} came out: {done.output[-1500:]}")
+    return done
+
+
 def ours(
     folder: Path, redis_url: str, items: list[Any], store: Path, *, tree: Path | None = None, **settings: Any
 ) -> Run:
     """Crawl items that wait in Redis, as the main job does; with the code in ``tree`` where one is given."""
-    _write(
-        folder,
-        {
-            "ITEM_PIPELINES": {"scrapy_chunkdl.pipelines.ChunkDownloadPipeline": 1},
-            "REDIS_URL": redis_url,
-            "REDIS_PARAMS": {"protocol": 2},
-            "CHUNKDL_STORE": str(store),
-            **settings,
-        },
-        [],
-    )
-    with redis.Redis.from_url(redis_url, protocol=2) as client:
-        client.flushall()
-        client.rpush(KEY, *map(json.dumps, items))
+    _write(folder, {**_settings(redis_url, store), **settings}, [])
+    _push(redis_url, items)
     return _crawl(folder, len(items), tree)
 
 
