@@ -110,7 +110,8 @@ def item(urls: Iterable[str]) -> dict[str, Any]:
     return {"crawl_time": "20221017 12:00:00", "data": [{"title": "a report", "attachments": attachments}]}
 
 
-def _write(folder: Path, settings: dict[str, Any], items: list[Any]) -> None:
+def write(folder: Path, settings: dict[str, Any], items: list[Any]) -> None:
+    """Make a project; ``items`` are what its spider yields."""
     package = folder / "probe"
     package.mkdir(parents=True, exist_ok=True)
     (folder / "scrapy.cfg").write_text("[settings]\ndefault = probe.settings\n")
@@ -148,7 +149,8 @@ def _push(redis_url: str, items: list[Any]) -> None:
         client.rpush(KEY, *map(json.dumps, items))
 
 
-def _settings(redis_url: str, store: Path) -> dict[str, Any]:
+def settings_of(redis_url: str, store: Path) -> dict[str, Any]:
+    """Return what a crawl of ours in queue mode sets."""
     return {
         "ITEM_PIPELINES": {"scrapy_chunkdl.pipelines.ChunkDownloadPipeline": 1},
         "REDIS_URL": redis_url,
@@ -160,7 +162,7 @@ def _settings(redis_url: str, store: Path) -> dict[str, Any]:
 def workers(folder: Path, redis_url: str, items: list[Any], store: Path, *, processes: int, **settings: Any) -> Run:
     """Have worker processes under one supervisor do the same."""
     feeds = {"items-%(process)s.jsonl": {"format": "jsonlines", "overwrite": True}}
-    _write(folder, {**_settings(redis_url, store), "FEEDS": feeds, **settings}, [])
+    write(folder, {**settings_of(redis_url, store), "FEEDS": feeds, **settings}, [])
     _push(redis_url, items)
     command = ("chunkdl", "worker", "files", "--until-empty", "--processes", str(processes))
     done = run(python("-m", "scrapy", *command), cwd=folder, env={"PYTHONPATH": str(folder)})
@@ -174,7 +176,7 @@ def ours(
     folder: Path, redis_url: str, items: list[Any], store: Path, *, tree: Path | None = None, **settings: Any
 ) -> Run:
     """Crawl items that wait in Redis, as the main job does; with the code in ``tree`` where one is given."""
-    _write(folder, {**_settings(redis_url, store), **settings}, [])
+    write(folder, {**settings_of(redis_url, store), **settings}, [])
     _push(redis_url, items)
     return _crawl(folder, len(items), tree)
 
@@ -182,7 +184,7 @@ def ours(
 def files_pipeline(folder: Path, items: list[Any], store: Path, **settings: Any) -> Run:
     """Crawl the same files with FilesPipeline, as many at once as it may."""
     wanted = [{"file_urls": [a["ori_url"] for part in each["data"] for a in part["attachments"]]} for each in items]
-    _write(
+    write(
         folder,
         {
             "ITEM_PIPELINES": {"scrapy.pipelines.files.FilesPipeline": 1},
@@ -202,5 +204,5 @@ def files_pipeline(folder: Path, items: list[Any], store: Path, **settings: Any)
 
 def in_the_reactors_loop(folder: Path, items: list[Any], **settings: Any) -> Run:
     """Crawl with our downloader, but in Scrapy's own loop."""
-    _write(folder, {"ITEM_PIPELINES": {"probe.inline.DownloadInTheReactorsLoop": 1}, **settings}, items)
+    write(folder, {"ITEM_PIPELINES": {"probe.inline.DownloadInTheReactorsLoop": 1}, **settings}, items)
     return _crawl(folder, len(items))
