@@ -17,7 +17,7 @@ from typing import TypeVar
 from scrapy_chunkdl.download.concurrency import in_thread
 from scrapy_chunkdl.download.disk import journal
 from scrapy_chunkdl.download.disk.file_identity import FileIdentity
-from scrapy_chunkdl.download.disk.part_lock import JOURNAL, PART, Busy, remove_leftovers
+from scrapy_chunkdl.download.disk.part_lock import JOURNAL, PART, Busy, journal_of, remove_leftovers
 from scrapy_chunkdl.download.disk.partfile import PartFile
 from scrapy_chunkdl.download.disk.record import Published, read_published
 from scrapy_chunkdl.download.http.headers import Validator, parse_date
@@ -129,7 +129,7 @@ class Place:
                 remove_leftovers(final)
                 return final, there, None
             url, validator, meanwhile = self._identity.recorded, remote.validator, self._meanwhile(final)
-            journal_path = meanwhile.with_name(meanwhile.name + JOURNAL)
+            journal_path = journal_of(meanwhile)
             # Parts of this version show that ranges were served, and its size, whatever the server says of them today.
             journaled = splits or (remote.could_be_split and journal_path.exists())
             size = _size_of_parts(journal_path, remote) if journaled else remote.size

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 from fetching import Client
-from lacking import take_away
+from lacking import take_away, taken_away
 from origin import Origin
 from small_disks import small_disk
 
@@ -17,8 +16,7 @@ from small_disks import small_disk
 @pytest.fixture(autouse=True)
 def _lacks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Run under what CHUNKDL_TEST_LACKS names: see lacking.py, and ``make test-lacking``."""
-    if lacks := os.environ.get("CHUNKDL_TEST_LACKS"):
-        take_away(monkeypatch, *lacks.split(","))
+    take_away(monkeypatch, *taken_away())
 
 
 @pytest.fixture

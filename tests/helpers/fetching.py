@@ -26,6 +26,7 @@ from scrapy_chunkdl.download import (
     Progress,
     host_of,
 )
+from scrapy_chunkdl.download.disk import platform
 
 CHUNK = 64 * 1024
 SIZE = 10 * CHUNK + 123
@@ -54,6 +55,11 @@ def patient(options: Options) -> Options:
     """Return options under which a busy machine is not taken for a slow server."""
     hasty = {name for name in ("stall_timeout", "first_byte_timeout") if getattr(options, name) == getattr(QUICK, name)}
     return replace(options, connect_timeout=20.0, **dict.fromkeys(hasty, 5.0))
+
+
+def names_in(folder: Path) -> list[str]:
+    """Return the names in a folder, without the records that stand beside files where these cannot have attributes."""
+    return sorted(path.name for path in folder.iterdir() if not path.name.endswith(platform.RECORD))
 
 
 def sha256_of(path: Path) -> str:

@@ -77,6 +77,18 @@ LACKS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
 ALL = ("fdatasync", "posix_fallocate", "getxattr", "setxattr", "flock", "folder-fsync")
 
 
+def taken_away() -> list[str]:
+    """Return what CHUNKDL_TEST_LACKS takes away from the tests of downloads."""
+    return [name for name in os.environ.get("CHUNKDL_TEST_LACKS", "").split(",") if name]
+
+
+needs_locks = pytest.mark.skipif(
+    any(name.startswith(("flock", "all")) for name in taken_away()),
+    reason="where there are no locks, small files go the ordinary way",
+)
+"""For tests that count what the small way asks, or has on disk."""
+
+
 def take_away(patch: pytest.MonkeyPatch, *names: str) -> None:
     for name in ALL if names == ("all",) else names:
         LACKS[name](patch)

@@ -57,6 +57,14 @@ def part_path(final: Path, piece: str = "") -> Path:
     return final.with_name(f"{name}.{piece}{PART}")
 
 
+def journal_of(final: Path) -> Path:
+    """Return the journal that goes on being written for ``final``: of the name that all share, or of this process's."""
+    machine = platform.machine()
+    found = (part_path(final, piece) for piece in ("", machine, f"{machine}-{os.getpid()}"))
+    journals = [path.with_name(path.name + JOURNAL_OF_PART) for path in found]
+    return next((journal for journal in journals if journal.exists()), journals[0])
+
+
 def _take_part(final: Path) -> tuple[Path, int]:
     """Open the part file and see to it that nobody else writes to it.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from urllib.parse import quote
 
 import pytest
-from fetching import SIZE, Client
+from fetching import SIZE, Client, names_in
 from hypothesis import given
 from hypothesis import strategies as st
 from origin import Origin
@@ -71,7 +71,7 @@ async def test_the_name_is_the_one_of_the_get(client: Client, more: str, size: i
     second = await client.fetch(client.url(faults, size=size), name=None)
 
     assert first.path.name == second.path.name == "real.zip"
-    assert [path.name for path in client.folder.iterdir()] == ["real.zip"]
+    assert names_in(client.folder) == ["real.zip"]
 
 
 async def test_a_file_that_is_up_to_date_is_found_by_its_record(client: Client) -> None:
