@@ -163,6 +163,8 @@ def _meaning(error: Exception, url: str) -> DownloadError:
         return Permanent(f"{url}: {error.strerror}", reason="no_permission")
     if isinstance(error, (FileNotFoundError, IsADirectoryError, NotADirectoryError)):
         return Permanent(f"{url}: {error.strerror}", reason="not_found")
+    if names & {"NotSupported", "UnsupportedURLSchemeError", "NotConfigured"} and "botocore" in said:
+        return Permanent("s3:// needs botocore or obstore: pip install 'scrapy-chunkdl[s3]'", reason="missing_extra")
     if names & {"NotSupported", "UnsupportedURLSchemeError", "NotConfigured"}:
         return Permanent(f"{url} cannot be fetched by Scrapy's downloader: {said}", reason="bad_url")
     for words, reason in _PASSING:

@@ -7,15 +7,20 @@ What no other kind has is HTTP's, which says what is wrong with a URL that is no
 from __future__ import annotations
 
 import importlib.util
+import logging
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
+from scrapy_chunkdl.download.errors import Permanent
 from scrapy_chunkdl.download.extras import needed
 from scrapy_chunkdl.download.http.handed_on import Tried
 from scrapy_chunkdl.download.http.source import HttpOpener
 from scrapy_chunkdl.download.limits.hosts import Limits
 from scrapy_chunkdl.download.model import FileRequest, Options
 from scrapy_chunkdl.download.source import FileContext, Opener, Source
+from scrapy_chunkdl.text.masking import printable
+
+logger = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from scrapy_chunkdl.download.native.source import Shared
@@ -42,6 +47,9 @@ OPENERS: Mapping[str, Callable[[Options, Limits], Opener]] = {"ftp": _ftp, "ftps
 raise Permanent where that is missing."""
 
 
+_OF_BUCKETS = {"s3": "s3", "gs": "cloud", "az": "cloud"}
+"""The extras that have openers of these schemes be handed in."""
+
 _MODULES = {"ftp": "aioftp", "ftps": "aioftp", "sftp": "asyncssh"}
 
 
@@ -67,28 +75,43 @@ class Schemes:
     def sources(self, context: FileContext, tried: Tried) -> list[Source]:
         """Return the sources of a file, in the order of its URLs; the one it brings itself takes the first's place.
 
-        ``tried`` is what a shorter way asked of the first. Raises what an opener raises that cannot be had.
+        ``tried`` is what a shorter way asked of the first. What cannot be had here (an extra is missing) is left out.
+        Raises Permanent where nothing is left.
         """
-        request, found = context.request, dict[str, Source]()
-        by_opener: dict[Opener, list[str]] = {}
-        urls = request.found_at or ((request.url, *request.mirrors) if request.source is None else request.mirrors)
+        request, found, errors = context.request, dict[str, Source](), list[Permanent]()
+        own = [request.source(context)] if request.source is not None and not request.found_at else []
+        urls = request.found_at or (request.mirrors if own else (request.url, *request.mirrors))
+        of_http = []
         for url in urls:
-            by_opener.setdefault(self._opener(url), []).append(url)
-        for opener, own in by_opener.items():
-            is_http = opener is self._http
-            made = self._http.sources(context, own, tried) if is_http else opener.sources(context, own)
-            found.update(zip(own, made, strict=True))
-        first = [request.source(context)] if request.source is not None and not request.found_at else []
-        return first + [found[url] for url in urls]
+            try:
+                opener = self._opener(url)
+                if opener is self._http:
+                    of_http.append(url)
+                else:
+                    found.update(zip([url], opener.sources(context, [url]), strict=True))
+            except Permanent as error:
+                errors.append(error)
+        if of_http:
+            found.update(zip(of_http, self._http.sources(context, of_http, tried), strict=True))
+        if errors and not (found or own):
+            raise errors[0]
+        for problem in errors:
+            logger.warning("%s", printable(f"Left out as a source of {request.url}: {problem}"))
+        return own + [found[url] for url in urls if url in found]
 
     def is_http(self, request: FileRequest) -> bool:
         """Whether a file's own source is HTTP's."""
-        return request.source is None and self._opener(request.url) is self._http
+        scheme = request.url.partition(":")[0].lower()
+        others = (OPENERS, _OF_BUCKETS, self._options.openers)
+        return request.source is None and not any(scheme in schemes for schemes in others)
 
     def _opener(self, url: str) -> Opener:
         scheme = url.partition(":")[0].lower()
         make = self._options.openers.get(scheme) or OPENERS.get(scheme)
         if make is None:
+            if scheme in _OF_BUCKETS:
+                text = f"{scheme}:// needs obstore: pip install 'scrapy-chunkdl[{_OF_BUCKETS[scheme]}]'"
+                raise Permanent(text, reason="missing_extra")
             return self._http
         if make not in self._opened:
             self._opened[make] = make(self._options, self._limits)

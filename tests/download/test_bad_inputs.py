@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import os
+import sys
 from abc import abstractmethod
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
@@ -329,3 +330,54 @@ async def test_a_server_that_lacks_a_command_gives_the_file(kind: Any, tmp_path:
     result = await fetch(kind.url("file.bin"), tmp_path / "out", kind.options)
 
     assert result.path.read_bytes() == payload()
+
+
+# --- without what an extra brings
+
+EXTRAS = [
+    ("ftp", "aioftp", "ftp"),
+    ("ftps", "aioftp", "ftp"),
+    ("sftp", "asyncssh", "sftp"),
+    ("s3", "obstore", "s3"),
+    ("gs", "obstore", "cloud"),
+    ("az", "obstore", "cloud"),
+]
+
+
+@pytest.mark.parametrize(("scheme", "library", "extra"), EXTRAS)
+async def test_without_its_library_the_extra_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scheme: str, library: str, extra: str
+) -> None:
+    taken_away(monkeypatch, library)
+
+    with pytest.raises(DownloadError) as caught:
+        await fetch(f"{scheme}://host.invalid/file.bin", tmp_path / "out", PATIENT)
+
+    assert caught.value.reason == "missing_extra"
+    assert library in str(caught.value)
+    assert f"scrapy-chunkdl[{extra}]" in str(caught.value)
+
+
+@pytest.mark.parametrize(("scheme", "library", "extra"), EXTRAS)
+@pytest.mark.parametrize("is_first", [True, False])
+async def test_a_url_that_lacks_its_library_leaves_the_file_to_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scheme: str, library: str, extra: str, is_first: bool
+) -> None:
+    taken_away(monkeypatch, library)
+    kind = Http(tmp_path / "served")
+    async with kind.stack:
+        await kind.start()
+        kind.put(b"file.bin", payload())
+        urls = [f"{scheme}://host.invalid/file.bin", kind.url("file.bin")]
+        url, mirror = urls if is_first else reversed(urls)
+
+        result = await fetch(url, tmp_path / "out", PATIENT, mirrors=(mirror,))
+
+    assert result.path.read_bytes() == payload()
+
+
+def taken_away(monkeypatch: pytest.MonkeyPatch, library: str) -> None:
+    monkeypatch.setitem(sys.modules, library, None)
+    for module in [name for name in sys.modules if name.startswith("scrapy_chunkdl.download.native.")]:
+        if module.rpartition(".")[2].startswith(("ftp", "sftp")):
+            monkeypatch.delitem(sys.modules, module)
