@@ -17,6 +17,7 @@ from scrapy_chunkdl.crawl.claimed import ClaimedItem, Held
 from scrapy_chunkdl.crawl.disk_gate import DiskGate
 from scrapy_chunkdl.crawl.host_watch import HostWatch
 from scrapy_chunkdl.crawl.item_files import ItemFiles
+from scrapy_chunkdl.crawl.memory_gate import MemoryGate
 from scrapy_chunkdl.crawl.orders import OperatorOrders
 from scrapy_chunkdl.queue.clock import lease_clock
 from scrapy_chunkdl.queue.item_queue import Claimed, Suspects
@@ -50,9 +51,11 @@ class Backpressure:
         disk: DiskGate,
         hosts: HostWatch,
         orders: OperatorOrders,
+        memory: MemoryGate,
     ) -> None:
         self._key = items_key
         self.disk = disk
+        self._memory = memory
         self._hosts = hosts
         self.parked = 0
         """Items that waited for hosts when the list was looked at last."""
@@ -81,7 +84,8 @@ class Backpressure:
         if self._is_alone():
             return 0
         held = len(self._held.work)
-        return self.disk.room(self._breaker.room(min(self._batch_size, self._most - held), held), held)
+        wanted = self._breaker.room(min(self._batch_size, self._most - held), held)
+        return self.disk.room(self._memory.room(wanted, held) if wanted else 0, held)
 
     def tick(self) -> None:
         """Have the disk and the hosts looked at, if it is time."""
@@ -90,7 +94,7 @@ class Backpressure:
 
     def waits(self) -> list[str]:
         """Return why less is claimed than could be, a sentence each. Called from any thread."""
-        return [because for because in (self.disk.because,) if because is not None]
+        return [because for because in (self.disk.because, self._memory.because) if because is not None]
 
     def tell_waits(self) -> None:
         """Say now and then what a process waits for that does nothing else."""

@@ -49,7 +49,7 @@ class FileRequests:
         self._place = place
         self._hooks = hooks
         self._stats = stats
-        self._via_scrapy = ViaScrapy(crawler, config.via_scrapy, options.openers)
+        self._via_scrapy = ViaScrapy(crawler, config.via_scrapy, options.openers, options.host_rules)
 
     def wanted(self, item: object) -> list[Attachment]:
         """Return the files to fetch for an item: its attachments, or what ``get_media_requests`` makes of them."""
@@ -91,7 +91,7 @@ class FileRequests:
     def _for_scrapy(self, attachment: Attachment) -> Request | None:
         """Return the request that Scrapy's downloader is to fetch; of most files, which are of http, none is made."""
         scheme, _, rest = attachment.url.partition(":")
-        is_usual = scheme in WEB and attachment.shown is None and not self._config.via_scrapy
+        is_usual = scheme in WEB and attachment.shown is None and not self._via_scrapy.is_used
         if is_usual or not rest:
             return None
         shown = as_request(attachment)

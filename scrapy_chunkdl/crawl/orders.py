@@ -1,5 +1,7 @@
 """What operators ask of a process while it runs: to pause, to go on, to fetch at most so many bytes per second.
 
+And what holds at single hosts: connections, delays, bytes per second.
+
 And what they ask of one running file: to give it up, or to begin it again. Knows the orders as the heartbeat reads
 them, the limits of the downloads and the held items. The heartbeat calls it on its thread, else all is on Scrapy's.
 """
@@ -13,7 +15,9 @@ from scrapy_chunkdl.bridge.bridge import Bridge, Deliver
 from scrapy_chunkdl.crawl.claimed import Held
 from scrapy_chunkdl.crawl.reports import id_of
 from scrapy_chunkdl.download import Limits
+from scrapy_chunkdl.download.host_rules import HostRule, NamedRule
 from scrapy_chunkdl.queue.asked import Asked
+from scrapy_chunkdl.queue.host_limits import AskedLimits, HostLimits
 from scrapy_chunkdl.queue.item_queue import Orders
 from scrapy_chunkdl.settings.config import Config
 from scrapy_chunkdl.text.masking import printable
@@ -60,6 +64,39 @@ class OperatorOrders:
         elif before.paused and not orders.paused:
             logger.info("Claiming from %s goes on.", self._key)
             self._go_on()
+
+
+class HostOrders:
+    """Limits of single hosts, before those of the settings. Called on the heartbeat's thread."""
+
+    def __init__(self, asked: HostLimits, limits: Limits) -> None:
+        self._asked = asked
+        self._limits = limits
+        self._known: dict[str, AskedLimits] = {}
+
+    def look(self) -> None:
+        """Look at what is asked, and keep to it from now on. Raises what a call to Redis does."""
+        asked = self._asked.look()
+        if asked == self._known:
+            return
+        for host in sorted(asked.keys() | self._known.keys()):
+            if (wanted := asked.get(host)) != self._known.get(host):
+                logger.info("%s: %s, as was asked for.", printable(host), _told(wanted))
+        self._known = asked
+        self._limits.put_first(
+            [NamedRule(host, HostRule(one.connections, one.delay, one.rate)) for host, one in asked.items()]
+        )
+
+
+def _told(asked: AskedLimits | None) -> str:
+    told = []
+    if asked is not None and asked.connections is not None:
+        told.append(f"{asked.connections} connections at most")
+    if asked is not None and asked.delay is not None:
+        told.append(f"{asked.delay:g} s between requests")
+    if asked is not None and asked.rate is not None:
+        told.append(f"{size_text(asked.rate)}/s at most" if asked.rate else "as fast as it comes")
+    return ", ".join(told) or "limits as the settings say"
 
 
 class FileOrders:

@@ -61,7 +61,7 @@ def politeness(settings: BaseSettings, spider: Spider | None, config: Config) ->
 def host_rules(settings: BaseSettings, config: Config) -> HostRules:
     """Return the limits of single hosts: ours first, then those of Scrapy's DOWNLOAD_SLOTS. Raises ConfigError."""
     rules = [
-        NamedRule(host, HostRule(_whole(limits.get("connections")), limits.get("delay"), limits.get("rate")))
+        NamedRule(host, HostRule(_whole(limits.get("connections")), *map(limits.get, ("delay", "rate", "via"))))
         for host, limits in (config.hosts or {}).items()
     ]
     slots = settings.getdict("DOWNLOAD_SLOTS") if settings.get("DOWNLOAD_SLOTS") else {}

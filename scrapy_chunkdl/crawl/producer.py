@@ -25,7 +25,7 @@ _MOST_WARNINGS = 10
 
 
 class Producer:
-    """That of one process. ``pushed`` is called when Redis has an item."""
+    """That of one process. ``pushed`` is called when Redis has an item, ``when_there_is_room`` calls when it may go."""
 
     def __init__(
         self,
@@ -38,6 +38,7 @@ class Producer:
         priority_field: str | None,
         problem_of_type: Callable[[object], str | None],
         pushed: Callable[[], None],
+        when_there_is_room: Callable[[Callable[[], None]], None],
     ) -> None:
         self._spider_name = spider_name
         self._queue = queue
@@ -48,6 +49,7 @@ class Producer:
         self._odd_priorities = 0
         self._problem_of_type = problem_of_type
         self._pushed = pushed
+        self._when_there_is_room = when_there_is_room
         self.pushing = 0
         """Items on their way to Redis."""
 
@@ -75,7 +77,8 @@ class Producer:
             self._pushed()
 
         self.pushing += 1
-        self._courier.push(payload, done, self._priority_of(item))
+        priority = self._priority_of(item)
+        self._when_there_is_room(lambda: self._courier.push(payload, done, priority))
         return fired
 
     def _priority_of(self, item: object) -> int:

@@ -25,8 +25,9 @@ from scrapy_chunkdl.crawl.guard import Steps
 from scrapy_chunkdl.crawl.host_watch import HostWatch
 from scrapy_chunkdl.crawl.item_files import NewItemFiles
 from scrapy_chunkdl.crawl.leases import Leases
+from scrapy_chunkdl.crawl.memory_gate import MemoryGate
 from scrapy_chunkdl.crawl.mode import Mode
-from scrapy_chunkdl.crawl.orders import FileOrders, OperatorOrders
+from scrapy_chunkdl.crawl.orders import FileOrders, HostOrders, OperatorOrders
 from scrapy_chunkdl.crawl.passage import Admit, Admitted, Delivery, Passage
 from scrapy_chunkdl.crawl.postponing import Postponing
 from scrapy_chunkdl.crawl.producer import Producer
@@ -41,7 +42,9 @@ from scrapy_chunkdl.queue.courier import Courier
 from scrapy_chunkdl.queue.errors import Way
 from scrapy_chunkdl.queue.heartbeat import Heartbeat
 from scrapy_chunkdl.queue.host_health import HostHealth
+from scrapy_chunkdl.queue.host_limits import HostLimits
 from scrapy_chunkdl.queue.item_queue import ItemQueue
+from scrapy_chunkdl.queue.memory import look_at_memory
 from scrapy_chunkdl.queue.recent import Recent
 from scrapy_chunkdl.queue.refused import Refused
 from scrapy_chunkdl.queue.totals import Totals
@@ -120,7 +123,8 @@ class QueueMode(Mode):
         breaker = Breaker(items_key)
         health = HostHealth(client, queue.token)
         hosts = self._hosts = HostWatch(limits.circuits, health, queue, courier, deliver, config.host_patience)
-        pressure = Backpressure(config, items_key, held, bridge, breaker, disk, hosts, self._orders)
+        memory = self._memory = MemoryGate(lambda: look_at_memory(client, items_key))
+        pressure = Backpressure(config, items_key, held, bridge, breaker, disk, hosts, self._orders, memory)
         self._consumer = Consumer(
             config,
             spider,
@@ -153,6 +157,7 @@ class QueueMode(Mode):
             priority_field=config.priority_field,
             problem_of_type=problem_of_type,
             pushed=self._consumer.more_to_come,
+            when_there_is_room=memory.push,
         )
         self._reports = Reports(
             bridge,
@@ -167,6 +172,7 @@ class QueueMode(Mode):
             tell=self._tell_and_ask,
         )
         self._finished, self._recent = stats.finished, Recent(client, items_key)
+        self._host_orders = HostOrders(HostLimits(client), limits)
         self._asked, self._file_orders = AskedOfProcesses(client, items_key), FileOrders(held, bridge)
         self._deliver = deliver
         self._heartbeat = Heartbeat(
@@ -179,6 +185,7 @@ class QueueMode(Mode):
             ordered=self._orders.changed,
             on_disk=self._leases.on_disk,
             tally=self._reports.tell_counts,
+            look=self._look,
         )
 
     def open(self) -> None:
@@ -214,6 +221,7 @@ class QueueMode(Mode):
         self._leases.tick()
         if self._passage.rest():
             self._wake()
+        self._memory.tick()
         self._consumer.tick()
         self._flush_feeds()
 
@@ -232,6 +240,7 @@ class QueueMode(Mode):
     def stop_claiming(self) -> None:
         """Claim no more, and give back the items none of whose files has begun."""
         self._hosts.is_over = True
+        self._memory.send_all()
         self._consumer.stop_claiming()
 
     def hand_back(self) -> None:
@@ -284,6 +293,11 @@ class QueueMode(Mode):
             self._recent.add(files)
         if asked := self._asked.take(self._queue.token):
             self._deliver(lambda: self._file_orders.obey(asked))
+
+    def _look(self) -> None:
+        """Look at what is asked for hosts, and how full Redis is. On the heartbeat's thread."""
+        self._host_orders.look()
+        self._memory.look()
 
     def _settled(self, item: ClaimedItem) -> None:
         self._consumer.settled(item)

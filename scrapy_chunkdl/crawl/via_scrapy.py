@@ -26,7 +26,9 @@ from w3lib.url import parse_data_uri
 from scrapy_chunkdl.crawl import scrapy_engine
 from scrapy_chunkdl.crawl.hook_requests import SHOWN_ATTACHMENT
 from scrapy_chunkdl.download import DownloadError, Permanent, Transient, without_userinfo
+from scrapy_chunkdl.download.host_rules import VIA_SCRAPY, HostRules
 from scrapy_chunkdl.download.http.fetched import Fetched, How, Send, fetched_source, is_guarded
+from scrapy_chunkdl.download.http.identity import host_of
 from scrapy_chunkdl.download.schemes import OPENERS, is_installed
 from scrapy_chunkdl.download.source import FileContext, Source
 from scrapy_chunkdl.text.masking import shown_url
@@ -49,12 +51,20 @@ _READ_BY_NAME = frozenset({"file"})
 class ViaScrapy:
     """Sends requests for files through the engine of one crawl.
 
-    ``patterns`` are those of CHUNKDL_VIA_SCRAPY, ``openers`` the schemes that the downloader has besides its own.
+    ``patterns`` are those of CHUNKDL_VIA_SCRAPY, ``openers`` the schemes that the downloader has besides its own,
+    ``rules`` those of hosts, which may say so, too.
     """
 
-    def __init__(self, crawler: Crawler, patterns: tuple[str, ...], openers: Collection[str] = ()) -> None:
+    def __init__(
+        self,
+        crawler: Crawler,
+        patterns: tuple[str, ...],
+        openers: Collection[str] = (),
+        rules: HostRules | None = None,
+    ) -> None:
         self._crawler = crawler
         self._patterns = patterns
+        self._rules = rules or HostRules()
         self._native = {*openers, *(scheme for scheme in OPENERS if is_installed(scheme))}
         self._handlers = set(crawler.settings.getwithbase("DOWNLOAD_HANDLERS"))
 
@@ -70,7 +80,23 @@ class ViaScrapy:
             return True
         if scheme not in WEB and scheme not in self._native:
             return scheme in self._handlers
-        return any(fnmatchcase(host, pattern) for pattern in self._patterns if not pattern.endswith(":"))
+        if any(fnmatchcase(host, pattern) for pattern in self._patterns if not pattern.endswith(":")):
+            return True
+        return self.is_named(request.url)
+
+    @property
+    def is_used(self) -> bool:
+        """Whether plain requests may go this way, by their hosts."""
+        return bool(self._patterns) or self._rules.name_scrapy
+
+    def is_named(self, url: str) -> bool:
+        """Whether CHUNKDL_HOSTS says so of a URL's host."""
+        if not self._rules.name_scrapy:
+            return False
+        try:
+            return self._rules.of(host_of(url)).via == VIA_SCRAPY
+        except Permanent:
+            return False
 
     def source(self, request: Request) -> Callable[[FileContext], Source]:
         """Return what makes the source of a file; the request is sent with all that it has."""

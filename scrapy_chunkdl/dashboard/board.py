@@ -19,6 +19,7 @@ from scrapy_chunkdl.items.shown import as_dict, waiting_as_dict
 from scrapy_chunkdl.queue.asked import Asked, AskedOfProcesses
 from scrapy_chunkdl.queue.control import Control
 from scrapy_chunkdl.queue.dead_letters import DeadLetter, DeadLetters
+from scrapy_chunkdl.queue.host_limits import AskedLimits, HostLimits
 from scrapy_chunkdl.queue.item_queue import ItemQueue
 from scrapy_chunkdl.queue.needs import is_idle, need_of, rank_of
 from scrapy_chunkdl.queue.recent import Recent
@@ -67,6 +68,7 @@ class _Place:
         above = config.lists_of(spider)[:-1]
         self.queue = ItemQueue(client, key, above=above, token="dashboard")
         self.control = Control(client, key)
+        self.host_limits = HostLimits(client)
         self.totals = Totals(client, key, above=above)
         self.waiting, self.recent = Waiting(client, key, above), Recent(client, key)
         self.asked = AskedOfProcesses(client, key)
@@ -117,7 +119,17 @@ class Board:
         details = Details()
         for token, raw in place.queue.details().items():
             details.add(token, raw)
+        for host, asked in place.host_limits.look().items():
+            details.add_limits(host, asdict(asked))
         return details
+
+    def limit_host(self, spider: str, host: str, limits: AskedLimits) -> None:
+        """Have all processes on the spider's Redis keep to limits at a host. Raises ValueError for too many hosts."""
+        self._place(spider).host_limits.ask(host, limits)
+
+    def reset_host(self, spider: str, host: str) -> None:
+        """Have what the settings say hold at a host."""
+        self._place(spider).host_limits.take_back(host)
 
     def set_aside(self, spider: str, kind: str, wanted: Filter, start: int, limit: int) -> dict[str, Any]:
         """Tell of some ``limit`` items set aside, from entry ``start`` on, the oldest first.

@@ -62,11 +62,18 @@ class Details:
         self._running += max(told["running"] or 0, len(told["files"]))
 
     def _add_host(self, told: dict[str, Any]) -> None:
-        known = self._hosts.setdefault(told["host"], {"host": told["host"], "errors": Counter(), "cooling_for": 0.0})
+        known = self._hosts.setdefault(
+            told["host"], {"host": told["host"], "errors": Counter(), "cooling_for": 0.0, "asked": None}
+        )
         for name in ("connections", "limit", "bytes_per_second"):
             known[name] = known.get(name, 0) + told[name]
         known["errors"].update(told["errors"])
         known["cooling_for"] = max(known["cooling_for"], told["cooling_for"])
+
+    def add_limits(self, host: str, asked: dict[str, Any]) -> None:
+        """Add limits of a host that people set, also where nothing runs."""
+        self._add_host(untrusted.fields({"host": host}, _HOST))
+        self._hosts[host]["asked"] = asked
 
     def files(self, start: int, limit: int) -> dict[str, Any]:
         """Return some of the running files, each with the process that has it; ``sampled`` if not all are known."""

@@ -19,6 +19,10 @@ from scrapy_chunkdl.queue.metrics_table import Metric as Row
 from scrapy_chunkdl.queue.status import Status
 
 WORKER_STATES = ("claiming", "paused", "closing", "silent")
+MOST_ILL_HOSTS = 100
+LONGEST_HOST = 253
+"""Characters of a host's name, as of DNS (RFC 1035 §2.3.4)."""
+
 MOST_HOSTS = 1000
 """Machines whose disks are told of, for each spider."""
 
@@ -121,6 +125,11 @@ def _disks(name: str) -> Callable[[Status], Values]:
     return of
 
 
+def _ill_hosts(status: Status) -> Values:
+    longest = sorted(status.ill_hosts, key=lambda ill: -ill.since_s)[:MOST_ILL_HOSTS]
+    return {(ill.host[:LONGEST_HOST], ill.reason if is_label(ill.reason) else OTHER): ill.since_s for ill in longest}
+
+
 def _alone(value: Callable[[Status], float]) -> Callable[[Status], Values]:
     return lambda status: {(): float(value(status))}
 
@@ -137,6 +146,7 @@ GAUGES: Mapping[str, Callable[[Status], Values]] = {
     "chunkdl_bytes_per_second": _alone(lambda status: status.throughput[1].bytes_per_second),
     "chunkdl_workers_held_up": _alone(lambda status: sum(bool(worker.waits) for worker in status.workers)),
     "chunkdl_ill_hosts": _alone(lambda status: len(status.ill_hosts)),
+    "chunkdl_ill_host_seconds": _ill_hosts,
     "chunkdl_disk_free_bytes": _disks("disk_free"),
     "chunkdl_disk_size_bytes": _disks("disk_size"),
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import asdict
 
 from aiohttp import hdrs, web
 
@@ -12,6 +13,7 @@ from scrapy_chunkdl.dashboard.board import Filter
 from scrapy_chunkdl.dashboard.events import BOARD, LIVE, events, of_spider
 from scrapy_chunkdl.dashboard.parameters import BadRequest, json_body, kind, number, places, shown, word
 from scrapy_chunkdl.queue.errors import REDIS_ERRORS
+from scrapy_chunkdl.queue.host_limits import AskedLimits
 from scrapy_chunkdl.queue.totals import HISTORY_DAYS
 
 PROBE: web.AppKey[health.Probe | None] = web.AppKey("probe")
@@ -156,6 +158,20 @@ async def _rate(request: web.Request) -> web.StreamResponse:
     return web.json_response({"max_rate": rate})
 
 
+async def _limit_host(request: web.Request) -> web.StreamResponse:
+    asked = await json_body(request)
+    host, board = word(asked, "host"), request.app[BOARD]
+    if request.match_info["action"] == "reset":
+        await in_thread(board.reset_host, request.match_info["spider"], host)
+        return web.json_response({"host": host, "asked": None})
+    try:
+        limits = AskedLimits.of({name: value for name, value in asked.items() if name != "host"})
+        await in_thread(board.limit_host, request.match_info["spider"], host, limits)
+    except ValueError as error:
+        raise BadRequest(str(error)) from error
+    return web.json_response({"host": host, "asked": asdict(limits)})
+
+
 ROUTES: tuple[tuple[str, str, Callable[[web.Request], Awaitable[web.StreamResponse]]], ...] = (
     ("GET", "", static_files.page),
     ("GET", "login", login.ask),
@@ -175,6 +191,7 @@ ROUTES: tuple[tuple[str, str, Callable[[web.Request], Awaitable[web.StreamRespon
     ("POST", "api/spiders/{spider}/failed/{action:retry|drop}", _act),
     ("POST", "api/spiders/{spider}/{action:pause|resume}", _pause),
     ("POST", "api/spiders/{spider}/rate", _rate),
+    ("POST", "api/spiders/{spider}/hosts/{action:limit|reset}", _limit_host),
     ("GET", "api/spiders/{spider}/waiting", _waiting),
     ("POST", "api/spiders/{spider}/waiting/{action:front|out}", _move),
     ("GET", "api/spiders/{spider}/finished", _finished),

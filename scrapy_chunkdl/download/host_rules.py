@@ -16,14 +16,18 @@ _HOSTS_REMEMBERED = 4096
 
 class HostRule(NamedTuple):
     """What holds for a host; None is what holds everywhere. ``delay_s`` is between the starts of two requests,
-    ``rate`` in bytes per second, 0 for no limit."""
+    ``rate`` in bytes per second, 0 for no limit. ``via`` is a proxy's URL, ``direct``, or :data:`VIA_SCRAPY`."""
 
     connections: int | None = None
     delay_s: float | None = None
     rate: float | None = None
+    via: str | None = None
 
 
 _NO_RULE = HostRule()
+
+VIA_SCRAPY = "scrapy"
+"""Instead of a proxy: Scrapy's downloader asks."""
 
 
 class NamedRule(NamedTuple):
@@ -42,7 +46,7 @@ class HostRules:
     """The rules of a process. The first that fits a host and says something of a limit decides on it. Thread-safe."""
 
     def __init__(self, rules: Sequence[NamedRule] = ()) -> None:
-        self._rules = tuple(rules)
+        self._settings = self._rules = tuple(rules)
         self._known: OrderedDict[str, HostRule] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -50,6 +54,17 @@ class HostRules:
     def limit_rates(self) -> bool:
         """Whether there is a limit in bytes per second for any host."""
         return any(named.rule.rate for named in self._rules)
+
+    @property
+    def name_scrapy(self) -> bool:
+        """Whether Scrapy's downloader is to ask any host."""
+        return any(named.rule.via == VIA_SCRAPY for named in self._rules)
+
+    def put_first(self, rules: Sequence[NamedRule]) -> None:
+        """Have other rules hold before those of the settings, in place of others put there before."""
+        with self._lock:
+            self._rules = (*rules, *self._settings)
+            self._known.clear()
 
     def of(self, host: str) -> HostRule:
         """Return what holds for a host."""
@@ -62,6 +77,7 @@ class HostRules:
             next((one.connections for one in found if one.connections is not None), None),
             next((one.delay_s for one in found if one.delay_s is not None), None),
             next((one.rate for one in found if one.rate is not None), None),
+            next((one.via for one in found if one.via is not None), None),
         )
         with self._lock:
             self._known[host] = rule

@@ -120,6 +120,10 @@ class Courier(ServiceThread):
         self._wakeup = threading.Condition()
         self._errands: deque[_Ack | _Push | _Call] = deque()
         self._push_number = 0
+        self._pushes_at_once = MOST_AT_ONCE
+        self._push_pause_s = 0.0
+        self._push_again_at = 0.0
+        """Before that no push is made: Redis had no room for the last one. What makes room goes past them."""
         self.gave_up = False
         self._refuses = False
         self._answered = False
@@ -167,8 +171,8 @@ class Courier(ServiceThread):
 
     @property
     def in_trouble(self) -> bool:
-        """Whether Redis did not answer the last call."""
-        return self._trouble_since is not None
+        """Whether Redis did not answer the last call, or has no room for pushes."""
+        return self._trouble_since is not None or self._push_pause_s > 0
 
     def _add(self, errand: _Ack | _Push | _Call) -> None:
         with self._wakeup:
@@ -192,11 +196,14 @@ class Courier(ServiceThread):
         """Wait for errands and return the next that can go together; none when the courier is to stop."""
         with self._wakeup:
             self._wakeup.wait_for(lambda: self._errands or self.stopping.is_set())
+            self._let_others_pass()
             if self._only_acks():
                 self._wakeup.wait_for(lambda: not self._only_acks() or self.stopping.is_set(), timeout=GATHER)
             group: list[Any] = []
             size_bytes = 0
             while self._errands and len(group) < MOST_AT_ONCE:
+                if len(group) >= self._pushes_at_once and isinstance(group[0], _Push):
+                    break
                 size_bytes += self._errands[0].size_bytes
                 if group and (isinstance(group[0], _Call) or not _go_together(self._errands[0], group[0])):
                     break
@@ -204,6 +211,19 @@ class Courier(ServiceThread):
                     break
                 group.append(self._errands.popleft())
             return group
+
+    def _let_others_pass(self) -> None:
+        """Put the first errand that is no push before the pushes that wait for room, or wait with them."""
+        while self._errands and isinstance(self._errands[0], _Push) and not self.gave_up:
+            left_s = self._push_again_at - time.monotonic()
+            if left_s <= 0:
+                return
+            other = next((errand for errand in self._errands if not isinstance(errand, _Push)), None)
+            if other is not None:
+                self._errands.remove(other)
+                self._errands.appendleft(other)
+                return
+            self._wakeup.wait(left_s)
 
     def _only_acks(self) -> bool:
         return 0 < len(self._errands) < MOST_AT_ONCE and all(isinstance(errand, _Ack) for errand in self._errands)
@@ -240,7 +260,10 @@ class Courier(ServiceThread):
         problem: TooLarge | None = None
         try:
             payloads, priority = [push.payload for push in pushes], pushes[0].priority
-            self._insist(lambda: self._queue.push(payloads, number, priority), size_bytes)
+            self._insist(lambda: self._queue.push(payloads, number, priority), size_bytes, may_wait=True)
+        except _Full as full:
+            self._wait_for_room(pushes, full)
+            return
         except _Refusal as refusal:
             self._learn(size_bytes)
             if len(pushes) > 1:
@@ -248,7 +271,22 @@ class Courier(ServiceThread):
                 self._send_pushes(pushes[len(pushes) // 2 :])
                 return
             problem = TooLarge(self._refused.keep("item", pushes[0].payload, refusal.verdict.sentence))
+        if self._push_pause_s:
+            self._push_pause_s, self._pushes_at_once = 0.0, MOST_AT_ONCE
+            logger.info("Redis has room again: pushes go on.")
         self._deliver(partial(_tell_pushes, pushes, problem))
+
+    def _wait_for_room(self, pushes: list[_Push], full: _Full) -> None:
+        """Make pushes again later, fewer at once. Redis has made none of them."""
+        if not self._push_pause_s:
+            logger.warning("%s Pushes wait for it; nothing is lost meanwhile.", full.verdict.sentence)
+        self._pushes_at_once = max(1, len(pushes) // 2)
+        self._push_pause_s = min(max(_FIRST_PAUSE, 2 * self._push_pause_s), _LONGEST_PAUSE)
+        self._push_again_at = time.monotonic() + self._push_pause_s * random.uniform(0.5, 1.0)
+        with self._wakeup:
+            if self.gave_up:
+                raise QueueUnavailable("Redis has no room and the crawl is closing")
+            self._errands.extendleft(reversed(pushes))
 
     def _make_call(self, call: _Call) -> Any:
         while True:
@@ -269,12 +307,13 @@ class Courier(ServiceThread):
             if isinstance(errand, _Call) and errand.refused is not None:
                 self._deliver(errand.refused)
 
-    def _insist(self, function: Callable[[], T], size_bytes: int = 0) -> T:
+    def _insist(self, function: Callable[[], T], size_bytes: int = 0, *, may_wait: bool = False) -> T:
         """Call until Redis answers. Raises :class:`QueueUnavailable` once the courier was told to give up.
 
         What comes after a call that was given up is not made either, though Redis may be back: an ack must not get
         through without the records of its item's files. Raises :class:`_Refusal` for a request of ``size_bytes``, if
-        told, that is too large: Redis says so, or ends the connection each time while a small request gets through.
+        told, that is too large: Redis says so, or ends the connection each time while a small request gets through;
+        :class:`_Full` for one that ``may_wait`` until there is room, while others are made.
         """
         pause, breaks = _FIRST_PAUSE, 0
         while True:
@@ -286,6 +325,8 @@ class Courier(ServiceThread):
                 verdict = judge(error, self._way)
                 if verdict.is_too_large and size_bytes:
                     raise _Refusal(verdict) from error
+                if verdict.is_full and may_wait:
+                    raise _Full(verdict) from error
                 is_there = verdict.is_broken and size_bytes >= LARGE_BYTES and self._answers_a_small_request()
                 breaks = breaks + 1 if is_there else 0
                 if breaks == _BREAKS:
@@ -347,6 +388,10 @@ class _Refusal(Exception):
 
 def _go_together(one: _Ack | _Push | _Call, other: _Ack | _Push | _Call) -> bool:
     return type(one) is type(other) and getattr(one, "priority", 0) == getattr(other, "priority", 0)
+
+
+class _Full(_Refusal):
+    """Redis has no room for a request, and has done nothing of it."""
 
 
 def _tell_acks(acks: list[_Ack], kept: set[str]) -> None:

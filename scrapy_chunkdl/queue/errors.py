@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import ssl
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from redis import exceptions
@@ -35,6 +35,7 @@ class Verdict:
     ``waiting_helps``: somebody else may cure it, Redis itself, a failover or an operator; else only other settings do.
     ``is_stale``: the connection leads to the wrong server, so that new ones have to be made. ``is_too_large``: the
     request is larger than is taken. ``is_broken``: the connection ended, which a request that is too large does, too.
+    ``is_full``: there is no room for more, which what makes room need not wait for.
     """
 
     sentence: str
@@ -42,6 +43,7 @@ class Verdict:
     is_stale: bool = False
     is_too_large: bool = False
     is_broken: bool = False
+    is_full: bool = False
 
 
 class WrongType(exceptions.ResponseError):
@@ -138,13 +140,7 @@ class _Row:
 
 
 def _filled(verdict: Verdict, text: str) -> Verdict:
-    return Verdict(
-        verdict.sentence.replace("{text}", text),
-        verdict.waiting_helps,
-        verdict.is_stale,
-        verdict.is_too_large,
-        verdict.is_broken,
-    )
+    return replace(verdict, sentence=verdict.sentence.replace("{text}", text))
 
 
 def _settings_alone(sentence: str) -> Verdict:
@@ -197,7 +193,9 @@ _ROWS: tuple[_Row, ...] = (
     ),
     _Row(Verdict("The sentinels know no primary that is up ({text}): is service_name right?"), (MasterNotFoundError,)),
     _Row(
-        Verdict("Redis is out of memory (maxmemory): make room or raise it; the policy should be noeviction."),
+        Verdict(
+            "Redis is out of memory (maxmemory): make room or raise it; the policy should be noeviction.", is_full=True
+        ),
         (exceptions.OutOfMemoryError,),
         r"\bOOM\b|used memory > 'maxmemory'",
     ),

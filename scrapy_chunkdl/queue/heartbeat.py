@@ -29,6 +29,9 @@ MOST_OF_A_CORE = 0.01
 PROGRESS_EVERY = 1.0
 """Seconds between looks for items whose first bytes came: a process killed soon after has not claimed them in vain."""
 
+LOOK_EVERY = 0.5
+"""Seconds between looks at what is asked for hosts, so that it holds within a second."""
+
 _SOON = 0.25
 """Seconds after which a process that was asked for something tells that it does it."""
 
@@ -39,8 +42,8 @@ class Heartbeat(ServiceThread):
     ``asked_at`` is the lease clock's time before the call: from then on the kept leases are good for a full lease.
     ``on_disk`` tells the bytes there are of items' files by now. ``report`` is what the process tells of itself, asked
     for at the start and every :data:`REPORT_EVERY` seconds, and ``details`` what it tells besides while somebody
-    watches. What people ask of it goes to ``ordered`` when it changes. ``tally`` tells what it counted; see
-    :attr:`heard_at`.
+    watches. ``look`` is called every :data:`LOOK_EVERY` seconds. What people ask of it goes to ``ordered`` when it
+    changes. ``tally`` tells what it counted; see :attr:`heard_at`.
     All callables run on this thread. A Redis that does not answer is asked again at the next beat: the courier,
     which meets the same trouble, is the one that reports it.
     """
@@ -56,6 +59,7 @@ class Heartbeat(ServiceThread):
         ordered: Callable[[Orders], None] = lambda _: None,
         on_disk: Callable[[], Mapping[str, int]] = dict,
         tally: Callable[[], None] = lambda: None,
+        look: Callable[[], None] | None = None,
     ) -> None:
         super().__init__("chunkdl-heartbeat")
         self._queue = queue
@@ -67,6 +71,7 @@ class Heartbeat(ServiceThread):
         self._ordered = ordered
         self._on_disk = on_disk
         self._tally = tally
+        self._look = look
         self.heard_at = -math.inf
         """When Redis answered a report last, by the monotonic clock."""
         self._told: frozenset[str] = frozenset()
@@ -76,7 +81,8 @@ class Heartbeat(ServiceThread):
         now = time.monotonic()
         beat_at, progress_at = now + self._interval, now + PROGRESS_EVERY
         report_at = now if self._report is not None else math.inf
-        while not self.stopping.wait(max(0.0, min(beat_at, progress_at, report_at) - time.monotonic())):
+        look_at = now if self._look is not None else math.inf
+        while not self.stopping.wait(max(0.0, min(beat_at, progress_at, report_at, look_at) - time.monotonic())):
             now = time.monotonic()
             try:  # the next time is moved on before the work: what fails again costs one line and a pause
                 if now >= beat_at:  # first: a report that has to wait for Redis must not cost a lease
@@ -85,6 +91,9 @@ class Heartbeat(ServiceThread):
                 if now >= progress_at:
                     progress_at = now + PROGRESS_EVERY
                     self.tell_progress()
+                if now >= look_at:
+                    look_at = now + LOOK_EVERY
+                    self.look()
                 if now >= report_at:
                     report_at = now + REPORT_EVERY
                     before, began = self._orders, time.thread_time()
@@ -116,6 +125,15 @@ class Heartbeat(ServiceThread):
             return False
         self._renewed(ids, lost, asked_at)
         return True
+
+    def look(self) -> None:
+        """Look once, now."""
+        if self._look is None:
+            return
+        try:
+            self._look()
+        except REDIS_ERRORS as error:
+            logger.debug("A look missed: %s", error)
 
     def send_report(self) -> None:
         """Tell of the process once, now."""

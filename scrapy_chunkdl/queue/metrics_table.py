@@ -86,6 +86,12 @@ METRICS: tuple[Metric, ...] = (
     Metric("chunkdl_bytes_per_second", "gauge", "Bytes fetched, last minute."),
     Metric("chunkdl_workers_held_up", "gauge", "Processes that claim less than they could, for want of room."),
     Metric("chunkdl_ill_hosts", "gauge", "Hosts that are left alone until they serve again, on the whole Redis."),
+    Metric(
+        "chunkdl_ill_host_seconds",
+        "gauge",
+        "Seconds since a host was left alone, by what it failed with; of the 100 that are so longest.",
+        ("host", "reason"),
+    ),
     Metric("chunkdl_disk_free_bytes", "gauge", "Room where files grow, the least of each machine.", ("host",)),
     Metric("chunkdl_disk_size_bytes", "gauge", "Size of the same disk.", ("host",)),
     Metric("chunkdl_files_total", "counter", "Files by outcome.", ("outcome",), "files"),

@@ -107,10 +107,11 @@ class Config:
     download_delay: float = _setting(
         0.0, values.seconds_or_zero, "Seconds between the starts of two requests of this process to one host."
     )
-    hosts: Mapping[str, Mapping[str, float]] | None = _setting(
+    hosts: Mapping[str, Mapping[str, Any]] | None = _setting(
         None,
         values.limits_of_hosts,
-        "Limits of single hosts, by name or pattern: `connections`, `delay` in seconds, `rate` in bytes per second. "
+        "Limits of single hosts, by name or pattern: `connections`, `delay` in seconds, `rate` in bytes per second; "
+        '`via` a proxy, or `"scrapy"`. '
         "`DOWNLOAD_SLOTS` holds for what is not said.",
     )
     retry_times: int = _setting(5, values.integer(0), "Retries per chunk before its file is given up.")

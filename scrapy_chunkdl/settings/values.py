@@ -69,15 +69,27 @@ def _in_unit(value: Any, units: Mapping[str, int], suffix: str = "") -> str:
         return ""
 
 
-_LIMITS: Mapping[str, Callable[[Any], float]] = {
+_LIMITS: Mapping[str, Callable[[Any], Any]] = {
     "connections": integer(1, 1024),
     "delay": lambda value: seconds_or_zero(value),
     "rate": size_bytes(0),
+    "via": lambda value: _way(value),
 }
 """What may be said of a host, and how it is read."""
 
 
-def limits_of_hosts(value: Any) -> Mapping[str, Mapping[str, float]]:
+def _way(value: Any) -> str:
+    """Read by which way a host is asked. What is written may hold a password, so it is not repeated."""
+    way = value.strip() if isinstance(value, str) else ""
+    if way in ("scrapy", "direct"):
+        return way
+    scheme, _, rest = way.partition("://")
+    if scheme not in ("http", "https", "socks5", "socks5h") or not rest or any(map(str.isspace, way)):
+        raise ValueError('"scrapy", "direct", or a proxy such as "http://proxy.example:3128"')
+    return way
+
+
+def limits_of_hosts(value: Any) -> Mapping[str, Mapping[str, Any]]:
     """Read limits of single hosts, a dict of names or patterns; ``-s`` gives it as JSON."""
     example = 'a dict such as {"*.gov": {"connections": 2, "delay": 1.0, "rate": 1_000_000}}'
     if isinstance(value, str):
@@ -92,7 +104,7 @@ def limits_of_hosts(value: Any) -> Mapping[str, Mapping[str, float]]:
     return {host.strip().lower(): _limits_of(host, limits, example) for host, limits in value.items()}
 
 
-def _limits_of(host: str, limits: Any, example: str) -> Mapping[str, float]:
+def _limits_of(host: str, limits: Any, example: str) -> Mapping[str, Any]:
     if "/" in host or "@" in host:
         raise ValueError(f"{example}: {host[:60]!r} is no host's name")
     if not isinstance(limits, Mapping):

@@ -15,6 +15,8 @@ from origin import Origin
 from origin_content import content
 from patience import HANG
 from project import Project, attachment, item
+from s3_server import BUCKET, S3
+from servers import wait_for
 from small_disks import KINDS, small_disk
 
 FILES = 200
@@ -118,6 +120,54 @@ def test_a_file_that_no_disk_of_this_size_holds_is_given_up_and_the_others_come(
     assert len(project.scraped()) == 3
     assert crawl.stats["chunkdl/failures/disk_full"] == 1
     assert "larger than its disk" in crawl.log
+
+
+SOON = """
+    from scrapy_chunkdl.crawl import disk_gate
+
+    disk_gate.FIRST_PAUSE_S = disk_gate.LONGEST_PAUSE_S = 0.1
+"""
+
+
+@pytest.mark.parametrize(
+    ("status", "code"), [(507, "InsufficientStorage"), (403, "QuotaExceeded"), (507, "XMinioStorageFull")]
+)
+def test_a_bucket_that_is_full_is_waited_for_and_no_file_is_given_up_or_counted(
+    project: Project, origin: Origin, s3: S3, client: redis.Redis, status: int, code: str
+) -> None:
+    pytest.importorskip("obstore", reason="obstore needs Python 3.11 or later")
+    project.support = SOON
+    project.items = [item(attachment(origin.url(f"{n}.bin", SMALL), f"{n}.bin"), n=n) for n in range(12)]
+    project.settings |= {"CHUNKDL_STORE": f"s3://{BUCKET}/reports", "CHUNKDL_MAX_DELIVERIES": 1} | s3.settings()
+    s3.refuse("PUT", status, code=code)
+
+    process = project.start()
+    wait_for(lambda: sum(one.startswith("PUT") for one in s3.requests()) >= 20, "nothing is uploaded")
+    s3.accept()
+    crawl = project.finish(process)
+
+    assert sorted(found["n"] for found in project.scraped()) == list(range(12))
+    assert len(s3.keys()) == 12
+    assert crawl.stats["chunkdl/postponed/disk_full"] >= 1
+    assert "chunkdl/files/failed" not in crawl.stats
+    assert [origin.stats(f"{n}.bin").sent for n in range(12)] == [SMALL] * 12, "each is fetched once"
+    assert client.keys("*") == []
+
+
+def test_a_file_system_of_fsspec_that_is_full_is_waited_for(
+    project: Project, origin: Origin, tmp_path: Path, client: redis.Redis
+) -> None:
+    project.support = SOON
+    project.items = [item(attachment(origin.url(f"{n}.bin", LARGE), f"{n}.bin"), n=n) for n in range(40)]
+    with small_disk(tmp_path / "disk", "tmpfs", "2m") as disk, cleaner(disk, 500_000) as taken:
+        project.settings |= {"CHUNKDL_STORE": f"local://{disk}", "CHUNKDL_MAX_DELIVERIES": 1}
+
+        crawl = project.crawl()
+
+    assert sorted(found["n"] for found in project.scraped()) == list(range(40))
+    assert taken == {f"{n}.bin": content(f"{n}.bin", LARGE) for n in range(40)}
+    assert "chunkdl/files/failed" not in crawl.stats
+    assert client.keys("*") == []
 
 
 def test_a_worker_until_empty_says_what_it_waits_for_and_so_does_status(

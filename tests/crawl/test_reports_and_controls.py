@@ -16,6 +16,7 @@ from servers import wait_for
 
 from scrapy_chunkdl.queue.client import make_client
 from scrapy_chunkdl.queue.control import Control
+from scrapy_chunkdl.queue.host_limits import AskedLimits, HostLimits
 from scrapy_chunkdl.queue.item_queue import ItemQueue
 from scrapy_chunkdl.queue.status import Worker, look
 
@@ -124,6 +125,28 @@ def test_the_rate_is_changed_while_a_file_runs_and_told_in_detail(
     assert done.returncode == 0, done.log
     assert "Files are fetched at most 60 kB/s now" in done.log
     assert "Files are fetched as fast as they come now" in done.log
+
+
+def test_limits_of_a_host_are_changed_while_a_file_runs_and_taken_back(
+    project: Project, origin: Origin, client: redis.Redis
+) -> None:
+    push(client, origin.url("a.bin", 3 << 20))
+    host = origin.url("a.bin", 1).split("/")[2]
+    asked = HostLimits(client)
+    asked.ask(host, AskedLimits(connections=1, rate=50_000))
+    process = project.start("-s", "LOG_LEVEL=INFO")
+    for line in process.stdout or ():
+        if "1 connections at most, 50 kB/s at most, as was asked for" in line:
+            break
+    wait_for(lambda: origin.stats("a.bin").sent > 0, "nothing comes")
+    assert origin.peak <= 4, "the first requests may have been sent before"
+
+    asked.take_back(host)
+    done = project.finish(process)
+
+    assert done.returncode == 0, done.log
+    assert f"{host}: limits as the settings say, as was asked for." in done.log
+    assert client.keys("*") == []
 
 
 def test_a_crawl_serves_its_own_page_where_that_is_asked_for(

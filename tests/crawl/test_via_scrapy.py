@@ -52,6 +52,18 @@ def test_a_middleware_signs_every_request_and_the_file_comes_in_ranges(inline: P
     assert stats.statuses[206] >= 2
 
 
+def test_a_host_whose_limits_name_scrapy_is_asked_by_scrapys_downloader(inline: Project, origin: Origin) -> None:
+    inline.support = SIGNING
+    inline.settings |= {"DOWNLOADER_MIDDLEWARES": {"probe.support.Signing": 900}}
+    inline.settings["CHUNKDL_HOSTS"] = {f"127.0.0.1:{origin.port}": {"via": "scrapy", "connections": 2}}
+    inline.items = [item(attachment(origin.url("a.bin", SIZE)))]
+
+    inline.crawl()
+
+    assert fetched(inline) == [content("a.bin", SIZE)]
+    assert {seen.headers.get("x-signed") for seen in origin.stats("a.bin").seen} == {"yes"}
+
+
 def test_a_host_that_is_not_named_is_asked_without_scrapys_downloader(inline: Project, origin: Origin) -> None:
     inline.support = SIGNING
     inline.settings |= {"CHUNKDL_VIA_SCRAPY": "*.example.org", "DOWNLOADER_MIDDLEWARES": {"probe.support.Signing": 900}}

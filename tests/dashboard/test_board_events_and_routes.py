@@ -17,6 +17,7 @@ from scrapy_chunkdl.dashboard.board import Board
 from scrapy_chunkdl.dashboard.server import new_app
 from scrapy_chunkdl.dashboard.serving import ServerThread
 from scrapy_chunkdl.queue.client import make_client
+from scrapy_chunkdl.queue.host_limits import AskedLimits, HostLimits
 from scrapy_chunkdl.queue.item_queue import ItemQueue
 from scrapy_chunkdl.settings.config import Config
 
@@ -92,7 +93,7 @@ def test_events_tell_of_all_and_in_detail_of_the_spider_that_is_watched(
     told["files"]["files"].sort(key=lambda file: file["worker"])
     assert told["files"] == {"total": 600, "sampled": True, "files": [{"worker": w, **file} for w in ("a", "b")]}
     assert told["hosts"]["hosts"] == [
-        {**host, "connections": 4, "limit": 8, "errors": {"stalled": 2}, "bytes_per_second": 20}
+        {**host, "connections": 4, "limit": 8, "errors": {"stalled": 2}, "bytes_per_second": 20, "asked": None}
     ]
     assert dashboard.get("/api/spiders/s/details").json.keys() == told.keys()
     assert queue.report(report()).watched
@@ -240,6 +241,17 @@ def test_the_rate_is_limited_unlimited_and_left_to_the_settings(dashboard: Dashb
     assert asked == [2e6, 0.0, None]
 
 
+def test_limits_of_a_host_are_set_shown_and_taken_back(dashboard: Dashboard, client: redis.Redis) -> None:
+    dashboard.post("/api/spiders/s/hosts/limit", {"host": "h.example:443", "connections": 2, "rate": 0})
+    [shown] = dashboard.get("/api/spiders/s/hosts").json["hosts"]
+    there = HostLimits(client).look()
+    dashboard.post("/api/spiders/s/hosts/reset", {"host": "h.example:443"})
+
+    assert there == {"h.example:443": AskedLimits(2, None, 0)}
+    assert (shown["host"], shown["asked"]) == ("h.example:443", {"connections": 2, "delay": None, "rate": 0})
+    assert HostLimits(client).look() == {}
+
+
 # --- what makes no sense
 
 
@@ -262,6 +274,13 @@ def test_the_rate_is_limited_unlimited_and_left_to_the_settings(dashboard: Dashb
         ("rate", {"bytes_per_second": True}, "bytes_per_second"),
         ("rate", {"bytes_per_second": 10**400}, "bytes_per_second"),
         ("rate", {}, "bytes_per_second"),
+        ("hosts/limit", {"connections": 1}, "host"),
+        ("hosts/limit", {"host": "h:1", "connections": 0}, "connections"),
+        ("hosts/limit", {"host": "h:1", "connections": 1.5}, "connections"),
+        ("hosts/limit", {"host": "h:1", "delay": -1}, "delay"),
+        ("hosts/limit", {"host": "h:1", "delay": "1"}, "delay"),
+        ("hosts/limit", {"host": "h:1", "rate": 10**400}, "rate"),
+        ("hosts/limit", {"host": "h:1", "via": "http://u:p@proxy"}, "via"),
     ],
 )
 def test_requests_that_make_no_sense_change_nothing(

@@ -67,6 +67,28 @@ def test_rates_hold_for_the_host_alone() -> None:
     assert [limits.pace(host).is_limited for host in ("127.0.0.1:8080", "free.org:80", "x:80")] == [True, False, True]
 
 
+def test_rules_put_first_hold_at_once_also_for_what_runs_until_they_are_taken_back() -> None:
+    limits = Limits(Options(chunks_per_host=8, host_rules=HostRules([NamedRule("*.org", HostRule(4, 0.0, 9_000.0))])))
+    pace = limits.pace("a.org:80")
+    other = limits.pace("b.com:80")
+    assert (pace.is_limited, other.is_limited) == (True, False)
+
+    limits.put_first([NamedRule("a.org:80", HostRule(1, rate=0.0)), NamedRule("b.com:80", HostRule(rate=1_000.0))])
+    assert (pace.is_limited, other.is_limited, limits.rates.is_limited) == (False, True, True)
+    assert (limits._most_of("a.org:80"), limits._delay_of("a.org:80")) == (1, 0.0)
+
+    limits.put_first([])
+    assert (pace.is_limited, other.is_limited) == (True, False)
+    assert limits._most_of("a.org:80") == 4
+
+
+def test_a_way_to_a_host_is_the_first_that_is_named() -> None:
+    rules = HostRules([NamedRule("a.org", HostRule(1)), NamedRule("*.org", HostRule(via="scrapy"))])
+
+    assert [rules.of(host).via for host in ("a.org:80", "b.com:80")] == ["scrapy", None]
+    assert (rules.name_scrapy, HostRules().name_scrapy) == (True, False)
+
+
 def test_download_slots_of_scrapy_hold_behind_ours() -> None:
     settings = Settings({"DOWNLOAD_SLOTS": {"a.gov": {"concurrency": 3, "delay": 5}, "b.org": {"delay": 2.5}}})
     config = Config.read({"CHUNKDL_HOSTS": {"A.gov": {"connections": 1}}})

@@ -81,6 +81,10 @@ class S3:
         """Answer such requests with an error from now on; ``part`` 0 is for all."""
         self._order("refuse", method=method, status=status, part=part, code=code)
 
+    def accept(self) -> None:
+        """Refuse nothing any more, and forget what was counted."""
+        self._order("forget")
+
     def requests(self) -> list[str]:
         """Return all requests since the reset, as ``METHOD /path?query``."""
         return list(json.loads(self._order("log")))

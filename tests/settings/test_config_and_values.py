@@ -114,6 +114,8 @@ def test_a_spider_attribute_that_comes_too_late_is_refused() -> None:
         ("CHUNKDL_HOSTS", {"http://h/": {}}, "is no host's name"),
         ("CHUNKDL_HOSTS", {"h": 2}, "is no dict"),
         ("CHUNKDL_HOSTS", {"h": {"speed": 1}}, "none of connections, delay, rate"),
+        ("CHUNKDL_HOSTS", {"h": {"via": "ftp://u:p@proxy"}}, 'with via of \'h\' "scrapy", "direct", or a proxy'),
+        ("CHUNKDL_HOSTS", {"h": {"via": 3}}, "or a proxy such as"),
         ("CHUNKDL_HOSTS", {"h": {"connections": 0}}, "with connections of 'h' a whole number, at least 1"),
         ("CHUNKDL_HOSTS", {"h": {"delay": -1}}, "with delay of 'h' a number of seconds"),
     ],

@@ -35,7 +35,7 @@ const workers = new Workers(refresh);
 const files = new Files(refresh);
 const finished = new Finished();
 const waiting = new Waiting(refresh);
-const hosts = new Hosts();
+const hosts = new Hosts(refresh);
 const givenUp = new GivenUp(refresh);
 
 const live = new Live({

@@ -2,6 +2,7 @@
 import { illness } from "./attention.js";
 import { Table, byId, make, plain, set, setText, showEither, textColumn } from "./dom.js";
 import { count, duration, rate } from "./format.js";
+import { limitsColumn } from "./host_limits.js";
 import { t } from "./texts.js";
 
 const FEW = 20;
@@ -12,9 +13,10 @@ export class Hosts {
   #hosts = [];
   #all = false;
   #connections = 0; // by the status
+  #spider = null;
   #ill = []; // by the status, too: nothing runs there, so that no process tells of them
 
-  constructor() {
+  constructor(changed) {
     this.#table = new Table(byId("hosts-table"), [
       {
         head: "host",
@@ -38,6 +40,7 @@ export class Hosts {
           .map(([reason, times]) => `${plain(reason)} ${count(times)}`)
           .join(", "),
       ),
+      limitsColumn(() => this.#spider, changed),
     ]);
     byId("hosts-all").addEventListener("click", () => {
       this.#all = !this.#all;
@@ -45,7 +48,8 @@ export class Hosts {
     });
   }
 
-  know({ connections, ill_hosts }) {
+  know({ spider, connections, ill_hosts }) {
+    this.#spider = spider;
     this.#connections = connections;
     const before = this.#ill.length;
     this.#ill = ill_hosts;

@@ -23,6 +23,7 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from scrapy_chunkdl.download.errors import DownloadError, Permanent, Transient
+from scrapy_chunkdl.download.host_rules import VIA_SCRAPY
 from scrapy_chunkdl.download.http import addresses, proxies, tls
 from scrapy_chunkdl.download.http.allowed import refuse_host
 from scrapy_chunkdl.download.http.coding import meaning_of_coding
@@ -37,9 +38,11 @@ from scrapy_chunkdl.download.http.redirects import followed
 from scrapy_chunkdl.download.http.robots import BYTES_READ
 from scrapy_chunkdl.download.http.urls import NoUrl, host_name, wire_url, without_userinfo
 from scrapy_chunkdl.download.limits.circuits import Circuits
+from scrapy_chunkdl.download.limits.hosts import Limits
 from scrapy_chunkdl.download.limits.rate import Rates
 from scrapy_chunkdl.download.model import FileRequest, Options, Progress
 from scrapy_chunkdl.download.plan import retry
+from scrapy_chunkdl.download.progress import Doing
 from scrapy_chunkdl.text.masking import cut, shown_url
 
 _MOST_CHALLENGES = 3
@@ -111,7 +114,7 @@ class FileClient:
         request: FileRequest,
         progress: Progress,
         tried: Tried | None = None,
-        circuits: Circuits | None = None,
+        limits: Limits | None = None,
     ) -> None:
         self._session = session
         self._options = options
@@ -121,7 +124,8 @@ class FileClient:
         self._unreadable = 0
         self._progress = progress
         self._tried = tried or Tried()
-        self._circuits = circuits or Circuits()
+        self._limits = limits
+        self._circuits = limits.circuits if limits is not None else Circuits()
 
     @property
     def given(self) -> Tried | None:
@@ -177,8 +181,12 @@ class FileClient:
         self, method: str, url: str, headers: Mapping[str, str], timeout: float | None
     ) -> aiohttp.ClientResponse:
         target = self._checked(url)
-        if self._options.robots is not None:
-            await self._options.robots.check(url, self._identity.user_agent, self._fetch_robots)
+        robots = self._options.robots
+        if robots is not None:
+            asks_for_delay = await robots.check(url, self._identity.user_agent, self._fetch_robots)
+            if asks_for_delay and self._limits is not None:  # it was not known when the slot was got
+                with self._progress.during(Doing.WAITING_FOR_A_HOST, time.monotonic):
+                    await self._limits.wait_for_pace(host_of(url))
         sent = self._identity.headers_for(url, method)
         sent.update(headers)
         sent[hdrs.ACCEPT_ENCODING] = "identity"
@@ -260,6 +268,9 @@ class FileClient:
 
         What an item names is held to the same rules as its URL.
         """
+        via = self._options.host_rules.of(host_of(url)).via if not self._request.proxy else None
+        if via is not None and via != VIA_SCRAPY:
+            return proxies.proxy_for(url, via, {}), True
         proxy = proxies.proxy_for(url, self._request.proxy, self._options.proxies)
         if proxy is None:
             return None, False

@@ -31,8 +31,7 @@ class HttpOpener:
 
     def sources(self, context: FileContext, urls: Sequence[str], tried: Tried | None = None) -> list[Source]:
         """Return the sources of one file. ``tried`` is what was asked of the first by a shorter way."""
-        circuits = context.limits.circuits
-        client = FileClient(self._session, context.options, context.request, context.progress, tried, circuits)
+        client = FileClient(self._session, context.options, context.request, context.progress, tried, context.limits)
         file = HttpFile(context, Requests(context, client, tried), Judge(context))
         return [HttpSource(file, Link(url, url, is_own=url == context.request.url)) for url in urls]
 

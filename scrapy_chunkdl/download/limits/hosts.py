@@ -15,10 +15,11 @@ import heapq
 import threading
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from scrapy_chunkdl.download.host_rules import NamedRule
 from scrapy_chunkdl.download.limits import remembered
 from scrapy_chunkdl.download.limits.ceiling import Ceiling
 from scrapy_chunkdl.download.limits.circuits import Circuits
@@ -62,6 +63,7 @@ class Limits:
         self._per_host = options.chunks_per_host
         self._rules = options.host_rules
         self._delay = options.delay
+        self._robots = options.robots
         self._longest_space_s = longest_s(options)
         self._last_start: OrderedDict[str, float] = OrderedDict()
         self._shares = shares
@@ -80,12 +82,22 @@ class Limits:
         self._crowded: Mapping[str, int] = {}
         self._lock = threading.Lock()
 
+    def put_first(self, rules: Sequence[NamedRule]) -> None:
+        """Have rules hold before those of the settings, from now on, also for what runs. Called from any thread."""
+        self._rules.put_first(rules)
+        self.rates.rules_changed()
+        with self._lock:
+            for host in self._hosts:
+                self._grant_waiters(host)
+
     def _most_of(self, host: str) -> int:
         return self._rules.of(host).connections or self._per_host
 
     def _delay_of(self, host: str) -> float:
         delay_s = self._rules.of(host).delay_s
-        return self._delay if delay_s is None else delay_s
+        if delay_s is not None:
+            return delay_s
+        return self._delay if self._robots is None else max(self._delay, self._robots.delay_of(host))
 
     def slot(self, host: str) -> Slot:
         """Hold one of the host's connections, once one is free and the host is not cooling down."""

@@ -88,6 +88,11 @@ class Rate:
                 return 0.0
             return max(0.0, (place - self._place_now(now)) / self.bytes_per_second)
 
+    @property
+    def own(self) -> float:
+        """The limit of this process alone."""
+        return self._own
+
     def queue(self, now: float) -> float:
         """Return the seconds until what is reserved so far has been read."""
         return self.until(self._due, now)
@@ -236,17 +241,25 @@ class Rates:
 
     def pace(self, host: str) -> Pace:
         """Return what holds for a new reader of ``host``."""
-        own = self._rules.of(host).rate
-        of_host = self._of_host if own is None else own
-        if not of_host and not self._shared.rate_per_host:
-            return Pace([self._process])
         with self._lock:
             if (rate := self._hosts.get(host)) is None:
-                rate = self._hosts[host] = Rate(of_host, _LEAST_SHARE if self._shared.rate_per_host else None)
+                share = _LEAST_SHARE if self._shared.rate_per_host else None
+                rate = self._hosts[host] = Rate(self._limit_of(host), share)
             self._hosts.move_to_end(host)
             if len(self._hosts) > _HOSTS_REMEMBERED:
                 self._hosts.popitem(last=False)
         return Pace([self._process, rate])
+
+    def rules_changed(self) -> None:
+        """Keep to what the rules of hosts say now, for bodies that run, too. Called from any thread."""
+        with self._lock:
+            for host, rate in self._hosts.items():
+                if rate.own != self._limit_of(host):
+                    rate.change(self._limit_of(host))
+
+    def _limit_of(self, host: str) -> float:
+        own = self._rules.of(host).rate
+        return self._of_host if own is None else own
 
     # --- limits that other processes keep to, too
 

@@ -154,6 +154,8 @@ class SmallFiles:
             host == name or host.endswith("." + name) for name in options.allowed_hosts
         ):
             return False
+        if options.host_rules.of(f"{host}:{port or _DEFAULT_PORTS[request.url.partition(':')[0]]}").via is not None:
+            return False
         if not (request.proxy or options.proxies):
             return True
         return proxies.proxy_for(request.url, request.proxy, options.proxies) is None

@@ -8,6 +8,7 @@
 local token = ARGV[1]
 local mine, field = token .. ' ', token .. ' ack'
 local acked, forgotten, last = {}, {}, nil
+redis.call('EXPIRE', KEYS[5], 86400) -- a write that needs no room: those behind it are not refused at maxmemory, and make some
 for i = 2, #ARGV, 3 do
   local id = ARGV[i]
   local owner = redis.call('HGET', KEYS[4], id)

@@ -14,6 +14,7 @@ from fetching import QUICK, Client
 from origin import Origin
 from servers import free_port, wait_for, wait_for_port
 
+from scrapy_chunkdl.download.host_rules import HostRule, HostRules, NamedRule
 from scrapy_chunkdl.download.http import proxies
 from scrapy_chunkdl.download.http.proxies import Proxy
 
@@ -120,6 +121,17 @@ async def test_a_wrong_password_gives_the_file_up_and_is_not_shown(
 
     assert "secret" not in f"{plain}{tunnel}"
     assert client.origin.stats("file.bin").requests == 0
+
+
+async def test_a_host_is_asked_through_the_proxy_that_its_rule_names(client: Client, squid: Squid) -> None:
+    rules = HostRules([NamedRule("127.0.0.1", HostRule(via=squid.url))])
+
+    await client.with_options(host_rules=rules).right(client.url())
+    assert all("via" in one.headers for one in client.origin.stats("file.bin").seen)
+
+    client.origin.reset()
+    await client.with_options(host_rules=rules).right(client.url(), proxy="direct")
+    assert not any("via" in one.headers for one in client.origin.stats("file.bin").seen)
 
 
 async def test_the_proxy_of_the_environment_is_used_but_for_no_proxy(

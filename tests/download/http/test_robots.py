@@ -59,6 +59,50 @@ async def test_each_hop_of_a_redirect_is_asked_about(obedient: Client, origin: O
     assert origin.stats("file.bin").requests == 0
 
 
+class RulesWithDelay(Rules):
+    """A parser as Scrapy's since 2.18."""
+
+    def crawl_delay(self, user_agent: str) -> float | None:
+        return self._rules.crawl_delay(user_agent)
+
+
+class RulesOfOldScrapy(Rules):
+    """A parser as Scrapy's before."""
+
+    def __init__(self, body: bytes) -> None:
+        super().__init__(body)
+        self.rp = self._rules
+
+
+@pytest.mark.parametrize("parser", [RulesWithDelay, RulesOfOldScrapy])
+async def test_requests_are_as_far_apart_as_robots_txt_asks_from_the_first_one_on(
+    client: Client, origin: Origin, parser: type[Rules]
+) -> None:
+    origin.robots = "User-agent: *\nCrawl-delay: 0.2"
+    obedient = client.with_options(robots=Robots(parser), probe="range")
+    limits = Limits(obedient.options)
+    async with Downloader(obedient.options, limits) as downloader:
+        urls = [obedient.url(name=f"{n}.bin") for n in range(4)]
+        await asyncio.gather(*(downloader.fetch(FileRequest(url, obedient.folder, url[-5:])) for url in urls))
+
+    at = sorted(seen.at for n in range(4) for seen in origin.stats(f"{n}.bin").seen)
+    assert at[-1] - at[0] >= 0.2 * (len(at) - 1) - 0.15, "whatever the machine does"
+
+
+@pytest.mark.parametrize(
+    ("asked", "delay_s"), [("3", 3.0), ("86400", 60.0), ("-1", 0.0), ("nan", 0.0), ("inf", 0.0), ("soon", 0.0)]
+)
+async def test_a_delay_is_one_that_makes_sense(client: Client, asked: str, delay_s: float) -> None:
+    robots = Robots(RulesWithDelay)
+
+    async def fetch(url: str) -> bytes:
+        return f"User-agent: *\nCrawl-delay: {asked}".encode()
+
+    assert await robots.check("https://files.example/a", "bot", fetch) == (delay_s > 0)
+    assert robots.delay_of("files.example:443") == delay_s
+    assert not await robots.check("https://files.example/b", "bot", fetch), "it is known by now"
+
+
 @pytest.mark.parametrize("robots", [None, "", "\x00\xff not a robots.txt", "x" * robots_module.BYTES_READ * 2])
 async def test_no_robots_txt_or_a_senseless_one_refuses_nothing(
     obedient: Client, origin: Origin, robots: str | None
