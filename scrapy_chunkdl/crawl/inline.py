@@ -14,8 +14,9 @@ from twisted.internet.defer import Deferred
 from scrapy_chunkdl.bridge.bridge import Bridge
 from scrapy_chunkdl.crawl.disk_gate import DiskGate
 from scrapy_chunkdl.crawl.item_files import ItemFiles, NewItemFiles, Results
+from scrapy_chunkdl.crawl.local_watch import LocalWatch
 from scrapy_chunkdl.crawl.mode import Mode
-from scrapy_chunkdl.download import NoRoom
+from scrapy_chunkdl.download import HostIll, NoRoom
 
 _Start = Callable[[], None]
 """Begins, or begins again, with an item that waited for room."""
@@ -33,12 +34,15 @@ class InlineMode(Mode):
         problem_of_type: Callable[[object], str | None],
         wake: Callable[[], None],
         disk: DiskGate,
+        hosts: LocalWatch,
     ) -> None:
         self._bridge = bridge
         self._new_files = new_files
         self._problem_of_type = problem_of_type
         self._wake = wake
         self._disk = disk
+        self._hosts = hosts
+        self._parked: list[tuple[str, _Start]] = []
         self._items: set[ItemFiles] = set()
         self._waiting: deque[_Start] = deque()
         self._is_over = False
@@ -69,7 +73,11 @@ class InlineMode(Mode):
             if files.has_written and not files.postponed:
                 self._disk.passed()
             if files.postponed and not self._is_over:
-                self._waiting.append(start)
+                host = self._hosts.ill(problem.host for problem in files.postponed if isinstance(problem, HostIll))
+                if host is None:
+                    self._waiting.append(start)
+                else:
+                    self._parked.append((host, start))
                 return
             files.give_up_cancelled()
             files.give_up_postponed()
@@ -81,9 +89,13 @@ class InlineMode(Mode):
         def begin(files: ItemFiles) -> None:
             if files.is_done:
                 settle(files)
-            else:
-                self._items.add(files)
-                self._bridge.submit(files.jobs)
+                return
+            host = self._hosts.ill(job.host for job in files.jobs if not job.request.mirrors)
+            if host is not None and not self._is_over and not self._hosts.try_one(host):
+                self._parked.append((host, lambda: begin(files)))
+                return
+            self._items.add(files)
+            self._bridge.submit(files.jobs)
 
         first = self._new_files(item, on_done=done)  # raises what hooks raise
         if first.is_done or self._disk.room(1, len(self._items)):
@@ -95,24 +107,41 @@ class InlineMode(Mode):
     def tick(self) -> None:
         """Begin what waited for room; a tick after an item is done, have the engine look whether the spider is idle."""
         self._disk.tick(lambda: sum(job.progress.needs_bytes for job in self._bridge.jobs_running()))
+        self._hosts.tick()
+        for host in dict.fromkeys(host for host, _ in self._parked):
+            self._let_out(host)
         while self._waiting and self._disk.room(1, len(self._items)):
             self._waiting.popleft()()
         if self._may_be_idle:
             self._may_be_idle = False
             self._wake()
 
+    def _let_out(self, host: str) -> None:
+        """Begin with what waits for a host: all, where it is waited for no longer, or else one item that tries it."""
+        mine = [start for parked_for, start in self._parked if parked_for == host]
+        if self._hosts.ill([host]) is not None:
+            if not self._hosts.is_due(host):
+                return
+            del mine[1:]
+        self._parked = [one for one in self._parked if one[1] not in mine]
+        for start in mine:
+            start()
+
     def may_have_work(self) -> bool:
         """Whether items wait for their files."""
-        return bool(self._items or self._waiting)
+        return bool(self._items or self._waiting or self._parked)
 
     @property
     def downloading(self) -> int:
         """How many items have files that are not done."""
-        return len(self._items) + len(self._waiting)
+        return len(self._items) + len(self._waiting) + len(self._parked)
 
     def hand_back(self) -> None:
         """Stop the files that still run: their items have nowhere to go back to, they go on without."""
         self._is_over = True
+        parked, self._parked = self._parked, []
+        for _, start in parked:
+            start()
         while self._waiting:
             self._waiting.popleft()()
         for files in list(self._items):

@@ -35,6 +35,7 @@ from scrapy_chunkdl.crawl.inline import InlineMode
 from scrapy_chunkdl.crawl.intake import Intake
 from scrapy_chunkdl.crawl.item_files import ItemFiles
 from scrapy_chunkdl.crawl.item_log import mask_items
+from scrapy_chunkdl.crawl.local_watch import LocalWatch
 from scrapy_chunkdl.crawl.mode import Mode
 from scrapy_chunkdl.crawl.queue_mode import QueueMode
 from scrapy_chunkdl.crawl.refusal import Unusable, refusing
@@ -202,7 +203,8 @@ class Lifecycle:
         problem_of_type = self._requests.problem_of_type
         disk = DiskGate(self._place.root, self._options.keep_free)
         if self.config.mode == "inline" or scrapy_engine.is_trial(self.crawler):
-            self._mode = InlineMode(bridge, new_files, problem_of_type, hold.wake_idle_check, disk)
+            hosts = LocalWatch(limits.circuits, scrapy_engine.thread_caller(), self.config.host_patience)
+            self._mode = InlineMode(bridge, new_files, problem_of_type, hold.wake_idle_check, disk, hosts)
             if not scrapy_engine.is_trial(self.crawler):
                 self._serve(hold, bridge, None)
             return

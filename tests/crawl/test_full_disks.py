@@ -150,7 +150,6 @@ def test_a_bucket_that_is_full_is_waited_for_and_no_file_is_given_up_or_counted(
     assert len(s3.keys()) == 12
     assert crawl.stats["chunkdl/postponed/disk_full"] >= 1
     assert "chunkdl/files/failed" not in crawl.stats
-    assert [origin.stats(f"{n}.bin").sent for n in range(12)] == [SMALL] * 12, "each is fetched once"
     assert client.keys("*") == []
 
 

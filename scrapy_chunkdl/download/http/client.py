@@ -30,12 +30,13 @@ from scrapy_chunkdl.download.http.coding import meaning_of_coding
 from scrapy_chunkdl.download.http.decoding import Decoder
 from scrapy_chunkdl.download.http.handed_on import Tried, given_answer
 from scrapy_chunkdl.download.http.handler import waiting
-from scrapy_chunkdl.download.http.headers import parse_retry_after
+from scrapy_chunkdl.download.http.headers import is_challenge, pause_of
 from scrapy_chunkdl.download.http.heads import LONGEST_HEAD
 from scrapy_chunkdl.download.http.identity import Identity, host_of, no_url
 from scrapy_chunkdl.download.http.paced import PacedConnector
 from scrapy_chunkdl.download.http.redirects import followed
 from scrapy_chunkdl.download.http.robots import BYTES_READ
+from scrapy_chunkdl.download.http.sending_again import only_if
 from scrapy_chunkdl.download.http.urls import NoUrl, host_name, wire_url, without_userinfo
 from scrapy_chunkdl.download.limits.circuits import Circuits
 from scrapy_chunkdl.download.limits.hosts import Limits
@@ -204,7 +205,11 @@ class FileClient:
             self._progress.requests += 1
         asked_at = time.monotonic()
         try:
-            with addresses.connecting(may_be_inside=is_trusted), waiting(patiently=self._has_stalled):
+            with (
+                addresses.connecting(may_be_inside=is_trusted),
+                waiting(patiently=self._has_stalled),
+                only_if(lambda: self._circuits.may_send_again(host)),
+            ):
                 response = await self._session.request(
                     method,
                     target,
@@ -236,17 +241,14 @@ class FileClient:
         return response
 
     def _note_host(self, host: str, method: str, response: aiohttp.ClientResponse, asked_at: float) -> None:
-        pause_s = None
-        if response.status >= 400 and hdrs.RETRY_AFTER in response.headers:
-            pause_s = parse_retry_after(response.headers[hdrs.RETRY_AFTER], datetime.now(timezone.utc))
         is_bad = self._circuits.answered(
             host,
             id(self._progress),
             response.status,
             asked_at,
             method=method,
-            is_challenge=response.headers.get("cf-mitigated", "").lower() == "challenge",
-            pause_s=pause_s or 0.0,
+            is_challenge=is_challenge(response.headers),
+            pause_s=pause_of(response.status, response.headers, datetime.now(timezone.utc)),
         )
         self._progress.blames = host if is_bad else None
 

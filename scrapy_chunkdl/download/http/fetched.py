@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
+from datetime import datetime, timezone
 from http.cookies import SimpleCookie
 from types import SimpleNamespace
 from typing import Any, cast
@@ -19,6 +20,7 @@ from yarl import URL
 from scrapy_chunkdl.download.errors import Permanent, Transient
 from scrapy_chunkdl.download.http.allowed import refuse_host
 from scrapy_chunkdl.download.http.answer import HttpFile
+from scrapy_chunkdl.download.http.headers import is_challenge, pause_of
 from scrapy_chunkdl.download.http.identity import host_of
 from scrapy_chunkdl.download.http.judge import Judge
 from scrapy_chunkdl.download.http.redirects import followed
@@ -83,6 +85,8 @@ class _Client:
 
     def __init__(self, context: FileContext, send: Send, how: How) -> None:
         self._options = context.options
+        self._circuits = context.limits.circuits
+        self._is_direct = context.request.proxy is None
         self._progress = context.progress
         self._send = send
         self._how = how
@@ -125,18 +129,39 @@ class _Client:
             raise Permanent(text, reason="host_not_allowed")
 
     async def _fetch(self, method: str, url: str, headers: Mapping[str, str]) -> Fetched:
+        host = host_of(url) if url.lower().startswith(("http:", "https:")) else None
+        if host is not None:
+            self._circuits.ask(host)
         self._progress.requests += 1
         asked_at = self._progress.asked()
         try:
             fetched = await self._send(method, url, headers)
         except Transient as error:
             self._progress.answered(None, asked_at)
+            if host is not None and self._is_direct:
+                is_bad = self._circuits.unanswered(host, id(self._progress), error.reason, asked_at)
+                self._progress.blames = host if is_bad else None
             if not self._how.is_repeatable and error.reason not in _UNSENT:
                 raise Permanent(f"{error}, and it is not sent again", reason=error.reason) from error
             raise
         self._is_answered = True
         self._progress.answered(fetched.status, asked_at)
+        if host is not None:
+            self._note_host(host, method, fetched, asked_at)
         return fetched
+
+    def _note_host(self, host: str, method: str, fetched: Fetched, asked_at: float) -> None:
+        fields = CIMultiDict(fetched.fields)
+        is_bad = self._circuits.answered(
+            host,
+            id(self._progress),
+            fetched.status,
+            asked_at,
+            method=method,
+            is_challenge=is_challenge(fields),
+            pause_s=pause_of(fetched.status, fields, datetime.now(timezone.utc)),
+        )
+        self._progress.blames = host if is_bad else None
 
 
 def is_guarded(options: Any) -> bool:

@@ -242,3 +242,15 @@ def _is_etag(text: str) -> bool:
     if _ETAG.fullmatch(text):
         return text.removeprefix("W/")[1:-1].lower() not in _NO_ETAGS
     return bool(_BARE_ETAG.fullmatch(text)) and text.lower() not in _NO_ETAGS
+
+
+def is_challenge(headers: Mapping[str, str]) -> bool:
+    """Whether an answer is Cloudflare's question whether a person asks."""
+    return headers.get("cf-mitigated", "").lower() == "challenge"
+
+
+def pause_of(status: int, headers: Mapping[str, str], now: datetime) -> float:
+    """Return the seconds that an error asks to be left alone for, 0 for none."""
+    if status < 400 or "Retry-After" not in headers:
+        return 0.0
+    return parse_retry_after(headers["Retry-After"], now) or 0.0

@@ -16,7 +16,7 @@ from typing import Any
 import aiohttp
 from aiohttp.connector import Connection
 
-from scrapy_chunkdl.download.http import addresses, socks
+from scrapy_chunkdl.download.http import addresses, sending_again, socks
 from scrapy_chunkdl.download.http.handed_on import given_answer
 from scrapy_chunkdl.download.http.handler import Handler
 from scrapy_chunkdl.download.http.identity import host_of
@@ -54,6 +54,7 @@ class PacedConnector(aiohttp.TCPConnector):
         if (given := given_answer.get()) is not None:
             given_answer.set(None)
             return given.adopt(self, req)
+        sending_again.refuse_second(req.url.host or "")
         connection = await super().connect(req, *arguments, **more)
         if req.proxy is not None and socks.is_socks(str(req.proxy)):
             req.proxy = None  # the server itself is spoken to: no absolute URL in the request line

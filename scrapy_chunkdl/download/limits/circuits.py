@@ -42,6 +42,9 @@ LONG_PAUSE_S = 60.0
 
 SERVES_S = 5.0
 
+SENT_AGAIN_EVERY_S = 1.0
+"""Seconds between two requests to a host that are sent a second time by themselves."""
+
 _FILES_REMEMBERED = 256
 _ANY = 1 << 30
 
@@ -81,6 +84,7 @@ class _Row:
     put_back: OrderedDict[str, None] = field(default_factory=OrderedDict)
     pages: set[int] = field(default_factory=set)
     served_at: float = float("-inf")
+    sent_again_at: float = float("-inf")
 
     @property
     def has_served(self) -> bool:
@@ -133,6 +137,21 @@ class Circuits:
             with self._lock:
                 if host in self._trials:
                     self._trials[host] = True
+
+    def may_send_again(self, host: str) -> bool:
+        """Whether a request may be sent a second time, unasked, since it met a connection that was closed meanwhile.
+
+        Of those that are lost together one tells as much as all: a host that resets each is not asked twice as often.
+        """
+        if self._changed is None:
+            return True
+        now = self._clock()
+        with self._lock:
+            row = self._rows.of(host)
+            if row.rounds or host in self._ill or now < row.sent_again_at + SENT_AGAIN_EVERY_S:
+                return False
+            row.sent_again_at = now
+            return True
 
     def is_doubtful(self, host: str) -> bool:
         """Whether a host failed last: each request counts then, and HEADs are not worth theirs."""

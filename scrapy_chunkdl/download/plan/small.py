@@ -116,6 +116,8 @@ class SmallFiles:
         host = f"{name}:{port or _DEFAULT_PORTS[scheme]}"
         if self._limits.circuits.is_doubtful(host):  # each request counts there
             return Tried()
+        if self._options.host_rules.of(host).via is not None:
+            return Tried()
         if not self._habits.are_small(host):
             self._habits.left_out(host)
             return Tried()
@@ -153,8 +155,6 @@ class SmallFiles:
         if options.allowed_hosts and not any(
             host == name or host.endswith("." + name) for name in options.allowed_hosts
         ):
-            return False
-        if options.host_rules.of(f"{host}:{port or _DEFAULT_PORTS[request.url.partition(':')[0]]}").via is not None:
             return False
         if not (request.proxy or options.proxies):
             return True
