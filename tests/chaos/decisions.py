@@ -38,6 +38,12 @@ KILLED_DELIVERIES = 0.05
 FAILED_DELIVERIES = 0.05
 SLOW_DELIVERIES = 0.2
 
+SECOND_HOST = "127.0.0.2"
+"""The origin's other address, from which a quarter of the files come, and which bans."""
+
+BANS = ("status:429", "status:503", "status:503:1", "close")
+"""What it answers to all while it bans; no 403, which so few files cannot be told from private ones by."""
+
 
 @dataclass(frozen=True)
 class File:
@@ -50,7 +56,8 @@ class File:
     checksum: str | None = None
 
     def url(self, origin: Origin, seed: str) -> str:
-        return origin.url(self.name, self.size, self.faults, seed=seed)
+        url = origin.url(self.name, self.size, self.faults, seed=seed)
+        return url.replace("127.0.0.1", SECOND_HOST, 1) if draw("host", self.name).random() < 0.25 else url
 
     @property
     def digests(self) -> set[str]:
@@ -227,6 +234,8 @@ class Odds:
             "drop connections": 6,
             "close the origin": 2,
             "pipelines away": 4,
+            "ban a host": 8,
+            "fill the disk": 4,
         }
     )
 

@@ -21,12 +21,13 @@ import decisions
 from scrapy import signals
 from scrapy.exceptions import DontCloseSpider, DropItem
 
-from scrapy_chunkdl.crawl import postponing
+from scrapy_chunkdl.crawl import disk_gate, postponing
 from scrapy_chunkdl.queue import host_health
 from scrapy_chunkdl.queue.item_queue import Claimed, ItemQueue, Suspects
 
 host_health.FIRST_PAUSE_S, host_health.LONGEST_PAUSE_S = 0.5, 3.0  # an origin that was closed is tried again soon
 postponing.SUSPECT_HOST_DELAY_S = 0.2
+disk_gate.FIRST_PAUSE_S, disk_gate.LONGEST_PAUSE_S = 0.2, 1.0
 
 FOLDER = Path(os.environ["CHAOS_FOLDER"])
 SEED = os.environ["CHAOS_SEED"]

@@ -27,7 +27,7 @@ import sys
 import tempfile
 import time
 from collections import Counter, deque
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -42,6 +42,7 @@ from origin import Origin
 from pair import Pair
 from project import Project
 from servers import any_binary
+from small_disks import small_disk
 from verdict import Judge
 
 from scrapy_chunkdl.queue.item_queue import ItemQueue
@@ -166,9 +167,10 @@ class Chaos:
         self._events = decisions.events(self.seed, arguments.workers, decisions.Odds())
         self._next_event = next(self._events)
         self._redis_back_at: float | None = None
-        self._pipelines_back_at = 0.0
+        self._pipelines_back_at = self._ban_ends_at = self._room_at = 0.0
         self._log_sizes: deque[tuple[float, int]] = deque()
         self.store = folder / "project" / "downloads"
+        self._filler = self.store / "filler"
         self.acks_by_feed = arguments.ack == "feed"
         self.feeds = folder / "feeds"
         feeds = {str(self.feeds / "%(process)s.jsonl"): {"format": "jsonlines"}}
@@ -189,6 +191,7 @@ class Chaos:
             (self.folder / name).touch()
         try:
             self._reign()
+            self._ban_ends_at = self._room_at = 0.0
             (self.folder / "away").unlink(missing_ok=True)
             (self.folder / "calm").touch()
             self._drain()
@@ -265,6 +268,10 @@ class Chaos:
         for slot, worker in enumerate(self._slots):
             if worker is None or worker.ended is not None:
                 self._slots[slot] = self._start_worker()
+        if now >= self._ban_ends_at:
+            self.origin.ban("")
+        if now >= self._room_at:
+            self._filler.unlink(missing_ok=True)
         if now >= self._pipelines_back_at:
             (self.folder / "away").unlink(missing_ok=True)
         if self._redis_back_at is not None and now >= self._redis_back_at:
@@ -310,6 +317,9 @@ class Chaos:
         """Whether there is somebody to do it to: if not yet, it waits, as all that follows."""
         worker = self._slots[event.slot]
         assert worker is not None
+        if event.what == "fill the disk" and not self.store.is_mount():
+            self._next_event = next(self._events)  # it is left out: that takes a disk of our own
+            return False
         if event.what == "fail over" and (self._redis_back_at is not None or not self.server.can_fail_over()):
             return False
         return self._redis_back_at is None and worker.process.poll() is None and worker.thaw_at is None
@@ -329,6 +339,12 @@ class Chaos:
             self.origin.drop_connections()
         elif event.what == "close the origin":
             self.origin.reopen_after(min(event.seconds, 1.0))
+        elif event.what == "ban a host":
+            self.origin.ban(decisions.BANS[event.slot % len(decisions.BANS)], host=decisions.SECOND_HOST)
+            self._ban_ends_at = time.monotonic() + 4 * event.seconds
+        elif event.what == "fill the disk":
+            self._fill_the_disk()
+            self._room_at = time.monotonic() + 2 * event.seconds
         elif event.what == "pipelines away":
             (self.folder / "away").touch()
             self._pipelines_back_at = time.monotonic() + 2 * event.seconds
@@ -340,6 +356,12 @@ class Chaos:
             for number in SIGNALS[event.what]:
                 worker.send(number)
                 time.sleep(0.1)  # two at once would be one
+
+    def _fill_the_disk(self) -> None:
+        """Take all the room there is; somebody may be quicker to take some of it."""
+        room = os.statvfs(self.store)
+        with self._filler.open("wb") as file, suppress(OSError):
+            os.posix_fallocate(file.fileno(), 0, room.f_bavail * room.f_frsize)
 
     def _end_redis(self, event: Event) -> None:
         self.outages.append((time.time(), float("inf")))
@@ -395,7 +417,12 @@ def main() -> int:
     folder = arguments.keep or Path(tempfile.mkdtemp(prefix="chunkdl-chaos-"))
     folder.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
-        origin = stack.enter_context(Origin())
+        origin = stack.enter_context(Origin(bind="0.0.0.0"))
+        (folder / "project").mkdir(exist_ok=True)
+        try:
+            stack.enter_context(small_disk(folder / "project" / "downloads", "ext4", "4g"))
+        except pytest.skip.Exception as reason:
+            print(f"No disk is filled: {reason}.", flush=True)
         log = ["--appendfsync", arguments.fsync, "--auto-aof-rewrite-percentage", "0"]
         limit = ["--client-query-buffer-limit", decisions.LARGEST_REQUEST]
         server = stack.enter_context(Pair(binary, *log, *limit))

@@ -493,7 +493,7 @@ class Origin:
         self.requests = 0
         self._line_free = 0.0
         self._tokens, self._tokens_at = float("inf"), 0.0
-        self._ban, self._ban_after = "", 0
+        self._ban, self._ban_after, self._banning = "", 0, ""
         self.running = 0
         self.peak = 0
         self._server: asyncio.Server | None = None
@@ -656,11 +656,14 @@ class Origin:
         with self._lock:
             self._path(f"/f/{name}").faults = faults
 
-    def ban(self, faults: str, *, after: int = 0) -> None:
-        """Have every file meet ``faults`` alone, once so many more requests have come; none of them ends it."""
+    def ban(self, faults: str, *, after: int = 0, host: str = "") -> None:
+        """Have every file meet ``faults`` alone, once so many more requests have come; none of them ends it.
+
+        Where ``host`` is given, only what is asked of a Host that begins like that.
+        """
         parse_faults(faults)
         with self._lock:
-            self._ban, self._ban_after = faults, self.requests + after
+            self._ban, self._ban_after, self._banning = faults, self.requests + after, host
 
     def release(self, gate: str) -> None:
         """Let the responses held at a gate go on, for good."""
@@ -849,7 +852,8 @@ class Origin:
         query = request.query
         with self._lock:
             text = path.faults if path.faults is not None else query.get("fault", "")
-            if self._ban and self.requests > self._ban_after:
+            is_banned = request.headers.get("host", "").startswith(self._banning)
+            if self._ban and is_banned and self.requests > self._ban_after:
                 text = self._ban
             plan = path.plans.setdefault(text, parse_faults(text, query.get("seed", "")))
             strikes = Strikes([fault for fault in plan if fault.strikes(request)])
