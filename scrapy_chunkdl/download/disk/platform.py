@@ -368,8 +368,13 @@ def _write_record(fd: int, final: Path, text: bytes) -> None:
     status = os.fstat(fd)
     path = record_path(final)
     new = path.with_name(f"{path.name}~")
-    new.write_bytes(b"%d %d\n%b" % (status.st_size, status.st_mtime_ns, text))
-    os.replace(new, path)
+    try:
+        new.write_bytes(b"%d %d\n%b" % (status.st_size, status.st_mtime_ns, text))
+        os.replace(new, path)
+    except OSError:  # the disk is full, say: then nothing of it stays
+        with suppress(OSError):
+            os.unlink(new)
+        raise
 
 
 def _read_record(path: Path) -> bytes | None:

@@ -207,3 +207,19 @@ async def test_reserving_never_writes_the_file(client: Client, monkeypatch: pyte
     monkeypatch.setattr(platform, "_fallocate", lambda fd, size: errno.EOPNOTSUPP)
 
     await client.right(client.url())
+
+
+def test_a_record_that_finds_no_room_leaves_nothing_beside_its_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    final = tmp_path / "a.bin"
+    monkeypatch.delattr(os, "setxattr", raising=False)
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "no room")
+
+    monkeypatch.setattr(os, "replace", full)
+    with final.open("wb") as file, pytest.raises(OSError, match="no room"):
+        platform.remember(file.fileno(), final, b"told")
+
+    assert list(tmp_path.iterdir()) == [final]
