@@ -331,6 +331,7 @@ class Chaos:
         if event.what == "fail over":
             began = time.time()
             self.server.fail_over()
+            self._queue = ItemQueue(self.server.client(), KEY, token=FEEDER)  # the old connections are refused
             self.outages.append((began, time.time()))
             self._log_sizes.clear()
         elif "redis" in event.what:
