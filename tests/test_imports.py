@@ -10,7 +10,6 @@ import importlib.util
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -77,6 +76,7 @@ FOREIGN_TO_ONE_MODULE = {"storage/conformance.py": {"pytest"}}
 """What one module alone may use: it is imported where that is there."""
 
 
+@cache
 def modules() -> list[Path]:
     return sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 
@@ -89,17 +89,21 @@ def parsed(path: Path) -> ast.Module:
     return ast.parse(path.read_text("utf-8"))
 
 
-def statements(path: Path, *, for_annotations: bool) -> Iterator[ast.AST]:
+@cache
+def statements(path: Path, *, for_annotations: bool) -> list[ast.AST]:
     """All that stands in a module, functions included; what is imported for annotations only, if that is asked for."""
+    found: list[ast.AST] = []
     todo: list[ast.AST] = [parsed(path)]
     while todo:
         node = todo.pop()
         if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING" and not for_annotations:
             continue
-        yield node
+        found.append(node)
         todo += ast.iter_child_nodes(node)
+    return found
 
 
+@cache
 def imports(path: Path, *, for_annotations: bool = True) -> set[str]:
     found = set()
     for node in statements(path, for_annotations=for_annotations):
@@ -112,6 +116,7 @@ def imports(path: Path, *, for_annotations: bool = True) -> set[str]:
     return found
 
 
+@cache
 def name_of(path: Path) -> str:
     return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
 

@@ -122,7 +122,7 @@ _changing = st.builds(
 )
 
 _settings = examples(
-    150,
+    80,
     database=None,
     print_blob=False,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.filter_too_much],
