@@ -29,15 +29,16 @@ class Stats:
         self._collector = collector
         self._add = collector.inc_value  # looked up once: Scrapy's collectors ask for themselves at each look
         self._guard = Guard("A stat of the downloads")
-        self._known: set[str] = set()
+        self._told_of: set[str] = set()
         self._sums: dict[str, float] = {}
         self._most: dict[str, float] = {}
 
     def inc_value(self, name: str, count: float = 1) -> None:
         """Add to a stat."""
-        if not count and name in self._known:
-            return
-        self._known.add(name)
+        if not count:
+            if name in self._told_of:
+                return
+            self._told_of.add(name)
         self.tally.count(name, count)
         if isinstance(count, int):
             self._guard(self._add, name, count)

@@ -43,7 +43,7 @@ class Tally:
         if number <= 0:
             return
         with self._lock:
-            for counted in self._fields(name):
+            for counted in self._by_stat.get(name) or self._fields(name):
                 self._new[counted] += number  # type: ignore[assignment]
 
     def observe(self, source: str, seconds: float, label: str = "") -> None:
