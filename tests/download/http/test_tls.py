@@ -17,6 +17,8 @@ from origin import Origin
 from patience import HANG
 from relay import Relay, received
 
+from scrapy_chunkdl.download import Options, tls_context
+
 
 @pytest.fixture(scope="module")
 def _strict_origin() -> Iterator[Origin]:
@@ -211,3 +213,22 @@ async def test_a_server_that_refuses_every_handshake_is_asked_no_more_than_once(
         await trusting.fails(through(server, tls_origin, trusting), "tls")
 
         assert server.refused <= 2  # the HEAD's, and the GET's
+
+
+@pytest.mark.parametrize("has_folder", [True, False])
+def test_the_systems_authorities_are_there_by_the_first_handshake(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_folder: bool
+) -> None:
+    """Also where OpenSSL has no folder of them to look into one at a time: there they are loaded at once."""
+    paths = ssl.get_default_verify_paths()._replace(capath=str(tmp_path) if has_folder else None)
+    monkeypatch.setattr(ssl, "get_default_verify_paths", lambda: paths)
+    all_of_them = ssl.create_default_context().cert_store_stats()
+
+    context = tls_context(Options())
+    before = context.cert_store_stats()
+    context.wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), server_hostname="example.org")
+
+    assert before == ({"x509": 0, "crl": 0, "x509_ca": 0} if has_folder else all_of_them)
+    assert context.cert_store_stats() == all_of_them
+    assert context.verify_mode is ssl.CERT_REQUIRED
+    assert context.check_hostname
