@@ -139,8 +139,8 @@ class DiskGate:
             self._has_told = now - self._had_room_since >= TOLD_AGAIN_S
             logger.log(
                 logging.WARNING if self._has_told else logging.DEBUG,
-                "%s. Nothing more is claimed until there is room; no file is given up for it.",
-                because,
+                "%s. Nothing more is claimed until %s; no file is given up for it.",
+                *(because, NoRoom.until if self._refusal is None else self._refusal.until),
             )
         elif because is None and self._since is not None:
             logger.log(

@@ -115,11 +115,25 @@ class Postponed(Permanent):
 
 
 class NoRoom(Postponed):
-    """No space, or none within a quota, on the disk or in the store. ``needs_bytes``: what was asked for, if known."""
+    """No space, or none within a quota, on the disk or in the store. ``needs_bytes``: what was asked for, if known.
 
-    def __init__(self, message: str, *, needs_bytes: int = 0) -> None:
-        super().__init__(message, reason="disk_full")
+    ``until`` says what is waited for.
+    """
+
+    until = "there is room"
+
+    def __init__(self, message: str, *, needs_bytes: int = 0, reason: str = "disk_full") -> None:
+        super().__init__(message, reason=reason)
         self.needs_bytes = needs_bytes
+
+
+class KeysExpired(NoRoom):
+    """The store takes nothing from anybody whose keys have run out: the same for all files, until they are renewed."""
+
+    until = "its keys are renewed"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, reason="store_keys_expired")
 
 
 class LeadsToMetalink(DownloadError):

@@ -35,6 +35,7 @@ WHAT_TO_DO: Mapping[str, str] = {
     "checksum": "The files are not what the items say: look at where the checksums come from.",
     "too_large": "They are larger than CHUNKDL_MAX_FILE_SIZE.",
     "disk_full": "The disk was full: make room, then put them back.",
+    "store_keys_expired": "The store's keys had run out: renew them, then put the items back.",
     "login_refused": "The login was refused: look at the credentials of the item or the spider.",
     "host_not_allowed": "CHUNKDL_ALLOWED_HOSTS does not name these hosts.",
     "robots": "robots.txt forbids them.",

@@ -11,6 +11,7 @@ from clocks import Clock
 from scrapy_chunkdl.crawl.disk_gate import LONGEST_PAUSE_S, TOLD_AGAIN_S, DiskGate
 from scrapy_chunkdl.download import NoRoom
 from scrapy_chunkdl.download.disk.room import Reserve, Room
+from scrapy_chunkdl.download.errors import KeysExpired
 
 MIB = 1 << 20
 FULL = Room(5 * MIB, 100 * MIB)
@@ -25,6 +26,13 @@ def clock() -> Clock:
 @pytest.fixture
 def gate(clock: Clock) -> DiskGate:
     return DiskGate(Path("/data"), Reserve(size_bytes=10 * MIB), clock)
+
+
+def test_keys_that_ran_out_are_waited_for_as_room_is(gate: DiskGate, caplog: pytest.LogCaptureFixture) -> None:
+    gate.refused(KeysExpired("the store's keys have run out: ExpiredToken"))
+
+    assert gate.room(32, 1) == 0
+    assert "Nothing more is claimed until its keys are renewed; no file is given up for it." in caplog.text
 
 
 def no_room(needs_bytes: int = 0) -> NoRoom:

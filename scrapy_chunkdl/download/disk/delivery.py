@@ -6,6 +6,7 @@ Knows the store's protocol; nothing of HTTP to the source, or of what a store is
 from __future__ import annotations
 
 import asyncio
+import re
 import threading
 from collections import Counter
 from collections.abc import Awaitable, Callable
@@ -15,9 +16,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from scrapy_chunkdl.download.disk.record import Published
-from scrapy_chunkdl.download.disk.room import is_full
+from scrapy_chunkdl.download.disk.room import is_full, says
 from scrapy_chunkdl.download.disk.store import Store
-from scrapy_chunkdl.download.errors import DownloadError, NoRoom, Permanent, Transient
+from scrapy_chunkdl.download.errors import DownloadError, KeysExpired, NoRoom, Permanent, Transient
 from scrapy_chunkdl.download.model import Progress
 from scrapy_chunkdl.download.progress import Doing
 
@@ -35,6 +36,15 @@ _overdue: Counter[int] = Counter()
 _STOP_PATIENCE = 3.0
 """Seconds a cancelled upload gets to take back what it has sent."""
 
+
+_SAYS_EXPIRED = re.compile(
+    r"expired.?(authentication)?.?token|token.{0,30}(has |is |have )?expired|TokenRefreshRequired|RefreshError"
+    r"|(credential|session|signature|key)s?.{0,20} (has |have |is |are )?expired"
+    r"|signature not valid in the specified time|reauthentication (is )?(needed|required)",
+    re.IGNORECASE,
+)
+"""What stores say of keys that were good: ExpiredToken of S3 and STS, ExpiredAuthenticationToken and the time frame of
+a signature of Azure, RefreshError and "Reauthentication is needed" of Google's library."""
 
 Insist = Callable[[Callable[..., Awaitable[Any]]], Callable[..., Awaitable[Any]]]
 """Makes a coroutine function of one that is called again after a Transient error, as often as a file is worth it."""
@@ -128,6 +138,8 @@ async def _told(work: Awaitable[T]) -> T:
     except Exception as error:
         if is_full(error):
             raise NoRoom(f"the store has no room: {error or type(error).__name__}") from error
+        if says(error, _SAYS_EXPIRED):
+            raise KeysExpired(f"the store's keys have run out: {error or type(error).__name__}") from error
         if isinstance(error, PermissionError):
             raise Permanent(f"the store refuses: {error}", reason="store_denied") from error
         raise Transient(f"the store failed: {error or type(error).__name__}", reason="store_failed") from error

@@ -9,6 +9,7 @@ import errno
 import os
 import re
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -85,12 +86,19 @@ def _free_names(place: Path) -> int | None:
 
 
 def is_full(error: BaseException) -> bool:
-    """Whether an error of a store means that it has no room. It, or what it was raised from, may say so."""
+    """Whether an error of a store means that it has no room."""
+    return any(getattr(one, "errno", None) in FULL for one in _chain(error)) or says(error, _SAYS_FULL)
+
+
+def says(error: BaseException, what: re.Pattern[str]) -> bool:
+    """Whether an error of a store, or what it was raised from, says something."""
+    return any(what.search(str(one)) for one in _chain(error))
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
     seen: BaseException | None = error
     for _ in range(5):
         if seen is None:
-            return False
-        if getattr(seen, "errno", None) in FULL or _SAYS_FULL.search(str(seen)):
-            return True
+            return
+        yield seen
         seen = seen.__cause__ or seen.__context__
-    return False

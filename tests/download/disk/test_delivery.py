@@ -17,6 +17,7 @@ from patience import HANG
 
 from scrapy_chunkdl.download import Downloader, DownloadError, FileRequest, FileResult, Progress, Published, Store
 from scrapy_chunkdl.download.disk import delivery
+from scrapy_chunkdl.download.errors import KeysExpired
 from scrapy_chunkdl.download.progress import Doing
 
 KEY = "ab/out.bin"
@@ -179,6 +180,32 @@ async def test_a_refusal_is_not_tried_again(stored: Client, store: FolderStore) 
 
     assert failure.value.reason == "store_denied"  # type: ignore[attr-defined]
     assert store.puts == [KEY]
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        OSError("Generic S3 error: 400 Bad Request (ExpiredToken)"),
+        PermissionError("The provided token has expired."),
+        PermissionError("The security token included in the request is expired (ExpiredTokenException)"),
+        PermissionError("Server failed to authenticate: Signature not valid in the specified time frame"),
+        OSError("ExpiredAuthenticationToken: the access token expiry UTC time is earlier than the current time"),
+        RuntimeError("Reauthentication is needed. Please run `gcloud auth application-default login`"),
+    ],
+    ids=str,
+)
+async def test_keys_that_ran_out_are_waited_for_and_cost_no_file(
+    stored: Client, store: FolderStore, origin: Origin, said: Exception
+) -> None:
+    store.failures = [said]
+    with pytest.raises(KeysExpired, match="the store's keys have run out") as refused:
+        await stored.fetch(stored.url())
+    sent = origin.stats("file.bin").sent
+
+    await stored.fetch(stored.url())
+
+    assert (refused.value.reason, origin.stats("file.bin").sent) == ("store_keys_expired", sent)
+    assert store.read() == payload()
 
 
 async def test_a_whole_file_whose_source_has_changed_meanwhile_is_not_delivered(
