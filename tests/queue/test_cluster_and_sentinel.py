@@ -13,8 +13,12 @@ from servers import Cluster, Watched, wait_for
 from scrapy_chunkdl.queue.client import make_client
 from scrapy_chunkdl.queue.dead_letters import DeadLetters
 from scrapy_chunkdl.queue.errors import REDIS_ERRORS, explain, judge
+from scrapy_chunkdl.queue.host_limits import AskedLimits, HostLimits
 from scrapy_chunkdl.queue.hosts import Demand, HostShares
 from scrapy_chunkdl.queue.item_queue import ItemQueue
+from scrapy_chunkdl.queue.memory import look_at_memory
+from scrapy_chunkdl.queue.rate_shares import RateShares
+from scrapy_chunkdl.queue.start_shares import StartShares
 from scrapy_chunkdl.queue.totals import Totals
 from scrapy_chunkdl.queue.waiting import Waiting
 
@@ -192,3 +196,20 @@ def test_a_client_that_is_made_for_one_server_is_told_of_the_cluster(cluster: Cl
                 said.add((verdict.waiting_helps, "redis.cluster.RedisCluster" in verdict.sentence))
 
     assert said == {(False, True)}
+
+
+def test_limits_of_all_processes_and_what_is_asked_of_hosts_work_on_a_cluster(client: Any) -> None:
+    rates, starts = RateShares(1000, 500), StartShares(0.1)
+    shares = HostShares(client, limit=4, lease=60, rates=rates, starts=starts)
+    rates.tell({"": (10, True), "a:80": (10, True)}, 1.0)
+    starts.tell({"a:80": (0, 2)})
+
+    shares.settle({"a:80": Demand(0, 2)})
+    HostLimits(client).ask("a:80", AskedLimits(2))
+
+    assert shares.given_rates == {"": 1000.0, "a:80": 500.0}
+    assert len(shares.given_moments["a:80"][0]) == 2
+    assert HostLimits(client).look() == {"a:80": AskedLimits(2)}
+    assert look_at_memory(client, "s:items").used_bytes > 0
+    HostLimits(client).take_back("a:80")
+    shares.close()
