@@ -1,7 +1,8 @@
 """Checksums of files: reading expected ones, computing real ones in threads of their own. Knows bytes, not parts.
 
-Besides the hashes of Python there are the CRCs that clouds give (CRC-32 and CRC-32C by Google and AWS, CRC-64/NVME by
-AWS). Those find what a line or a disk does to a file, not what somebody does on purpose.
+Besides the hashes of Python there are the CRCs that clouds give: CRC-32 and CRC-32C (Google, AWS), CRC-64/NVME (AWS),
+and CRC-64/XZ, which Alibaba and Tencent call ECMA. Those find what a line or a disk does to a file, not what somebody
+does on purpose.
 """
 
 from __future__ import annotations
@@ -22,7 +23,12 @@ from scrapy_chunkdl.download.concurrency import outlast
 from scrapy_chunkdl.download.errors import Permanent
 from scrapy_chunkdl.download.plan.ranges import Range
 
-CRCS = {"crc32": ("CRC32-ISO-HDLC", 4), "crc32c": ("CRC32-ISCSI", 4), "crc64nvme": ("CRC64-NVME", 8)}
+CRCS = {
+    "crc32": ("CRC32-ISO-HDLC", 4),
+    "crc32c": ("CRC32-ISCSI", 4),
+    "crc64nvme": ("CRC64-NVME", 8),
+    "crc64ecma": ("CRC64-XZ", 8),
+}
 """What anycrc calls them, and their bytes."""
 
 ALGORITHMS = frozenset(name for name in hashlib.algorithms_guaranteed if not name.startswith("shake_")) | CRCS.keys()

@@ -15,6 +15,7 @@ from typing import NamedTuple
 from multidict import MultiMapping
 
 _CONTENT_RANGE = re.compile(r"bytes[ \t]+(?:([0-9]{1,18})-([0-9]{1,18})|\*)/([0-9]{1,18}|\*)", re.IGNORECASE)
+_DECIMAL_64 = re.compile(r"[0-9]{1,20}")
 _DIGITS = re.compile(r"[0-9]{1,18}")
 _ETAG = re.compile(r'(?:W/)?"[^\x00-\x20"\x7f]+"')
 _BARE_ETAG = re.compile(r'[^\x00-\x20"\x7f]{4,}')
@@ -86,7 +87,8 @@ def parse_digests(headers: MultiMapping[str], *, whole: bool = True) -> dict[str
     Repr-Digest (RFC 9530) and Digest (RFC 3230) are of the whole representation also on a 206. Content-Digest and
     Content-MD5 are of the bytes of this very message, so pass ``whole=False`` for a part. So may those of S3 be, which
     of an object in several parts are of the parts' checksums (``-3`` at the end, or COMPOSITE): these cannot be
-    compared. The hash of ``x-goog-hash`` is of the stored object, and of no use where that is in another coding than
+    compared. Azure has the MD5 of the whole blob in a field of its own, OSS and COS a CRC-64 in decimal. The hash of
+    ``x-goog-hash`` is of the stored object, and of no use where that is in another coding than
     what is sent (Cloud Storage decompresses on the way).
     """
     found: dict[str, str] = {}
@@ -100,6 +102,10 @@ def parse_digests(headers: MultiMapping[str], *, whole: bool = True) -> dict[str
     is_as_stored = stored is None or stored.strip().lower() == (sent or "identity").strip().lower()
     for name, entry in _DIGEST_ITEM.findall(_joined(headers, "x-goog-hash") if is_as_stored else ""):
         _keep(found, name, entry)
+    _keep(found, "md5", headers.get("x-ms-blob-content-md5", "").strip())
+    for name in _ECMA:
+        if _DECIMAL_64.fullmatch(decimal := headers.get(name, "").strip()) and int(decimal) < 1 << 64:
+            found.setdefault("crc64ecma", f"{int(decimal):016x}")
     if not whole:
         return found
     for name, entry in _FIELD_ITEM.findall(_joined(headers, "Content-Digest")):
@@ -118,8 +124,9 @@ def _joined(headers: MultiMapping[str], name: str) -> str:
 
 
 _AMAZON = ("crc32", "crc32c", "crc64nvme", "sha1", "sha256")
+_ECMA = ("x-oss-hash-crc64ecma", "x-cos-hash-crc64ecma")
 _WITH_DIGESTS = frozenset(
-    {"repr-digest", "digest", "x-goog-hash", "content-digest", "content-md5"}
+    {"repr-digest", "digest", "x-goog-hash", "content-digest", "content-md5", "x-ms-blob-content-md5", *_ECMA}
     | {f"x-amz-checksum-{name}" for name in _AMAZON}
 )
 _DIGEST_NAMES = {

@@ -27,6 +27,7 @@ def test_every_algorithm_of_fixed_length_is_read_and_computed(algorithm: str, tm
         ("crc32", "cbf43926"),
         ("crc32c", "e3069283"),
         ("crc64nvme", "ae8b14860a799888"),
+        ("crc64ecma", "995dc9bbdf1939fa"),
         ("md5", "25f9e794323b453885f5181f1b624d0b"),
         ("sha256", "15e2b0d3c33891ebb0f1ef609ec419420c20e320ce94c65fbc8c3312448eb225"),
     ],

@@ -11,7 +11,7 @@ from scrapy_chunkdl.download.disk.checksum import digests_of
 from scrapy_chunkdl.download.disk.sums import Sums
 from scrapy_chunkdl.download.model import Pieces
 
-CRCS, HASHES = ["crc32", "crc32c", "crc64nvme"], ["md5", "sha256"]
+CRCS, HASHES = ["crc32", "crc32c", "crc64nvme", "crc64ecma"], ["md5", "sha256"]
 SIZE = 10_000
 
 
