@@ -66,7 +66,7 @@ FOREIGN = {
     "bridge": set(),
     "items": {"itemadapter", "pydantic", "pydantic_core", "scrapy", "twisted"},
     "signals": set(),
-    "services": set(),
+    "services": {"async_timeout"},
     "dashboard": {"aiohttp", "prometheus_client"},
     "crawl": {"scrapy", "twisted", "scrapy_redis", "w3lib", "portalocker", "pydispatch", "itemadapter"},
 }

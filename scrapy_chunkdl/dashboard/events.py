@@ -17,6 +17,7 @@ from aiohttp import hdrs, web
 from scrapy_chunkdl.dashboard.answers import in_thread
 from scrapy_chunkdl.dashboard.board import Board, NoSuchSpider
 from scrapy_chunkdl.queue.errors import REDIS_ERRORS, explain
+from scrapy_chunkdl.services.patience import within
 
 logger = logging.getLogger(__name__)
 
@@ -80,7 +81,7 @@ async def events(request: web.Request) -> web.StreamResponse:
                 except REDIS_ERRORS as error:  # the next status tells of it
                     logger.debug("Nothing to tell of %s: %s", spider, error)
             with suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(live.ended.wait(), EVERY)
+                await within(EVERY, live.ended.wait())
     except ConnectionResetError:
         logger.debug("A page was closed.")
     return response

@@ -25,6 +25,7 @@ from scrapy_chunkdl.download.http.allowed import refuse_host
 from scrapy_chunkdl.download.native.source import NativeOpener
 from scrapy_chunkdl.download.native.told import Told
 from scrapy_chunkdl.download.source import FileContext
+from scrapy_chunkdl.services.patience import within
 from scrapy_chunkdl.storage.cloud import aws_keys, credential, s3_place, sentence
 from scrapy_chunkdl.storage.errors import StoreUnusable
 
@@ -105,7 +106,7 @@ class ObjectSource:
         return ObjectReading(_told(answer.meta), answer.stream(min_chunk_size=_AT_LEAST), self._url, self._stall_s)
 
     async def _asked(self, asking: Awaitable[T]) -> T:
-        with_patience = asyncio.wait_for(asking, self._answer_s)
+        with_patience = within(self._answer_s, asking)
         try:
             return await with_patience
         except (BaseError, OSError, ValueError, asyncio.TimeoutError) as error:
@@ -127,7 +128,7 @@ class ObjectReading:
             return b""
         stream = self._stream
         try:
-            piece = await asyncio.wait_for(stream.__anext__(), self._stall_s)
+            piece = await within(self._stall_s, stream.__anext__())
         except StopAsyncIteration:
             self._stream = None
             return b""

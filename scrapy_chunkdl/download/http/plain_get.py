@@ -20,6 +20,7 @@ import aiohappyeyeballs
 from aiohttp.abc import AbstractResolver
 
 from scrapy_chunkdl.download.http.plain_answer import Answer, Connection, Odd
+from scrapy_chunkdl.services.patience import within
 
 BUFFER = 1 << 17
 """Bytes of an answer, head and body, that are read where they can be read again and again: no memory is made for them.
@@ -156,8 +157,8 @@ class PlainConnections:
 
     async def _connect(self, origin: Origin) -> Connection:
         try:
-            addresses = await asyncio.wait_for(asyncio.shield(self._resolve(origin)), self._dns_timeout)
-            return await asyncio.wait_for(self._connect_to(origin, addresses), self._connect_timeout)
+            addresses = await within(self._dns_timeout, asyncio.shield(self._resolve(origin)))
+            return await within(self._connect_timeout, self._connect_to(origin, addresses))
         except (OSError, asyncio.TimeoutError, ValueError) as error:
             raise Odd("no_connection") from error
 

@@ -22,6 +22,7 @@ from scrapy_chunkdl.download.native.ftp_data import DataConnection
 from scrapy_chunkdl.download.native.ftp_replies import CROWDED, RAW, Refused, date_of, lost, no_connection, text_of
 from scrapy_chunkdl.download.native.place import Login, Place
 from scrapy_chunkdl.download.native.told import Told
+from scrapy_chunkdl.services.patience import within
 from scrapy_chunkdl.text.masking import printable
 
 T = TypeVar("T")
@@ -95,8 +96,8 @@ class FtpConnection:
         with connection.closed_on_error():
             try:
                 if options.block_private_addresses:
-                    await asyncio.wait_for(addresses.GuardedResolver().resolve(host, port), options.dns_timeout)
-                await asyncio.wait_for(aioftp.BaseClient.connect(client, host, port), patience)
+                    await within(options.dns_timeout, addresses.GuardedResolver().resolve(host, port))
+                await within(patience, aioftp.BaseClient.connect(client, host, port))
             except (OSError, asyncio.TimeoutError) as error:
                 raise no_connection(error, url, host, port) from error
             if options.block_private_addresses:
@@ -142,7 +143,7 @@ class FtpConnection:
     async def answers(self) -> bool:
         """Whether an idle connection is still good."""
         with suppress(DownloadError, Refused, asyncio.TimeoutError):
-            await asyncio.wait_for(self._ask(self._client.command("NOOP", "2xx")), self.stall_s)
+            await within(self.stall_s, self._ask(self._client.command("NOOP", "2xx")))
             return True
         return False
 
@@ -233,7 +234,7 @@ class FtpConnection:
     async def _ask(self, asking: Awaitable[T], timeout: float | None = None) -> T:
         """Await something of aioftp's. Raises :class:`Refused` for a reply that is not the expected one."""
         try:
-            return await (asking if timeout is None else asyncio.wait_for(asking, timeout))
+            return await (asking if timeout is None else within(timeout, asking))
         except aioftp.StatusCodeError as error:
             raise Refused(str(error.received_codes[-1]), text_of(list(error.info))) from error
         except (asyncio.TimeoutError, asyncio.IncompleteReadError, OSError) as error:

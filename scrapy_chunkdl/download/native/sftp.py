@@ -27,6 +27,7 @@ from scrapy_chunkdl.download.native.kept import Kept
 from scrapy_chunkdl.download.native.place import Login, Place
 from scrapy_chunkdl.download.native.told import Told
 from scrapy_chunkdl.download.source import FileContext
+from scrapy_chunkdl.services.patience import within
 from scrapy_chunkdl.text.masking import cut, printable
 
 _LARGEST = 255 << 10
@@ -201,7 +202,7 @@ class SftpReading:
     async def _ended(self, connection: _Connection) -> None:
         self._connection = None
         try:
-            await asyncio.wait_for(self._file.close(), connection.stall_s)
+            await within(connection.stall_s, self._file.close())
         except (asyncssh.Error, OSError, asyncio.TimeoutError):
             connection.close()
             return
@@ -247,7 +248,7 @@ class _Connection:
                 addresses.refuse_private(str(connection.get_extra_info("peername")[0]), place.host)
             # start_sftp_client has no argument for it.
             vars(connection)["open_session"] = partial(connection.open_session, window=_WINDOW)
-            sftp = await asyncio.wait_for(connection.start_sftp_client(path_encoding=None), options.first_byte_timeout)
+            sftp = await within(options.first_byte_timeout, connection.start_sftp_client(path_encoding=None))
         except (asyncssh.Error, OSError, asyncio.TimeoutError) as error:
             connection.abort()
             raise _explained(error, url) from error
@@ -281,7 +282,7 @@ class _Connection:
 
     async def _answered(self, asking: Any) -> Any:
         try:
-            return await asyncio.wait_for(asking, self.stall_s)
+            return await within(self.stall_s, asking)
         except (asyncssh.Error, OSError, asyncio.TimeoutError) as error:
             raise _explained(error, self.url) from error
 
