@@ -1,8 +1,8 @@
 """Back-pressure: how many items may be claimed now, which of them make way for others, and who may say no.
 
 A slow server, a slow pipeline and a suspect all show as items that are claimed and not settled. Knows those items, the
-bridge, the breaker and the disk; never talks to Redis, and changes no item but that it may have to make way. Called by
-the consumer, on Scrapy's thread.
+bridge, the breaker, the disk, the clock and the budgets; never talks to Redis itself, and changes no item but that it
+may have to make way. Called by the consumer, on Scrapy's thread.
 """
 
 from __future__ import annotations
@@ -13,12 +13,14 @@ from collections.abc import Sequence
 
 from scrapy_chunkdl.bridge.bridge import Bridge
 from scrapy_chunkdl.crawl.breaker import Breaker
+from scrapy_chunkdl.crawl.budget_watch import BudgetWatch
 from scrapy_chunkdl.crawl.claimed import ClaimedItem, Held
 from scrapy_chunkdl.crawl.disk_gate import DiskGate
 from scrapy_chunkdl.crawl.host_watch import HostWatch
 from scrapy_chunkdl.crawl.item_files import ItemFiles
 from scrapy_chunkdl.crawl.memory_gate import MemoryGate
 from scrapy_chunkdl.crawl.orders import OperatorOrders
+from scrapy_chunkdl.crawl.schedule import ScheduleGate
 from scrapy_chunkdl.queue.clock import lease_clock
 from scrapy_chunkdl.queue.item_queue import Claimed, Suspects
 from scrapy_chunkdl.settings.config import Config
@@ -50,6 +52,8 @@ class Backpressure:
         breaker: Breaker,
         disk: DiskGate,
         hosts: HostWatch,
+        schedule: ScheduleGate,
+        budget: BudgetWatch,
         orders: OperatorOrders,
         memory: MemoryGate,
     ) -> None:
@@ -57,6 +61,8 @@ class Backpressure:
         self.disk = disk
         self._memory = memory
         self._hosts = hosts
+        self._schedule = schedule
+        self.budget = budget
         self.parked = 0
         """Items that waited for hosts when the list was looked at last."""
         self._told_waits_at = 0.0
@@ -77,7 +83,7 @@ class Backpressure:
 
     def room(self) -> int:
         """Return how many items may be claimed now, 0 for none. Whoever may say no has a line here."""
-        if self._orders.paused:
+        if self._orders.paused or self._schedule.is_paused:
             return 0
         if self._is_full:
             return 0
@@ -85,16 +91,19 @@ class Backpressure:
             return 0
         held = len(self._held.work)
         wanted = self._breaker.room(min(self._batch_size, self._most - held), held)
-        return self.disk.room(self._memory.room(wanted, held) if wanted else 0, held)
+        return self.budget.room(self.disk.room(self._memory.room(wanted, held) if wanted else 0, held))
 
-    def tick(self) -> None:
-        """Have the disk and the hosts looked at, if it is time."""
+    def tick(self) -> bool:
+        """Have the disk, the hosts, the clock and the budgets looked at, if it is time: whether a pause has begun."""
         self._hosts.tick(self.parked, is_busy=bool(self._held.work))
         self.disk.tick(lambda: sum(job.progress.needs_bytes for job in self._bridge.jobs_running()))
+        self.budget.tick(self.parked)
+        return self._schedule.tick()
 
     def waits(self) -> list[str]:
         """Return why less is claimed than could be, a sentence each. Called from any thread."""
-        return [because for because in (self.disk.because, self._memory.because) if because is not None]
+        gates = (self._schedule.because, self.disk.because, self._memory.because)
+        return [*(because for because in gates if because is not None), *self.budget.waits()]
 
     def tell_waits(self) -> None:
         """Say now and then what a process waits for that does nothing else."""

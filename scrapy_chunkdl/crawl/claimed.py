@@ -64,7 +64,7 @@ class Event(Enum):
     DOWNLOADED = "each file is there, or given up"
     GIVEN_UP = 'a file is given up, CHUNKDL_ON_FAILURE = "hold"'
     POSTPONED = "nothing is wrong with it, but a file has to wait (a full disk, say)"
-    HOST_ILL = "a host that it needs is left alone, as it fails for all"
+    HOST_ILL = "a host that it needs is left alone: it fails for all, or is over its budget"
     STOPPED = "it is stopped: the crawl ends, or its lease is over by the clock"
     MADE_WAY = "its files only wait for a slow host"
     CAME_OUT = "it comes out behind the last pipeline, or is dropped"

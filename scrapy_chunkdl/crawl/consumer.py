@@ -103,7 +103,8 @@ class Consumer:
 
     def tick(self) -> None:
         """Look for work. Called a few times a second."""
-        self._pressure.tick()
+        if self._pressure.tick() and self.claims:
+            self._give_back_unbegun()
         if self.claims and not self._held.work:
             self._pressure.tell_waits()
         if self._polling.is_due():
@@ -141,6 +142,9 @@ class Consumer:
         """Claim no more, and give back the items none of whose files has begun."""
         self.claims = False
         self._unreadable.release()
+        self._give_back_unbegun()
+
+    def _give_back_unbegun(self) -> None:
         for item in list(self._held.work.values()):
             if item.files is not None and not any(self._bridge.is_running(job) for job in item.files.jobs):
                 self._bridge.cancel(item.files.jobs)
@@ -166,7 +170,10 @@ class Consumer:
 
     def claim_more(self) -> None:
         """Claim a batch, if nothing is in the way: who may say no stands in :meth:`Backpressure.room`."""
-        if not self.claims or self.is_asking or not (room := self._pressure.room()):
+        if not self.claims or self.is_asking:
+            return
+        if not (room := self._pressure.room()):
+            self._look_whether_anything_waits()
             return
         self.is_asking = True
         self._pressure.claiming()
@@ -184,6 +191,20 @@ class Consumer:
             self._claimed(batch, dead, counts, asked_at, full=len(batch) + dead == room)
 
         self._courier.call(claim, claimed)
+
+    def _look_whether_anything_waits(self) -> None:
+        """Look now and then at the list though nothing may be claimed: an empty one is nothing to stay for."""
+        if self._held.work or self._pressure.is_paused or not self._polling.is_due():
+            return
+
+        def looked(counts: Counts) -> None:
+            self.is_asking = False
+            self._polling.looked(found=False)
+            self._pressure.parked = counts.parked
+            self._emptiness.looked(counts, len(self._held.work))
+
+        self.is_asking = True
+        self._courier.call(self._queue.counts, looked)
 
     def _check_once(self) -> None:
         if not self._is_checked:
@@ -292,6 +313,7 @@ class Consumer:
 
     def _downloaded(self, item: ClaimedItem, files: ItemFiles) -> None:
         item.files = None
+        self._pressure.budget.finished(files.jobs)
         files.strip()
         if files.has_written and not files.postponed:
             self._pressure.disk.passed()

@@ -29,7 +29,10 @@ MOST_WARNINGS = 20
 
 
 class HostWatch:
-    """One process's. ``patience_s`` is how long an ill host is waited for; with 0 none ever is ill."""
+    """One process's. ``patience_s`` is how long an ill host is waited for; with 0 none ever is ill.
+
+    ``waits_for_others`` says of a name that items are parked under that it is no host's which may be ill.
+    """
 
     def __init__(
         self,
@@ -40,12 +43,14 @@ class HostWatch:
         deliver: Deliver,
         patience_s: float,
         clock: Callable[[], float] = time.monotonic,
+        waits_for_others: Callable[[str], bool] = lambda name: False,
     ) -> None:
         self._circuits = circuits
         self._health = health
         self._queue = queue
         self._courier = courier
         self._patience_s = patience_s
+        self._waits_for_others = waits_for_others
         self._clock = clock
         self._untold: set[str] = set()
         self._asking: set[str] = set()
@@ -121,7 +126,7 @@ class HostWatch:
         def look() -> dict[str, Illness]:
             ill = self._health.look()
             for host in self._queue.parked_hosts() if parked else ():
-                if host not in ill or ill[host].since_s > self._patience_s:
+                if not self._waits_for_others(host) and (host not in ill or ill[host].since_s > self._patience_s):
                     self._queue.let_out(host)
             return ill
 

@@ -6,17 +6,25 @@ with the same verbs for the lifecycle and the intake, which call it on Scrapy's 
 
 from __future__ import annotations
 
+import logging
+import time
 from collections import deque
 from collections.abc import Callable
 
 from twisted.internet.defer import Deferred
 
 from scrapy_chunkdl.bridge.bridge import Bridge
+from scrapy_chunkdl.crawl.backpressure import WAITS_TOLD_EVERY_S
+from scrapy_chunkdl.crawl.budget import Budget, LocalBudgets
+from scrapy_chunkdl.crawl.budget_watch import BudgetWatch
 from scrapy_chunkdl.crawl.disk_gate import DiskGate
 from scrapy_chunkdl.crawl.item_files import ItemFiles, NewItemFiles, Results
 from scrapy_chunkdl.crawl.local_watch import LocalWatch
 from scrapy_chunkdl.crawl.mode import Mode
+from scrapy_chunkdl.crawl.schedule import ScheduleGate
 from scrapy_chunkdl.download import HostIll, NoRoom
+
+logger = logging.getLogger(__name__)
 
 _Start = Callable[[], None]
 """Begins, or begins again, with an item that waited for room."""
@@ -35,6 +43,8 @@ class InlineMode(Mode):
         wake: Callable[[], None],
         disk: DiskGate,
         hosts: LocalWatch,
+        schedule: ScheduleGate,
+        budget: Budget,
     ) -> None:
         self._bridge = bridge
         self._new_files = new_files
@@ -43,8 +53,17 @@ class InlineMode(Mode):
         self._disk = disk
         self._hosts = hosts
         self._parked: list[tuple[str, _Start]] = []
+        self._schedule = schedule
         self._items: set[ItemFiles] = set()
-        self._waiting: deque[_Start] = deque()
+        self._budget = BudgetWatch(
+            budget,
+            LocalBudgets(),
+            bridge,
+            lambda call, then: then(call()),
+            begun=lambda: (job for files in self._items for job in files.jobs),
+        )
+        self._waiting: deque[tuple[frozenset[str], _Start]] = deque()
+        self._told_waits_at = 0.0
         self._is_over = False
         self._may_be_idle = False
 
@@ -66,6 +85,7 @@ class InlineMode(Mode):
 
         def done(files: ItemFiles) -> None:
             self._items.discard(files)
+            self._budget.finished(files.jobs)
             self._may_be_idle = not self._items
             for problem in files.postponed:
                 if isinstance(problem, NoRoom):
@@ -75,7 +95,7 @@ class InlineMode(Mode):
             if files.postponed and not self._is_over:
                 host = self._hosts.ill(problem.host for problem in files.postponed if isinstance(problem, HostIll))
                 if host is None:
-                    self._waiting.append(start)
+                    self._waiting.append((self._hosts_of(files), start))
                 else:
                     self._parked.append((host, start))
                 return
@@ -98,11 +118,21 @@ class InlineMode(Mode):
             self._bridge.submit(files.jobs)
 
         first = self._new_files(item, on_done=done)  # raises what hooks raise
-        if first.is_done or self._disk.room(1, len(self._items)):
+        hosts = self._hosts_of(first)
+        if first.is_done or self._may_begin(hosts):
             begin(first)
         else:
-            self._waiting.append(lambda: begin(first))
+            self._waiting.append((hosts, lambda: begin(first)))
         return fired
+
+    def _hosts_of(self, files: ItemFiles) -> frozenset[str]:
+        return frozenset(job.host for job in files.jobs) if self._budget.is_set else frozenset()
+
+    def _may_begin(self, hosts: frozenset[str]) -> bool:
+        if self._schedule.is_paused or not self._disk.room(1, len(self._items)):
+            return False
+        self._budget.when_known(hosts, lambda: None)
+        return self._budget.over(hosts) is None
 
     def tick(self) -> None:
         """Begin what waited for room; a tick after an item is done, have the engine look whether the spider is idle."""
@@ -110,8 +140,16 @@ class InlineMode(Mode):
         self._hosts.tick()
         for host in dict.fromkeys(host for host, _ in self._parked):
             self._let_out(host)
-        while self._waiting and self._disk.room(1, len(self._items)):
-            self._waiting.popleft()()
+        self._schedule.tick()
+        self._budget.tick(len(self._waiting))
+        for _ in range(len(self._waiting)):
+            hosts, start = self._waiting.popleft()
+            if self._may_begin(hosts):
+                start()
+            else:
+                self._waiting.append((hosts, start))
+        if self._waiting and not self._items:
+            self._tell_waits()
         if self._may_be_idle:
             self._may_be_idle = False
             self._wake()
@@ -126,6 +164,15 @@ class InlineMode(Mode):
         self._parked = [one for one in self._parked if one[1] not in mine]
         for start in mine:
             start()
+
+    def _tell_waits(self) -> None:
+        """Say now and then what a process waits for that does nothing else."""
+        if time.monotonic() - self._told_waits_at < WAITS_TOLD_EVERY_S:
+            return
+        self._told_waits_at = time.monotonic()
+        whys = [self._schedule.because, self._disk.because, *self._budget.waits()]
+        for sentence in [why for why in whys if why is not None]:
+            logger.info("%d items wait for their files. %s.", len(self._waiting), sentence)
 
     def may_have_work(self) -> bool:
         """Whether items wait for their files."""
@@ -143,6 +190,7 @@ class InlineMode(Mode):
         for _, start in parked:
             start()
         while self._waiting:
-            self._waiting.popleft()()
+            _, start = self._waiting.popleft()
+            start()
         for files in list(self._items):
             self._bridge.cancel(files.jobs)

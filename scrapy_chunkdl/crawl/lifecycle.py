@@ -23,6 +23,7 @@ from twisted.internet.defer import Deferred
 
 from scrapy_chunkdl.bridge.bridge import Bridge
 from scrapy_chunkdl.crawl import checks, refusal, scrapy_engine
+from scrapy_chunkdl.crawl.budget import Budget
 from scrapy_chunkdl.crawl.disk_gate import DiskGate
 from scrapy_chunkdl.crawl.download_options import options_of
 from scrapy_chunkdl.crawl.feeds import FeedAcks, FeedFiles, exporter_of, name_process
@@ -40,6 +41,7 @@ from scrapy_chunkdl.crawl.mode import Mode
 from scrapy_chunkdl.crawl.queue_mode import QueueMode
 from scrapy_chunkdl.crawl.refusal import Unusable, refusing
 from scrapy_chunkdl.crawl.report_files import FOLDER, write_report
+from scrapy_chunkdl.crawl.schedule import ScheduleGate
 from scrapy_chunkdl.crawl.served import serve_health, serve_page
 from scrapy_chunkdl.crawl.stats import Stats
 from scrapy_chunkdl.crawl.stores import Place
@@ -204,7 +206,11 @@ class Lifecycle:
         disk = DiskGate(self._place.root, self._options.keep_free)
         if self.config.mode == "inline" or scrapy_engine.is_trial(self.crawler):
             hosts = LocalWatch(limits.circuits, scrapy_engine.thread_caller(), self.config.host_patience)
-            self._mode = InlineMode(bridge, new_files, problem_of_type, hold.wake_idle_check, disk, hosts)
+            schedule = ScheduleGate(self.config.schedule or (), self.config.max_rate, limits.rates.change)
+            budget = Budget(self.config.budget or {})
+            self._mode = InlineMode(
+                bridge, new_files, problem_of_type, hold.wake_idle_check, disk, hosts, schedule, budget
+            )
             if not scrapy_engine.is_trial(self.crawler):
                 self._serve(hold, bridge, None)
             return

@@ -32,7 +32,7 @@ class OperatorOrders:
     def __init__(
         self, config: Config, items_key: str, limits: Limits, deliver: Deliver, go_on: Callable[[], None]
     ) -> None:
-        self._max_rate = config.max_rate
+        self._max_rate: float = config.max_rate
         self._key = items_key
         self._limits = limits
         self._deliver = deliver
@@ -43,6 +43,12 @@ class OperatorOrders:
     def paused(self) -> bool:
         """Whether nothing is to be claimed."""
         return self._orders.paused
+
+    def limit_rate(self, bytes_per_second: float) -> None:
+        """Take another limit for as long as nobody asks for one."""
+        self._max_rate = bytes_per_second
+        if self._orders.max_rate is None:
+            self._limits.rates.change(bytes_per_second)
 
     def changed(self, orders: Orders) -> None:
         """Take new orders. For the heartbeat's thread."""

@@ -16,6 +16,8 @@ from scrapy_chunkdl.bridge.bridge import Bridge, Deliver
 from scrapy_chunkdl.crawl import refusal
 from scrapy_chunkdl.crawl.backpressure import Backpressure
 from scrapy_chunkdl.crawl.breaker import Breaker
+from scrapy_chunkdl.crawl.budget import Budget
+from scrapy_chunkdl.crawl.budget_watch import MARK, BudgetWatch
 from scrapy_chunkdl.crawl.claimed import ClaimedItem, Held
 from scrapy_chunkdl.crawl.consumer import Consumer
 from scrapy_chunkdl.crawl.disk_gate import DiskGate
@@ -32,11 +34,13 @@ from scrapy_chunkdl.crawl.passage import Admit, Admitted, Delivery, Passage
 from scrapy_chunkdl.crawl.postponing import Postponing
 from scrapy_chunkdl.crawl.producer import Producer
 from scrapy_chunkdl.crawl.reports import Reports
+from scrapy_chunkdl.crawl.schedule import ScheduleGate
 from scrapy_chunkdl.crawl.settling import Settling
 from scrapy_chunkdl.crawl.stats import Stats
 from scrapy_chunkdl.download import Limits
 from scrapy_chunkdl.items.types import ItemTypes
 from scrapy_chunkdl.queue.asked import AskedOfProcesses
+from scrapy_chunkdl.queue.budgets import SharedBudgets
 from scrapy_chunkdl.queue.client import check_policy, make_client
 from scrapy_chunkdl.queue.courier import Courier
 from scrapy_chunkdl.queue.errors import Way
@@ -122,15 +126,35 @@ class QueueMode(Mode):
         self._passage = Passage(crawler, admit)
         breaker = Breaker(items_key)
         health = HostHealth(client, queue.token)
-        hosts = self._hosts = HostWatch(limits.circuits, health, queue, courier, deliver, config.host_patience)
+        budget = BudgetWatch(
+            Budget(config.budget or {}),
+            SharedBudgets(client, queue.token),
+            bridge,
+            courier.call,
+            begun=lambda: (job for item in held.work.values() if item.files is not None for job in item.files.jobs),
+            parked=queue.parked_hosts,
+            let_out=queue.let_out,
+        )
+        hosts = self._hosts = HostWatch(
+            limits.circuits,
+            health,
+            queue,
+            courier,
+            deliver,
+            config.host_patience,
+            waits_for_others=lambda name: bool(config.budget) and name.endswith(MARK),
+        )
+        schedule = ScheduleGate(config.schedule or (), config.max_rate, self._orders.limit_rate)
         memory = self._memory = MemoryGate(lambda: look_at_memory(client, items_key))
-        pressure = Backpressure(config, items_key, held, bridge, breaker, disk, hosts, self._orders, memory)
+        pressure = Backpressure(
+            config, items_key, held, bridge, breaker, disk, hosts, schedule, budget, self._orders, memory
+        )
         self._consumer = Consumer(
             config,
             spider,
             held,
             settling,
-            Postponing(settling, bridge, disk, hosts, stats),
+            Postponing(settling, bridge, disk, hosts, budget, stats),
             self._leases,
             pressure,
             breaker,
@@ -280,7 +304,7 @@ class QueueMode(Mode):
         """Called on the courier's thread."""
         counts = self._queue.counts()
         left = {"waiting": counts.waiting, "to come back later": counts.delayed, "held by processes": counts.leased}
-        left["for hosts that are ill"] = counts.parked
+        left["for hosts that are ill or over their budget"] = counts.parked
         if any(left.values()):
             told = ", ".join(f"{number} {state}" for state, number in left.items() if number)
             logger.info("Left in %s: %s. The next crawl or worker goes on with them.", self._queue.key, told)

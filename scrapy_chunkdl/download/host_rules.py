@@ -38,8 +38,12 @@ class NamedRule(NamedTuple):
 
     def fits(self, host: str) -> bool:
         """Whether it is for ``host``, as limits know it: ``name:port``."""
-        name = host if ":" in self.pattern else host.rpartition(":")[0]
-        return fnmatchcase(name, self.pattern)
+        return fits(self.pattern, host)
+
+
+def fits(pattern: str, host: str) -> bool:
+    """Whether a pattern, with or without ``:port``, is for ``host``, as limits know it: ``name:port``."""
+    return fnmatchcase(host if ":" in pattern else host.rpartition(":")[0], pattern)
 
 
 class HostRules:

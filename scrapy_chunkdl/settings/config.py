@@ -12,8 +12,15 @@ from dataclasses import Field, dataclass, field, fields
 from typing import Any
 
 from scrapy_chunkdl.settings import values
+from scrapy_chunkdl.settings.budget import Limit
+from scrapy_chunkdl.settings.budget import budget as read_budget
 from scrapy_chunkdl.settings.conflicts import MOST_RECORDS, conflict
+from scrapy_chunkdl.settings.schedule import Window
+from scrapy_chunkdl.settings.schedule import schedule as read_schedule
 from scrapy_chunkdl.settings.unknown import PREFIX, why_unknown
+
+_LONGEST_SHOWN = 100
+"""Characters of a wrong value that are shown."""
 
 
 class ConfigError(ValueError):
@@ -113,6 +120,18 @@ class Config:
         "Limits of single hosts, by name or pattern: `connections`, `delay` in seconds, `rate` in bytes per second; "
         '`via` a proxy, or `"scrapy"`. '
         "`DOWNLOAD_SLOTS` holds for what is not said.",
+    )
+    schedule: tuple[Window, ...] | None = _setting(
+        None,
+        read_schedule,
+        "Windows of the day with a `rate` in bytes per second for each process, or a `pause`: a list of dicts of "
+        "`from`, `to`, `days`, `zone`.",
+    )
+    budget: Mapping[str, tuple[Limit, ...]] | None = _setting(
+        None,
+        read_budget,
+        "What may come in a day or an hour from single hosts, by name or pattern, and from all (`*`): `bytes_per_day`, "
+        "`files_per_day`, `bytes_per_hour`, `files_per_hour`. What is over it waits.",
     )
     retry_times: int = _setting(5, values.integer(0), "Retries per chunk before its file is given up.")
     retry_http_codes: frozenset[int] = _setting(
@@ -305,7 +324,7 @@ class Config:
             try:
                 read[item.name] = item.metadata["parse"](value)
             except ValueError as error:
-                raise ConfigError(f"{place} = {value!r}: should be {error}.") from None
+                raise ConfigError(f"{place} = {_shown(value)}: should be {error}.") from None
         config = cls(**read)
         if sentence := conflict({item.name: getattr(config, item.name) for item in known.values()}):
             raise ConfigError(sentence)
@@ -330,6 +349,11 @@ def attributes_of(spider: object) -> dict[str, Any]:
 def setting_name(item: Field[Any]) -> str:
     """Return the public name of a :class:`Config` field, such as ``CHUNKDL_LEASE``."""
     return PREFIX + item.name.upper()
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[: _LONGEST_SHOWN - 1]}…"
 
 
 def _refuse_unknown(names: Iterable[str], known: Mapping[str, object]) -> None:
