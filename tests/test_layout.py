@@ -12,7 +12,9 @@ SHORT = 80
 """Lines up to which a module needs no file of tests of its own."""
 
 ELSEWHERE = {
+    "crawl/budget_watch.py": "crawl/test_schedules_and_budgets.py",
     "crawl/orders.py": "crawl/test_reports_and_controls.py",
+    "crawl/postponing.py": "crawl/test_schedules_and_budgets.py",
     "commands/queues.py": "commands/test_status.py",
     "crawl/host_watch.py": "crawl/test_ill_hosts.py",
     "download/downloader.py": "download/test_source.py",
@@ -35,6 +37,7 @@ ELSEWHERE = {
     "download/storing.py": "download/disk/test_delivery.py",
     "pipelines.py": "crawl/test_hooks.py",
     "progress/supervised.py": "commands/test_supervisor.py",
+    "settings/schedule.py": "settings/test_config_and_values.py",
     "queue/metrics_table.py": "dashboard/test_metrics.py",
     "queue/snapshot.py": "queue/test_status.py",
 }

@@ -4,8 +4,9 @@ used = what all processes told by now
 left here = ceil((most - used) / processes) - what came here since - what is under way here
 
 A host with nothing left waits for the next period; a file that has begun is finished. So a budget is passed by no more
-than what is under way at once, an item for each process, and what comes in the five seconds after one more joins in. Days and hours are those of UTC, by Redis' clock.
-Counts and decides; knows nothing of Redis, items or of who waits.
+than what is under way at once, an item for each process, and what comes in the five seconds after one more process
+joins in. Days and hours are those of UTC, by Redis' clock. Counts and decides; knows nothing of Redis, items or of who
+waits.
 """
 
 from __future__ import annotations

@@ -11,6 +11,11 @@ const nothing = () => ({ total: 0, items: [], next: null, scanned: 0 });
 
 const nameOf = ({ title, files, text }) => plain(title || files[0] || text).slice(0, 80);
 
+function fillPlace(cell, { at, list }) {
+  setText(cell, count(at + 1));
+  set(cell, "title", plain(list));
+}
+
 export class Waiting {
   #changed;
   #spider = null;
@@ -24,7 +29,7 @@ export class Waiting {
   constructor(changed) {
     this.#changed = changed;
     this.#table = new Table(byId("waiting-table"), [
-      { head: "place_in_list", kind: "number", fill: (cell, { at }) => setText(cell, count(at + 1)) },
+      { head: "place_in_list", kind: "number", fill: fillPlace },
       {
         head: "item",
         kind: "title",
