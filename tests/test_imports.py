@@ -72,7 +72,7 @@ FOREIGN = {
 }
 """What a room may use besides the standard library; rooms not named may use Scrapy, Twisted and scrapy-redis."""
 
-FOREIGN_TO_ONE_MODULE = {"storage/conformance.py": {"pytest"}}
+FOREIGN_TO_ONE_MODULE = {"crawl/otel.py": {"opentelemetry"}, "storage/conformance.py": {"pytest"}}
 """What one module alone may use: it is imported where that is there."""
 
 
@@ -322,6 +322,7 @@ NOT_FOR_THE_DOWNLOADER = [
     "asyncssh",
     "defusedxml",
     "obstore",
+    "opentelemetry",
     "prometheus_client",
     "puremagic",
     "redis",
@@ -340,11 +341,16 @@ NOT_FOR_THE_DOWNLOADER = [
 """What few files need, or nobody who only downloads: it is imported by whoever does, when he does."""
 
 NOT_FOR_A_PLAIN_CRAWL = [
-    *(name for name in NOT_FOR_THE_DOWNLOADER if name not in ("defusedxml", "redis", "scrapy", "twisted")),
+    *(
+        name
+        for name in NOT_FOR_THE_DOWNLOADER
+        if name not in ("defusedxml", "opentelemetry", "redis", "scrapy", "twisted")
+    ),
     "aiohttp.pytest_plugin",
     "botocore",
     "fsspec",
     "rich.progress_bar",
+    "scrapy_chunkdl.crawl.otel",
     "scrapy_chunkdl.dashboard.server",
     "scrapy_chunkdl.progress.bars",
     "scrapy_chunkdl.queue.embedded",

@@ -17,6 +17,7 @@ from enum import Enum
 from typing import Any
 
 from scrapy_chunkdl.crawl.item_files import ItemFiles
+from scrapy_chunkdl.crawl.traced import ItemTrace
 from scrapy_chunkdl.queue.clock import lease_clock
 from scrapy_chunkdl.queue.item_queue import Claimed
 
@@ -199,7 +200,7 @@ class ClaimedItem:
 
     ``lost``: Redis said that the item is another's, or its download hung for so long that it should be. ``makes_way``:
     its files were stopped so that other hosts' items may be claimed. ``records`` tell of its
-    files that could not be had.
+    files that could not be had. ``trace`` is there where the crawl is traced.
     """
 
     claimed: Claimed
@@ -210,6 +211,7 @@ class ClaimedItem:
     lost: bool = False
     makes_way: bool = False
     records: Sequence[Mapping[str, Any]] = ()
+    trace: ItemTrace | None = None
     _state: State = field(default=State.CLAIMED)
 
     @property

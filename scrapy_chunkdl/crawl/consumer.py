@@ -27,8 +27,9 @@ from scrapy_chunkdl.crawl.polling import Polling
 from scrapy_chunkdl.crawl.postponing import Postponing
 from scrapy_chunkdl.crawl.settling import Settling
 from scrapy_chunkdl.crawl.stats import Stats
+from scrapy_chunkdl.crawl.traced import Tracing, traceparent_of
 from scrapy_chunkdl.crawl.unreadable import Unreadable
-from scrapy_chunkdl.items import attachments
+from scrapy_chunkdl.items import attachments, trace_field
 from scrapy_chunkdl.items.types import ItemTypes, plain_json
 from scrapy_chunkdl.queue.clock import lease_clock
 from scrapy_chunkdl.queue.courier import Courier
@@ -60,6 +61,7 @@ class Consumer:
         courier: Courier,
         *,
         stats: Stats,
+        tracing: Tracing | None,
         item_types: ItemTypes,
         problem_of_type: Callable[[object], str | None],
         announce: Callable[..., None],
@@ -83,6 +85,7 @@ class Consumer:
         self._queue = queue
         self._courier = courier
         self._stats = stats
+        self._tracing = tracing
         self._item_types = item_types
         self._problem_of_type = problem_of_type
         self._announce = announce
@@ -294,6 +297,9 @@ class Consumer:
             self._unreadable.note(item, f"not a JSON object but {type(item.item).__name__}")
             return
         self._unreadable.one_was_read()
+        if self._tracing is not None:
+            traceparent = trace_field.split(item.claimed.payload)[1] or traceparent_of(item.item)
+            item.trace = self._tracing.claimed(traceparent, item.claimed.deliveries)
         if (problem := self._problem_of_type(item.item)) is not None:
             self._settling.bury(item, Event.UNFIT, f"one that cannot take its files: {problem}")
             return
@@ -303,6 +309,7 @@ class Consumer:
                 item.item,
                 on_done=lambda files: self._guarded(item, self._downloaded, files),
                 may_publish=item.is_ours,
+                trace=item.trace,
             )
         except Exception as error:  # of get_media_requests, which is the project's
             logger.error("The files of an item of %s cannot be asked for: %r", self._key, error, exc_info=error)

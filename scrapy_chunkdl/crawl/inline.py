@@ -22,6 +22,7 @@ from scrapy_chunkdl.crawl.item_files import ItemFiles, NewItemFiles, Results
 from scrapy_chunkdl.crawl.local_watch import LocalWatch
 from scrapy_chunkdl.crawl.mode import Mode
 from scrapy_chunkdl.crawl.schedule import ScheduleGate
+from scrapy_chunkdl.crawl.traced import Tracing
 from scrapy_chunkdl.download import HostIll, NoRoom
 
 logger = logging.getLogger(__name__)
@@ -45,6 +46,7 @@ class InlineMode(Mode):
         hosts: LocalWatch,
         schedule: ScheduleGate,
         budget: Budget,
+        tracing: Tracing | None = None,
     ) -> None:
         self._bridge = bridge
         self._new_files = new_files
@@ -54,6 +56,7 @@ class InlineMode(Mode):
         self._hosts = hosts
         self._parked: list[tuple[str, _Start]] = []
         self._schedule = schedule
+        self._tracing = tracing
         self._items: set[ItemFiles] = set()
         self._budget = BudgetWatch(
             budget,
@@ -75,9 +78,12 @@ class InlineMode(Mode):
         if (problem := self._problem_of_type(item)) is not None:
             raise ValueError(problem)
         fired: Deferred[Results] = Deferred()
+        trace = self._tracing.scraped() if self._tracing is not None else None
 
         def settle(files: ItemFiles) -> None:
             files.strip()
+            if trace is not None:
+                trace.end("failed" if files.failed or files.unwritable else "finished", is_error=bool(files.failed))
             if (problem := files.unwritable or files.failed) is not None:
                 fired.errback(problem)
             else:
@@ -104,7 +110,7 @@ class InlineMode(Mode):
             settle(files)
 
         def start() -> None:
-            begin(self._new_files(item, on_done=done))
+            begin(self._new_files(item, on_done=done, trace=trace))
 
         def begin(files: ItemFiles) -> None:
             if files.is_done:
@@ -117,7 +123,7 @@ class InlineMode(Mode):
             self._items.add(files)
             self._bridge.submit(files.jobs)
 
-        first = self._new_files(item, on_done=done)  # raises what hooks raise
+        first = self._new_files(item, on_done=done, trace=trace)  # raises what hooks raise
         hosts = self._hosts_of(first)
         if first.is_done or self._may_begin(hosts):
             begin(first)

@@ -21,6 +21,7 @@ from scrapy_chunkdl import signals
 from scrapy_chunkdl.bridge.run import Job
 from scrapy_chunkdl.crawl.file_requests import FileRequests, MayPublish
 from scrapy_chunkdl.crawl.stats import Stats
+from scrapy_chunkdl.crawl.traced import ItemTrace
 from scrapy_chunkdl.crawl.via_scrapy import asked_of
 from scrapy_chunkdl.download import (
     DownloadError,
@@ -80,8 +81,8 @@ class ItemFiles:
     ``given_up`` then tells of each file that could not be had, ``cancelled`` whether one was cancelled, ``postponed``
     what files have to wait for with which nothing is wrong,
     ``unwritable`` why the item could not take its results, if so, and ``failed`` what else was raised. ``announce``
-    sends a signal. ``may_publish`` is asked right before a file gets its name. Making one raises what hooks raise; its
-    ``jobs`` are still to be submitted to the bridge.
+    sends a signal, ``trace`` makes spans where the crawl is traced. ``may_publish`` is asked right before a file gets
+    its name. Making one raises what hooks raise; its ``jobs`` are still to be submitted to the bridge.
     """
 
     def __init__(
@@ -94,6 +95,7 @@ class ItemFiles:
         announce: Callable[..., None],
         on_done: Callable[[ItemFiles], None],
         may_publish: MayPublish | None = None,
+        trace: ItemTrace | None = None,
     ) -> None:
         self.given_up: list[GivenUp] = []
         self.postponed: list[Postponed] = []
@@ -108,6 +110,7 @@ class ItemFiles:
         self._announce = announce
         self._on_done = on_done
         self._may_publish = may_publish
+        self._trace = trace
         self._attachments = requests.wanted(item)
         self._outcomes: dict[int, tuple[bool, Any]] = {}
         self._same_file: dict[Job, Sequence[Attachment]] = {}
@@ -175,10 +178,14 @@ class ItemFiles:
             return
         self._left += 1
         job = Job(request, on_done=self._job_done)
+        if self._trace is not None:
+            self._trace.begin(job)
         self._same_file[job] = same_file
         self.jobs.append(job)
 
     def _job_done(self, job: Job) -> None:
+        if self._trace is not None:
+            self._trace.done(job)
         try:
             self._settle(job, self._same_file[job])
         except Exception as error:  # noqa: BLE001 -- of this item: it must not wait for ever for a file that is done

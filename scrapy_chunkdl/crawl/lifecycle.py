@@ -45,6 +45,7 @@ from scrapy_chunkdl.crawl.schedule import ScheduleGate
 from scrapy_chunkdl.crawl.served import serve_health, serve_page
 from scrapy_chunkdl.crawl.stats import Stats
 from scrapy_chunkdl.crawl.stores import Place
+from scrapy_chunkdl.crawl.traced import tracing
 from scrapy_chunkdl.download import Limits, Options
 from scrapy_chunkdl.download.disk import tidy
 from scrapy_chunkdl.download.limits.shares import SharedLimits
@@ -202,14 +203,16 @@ class Lifecycle:
         new_files = partial(
             ItemFiles, requests=self._requests, config=self.config, stats=self._stats, announce=self._announce
         )
-        problem_of_type = self._requests.problem_of_type
+        spider, problem_of_type = self.crawler.spider, self._requests.problem_of_type
+        assert spider is not None
         disk = DiskGate(self._place.root, self._options.keep_free)
         if self.config.mode == "inline" or scrapy_engine.is_trial(self.crawler):
             hosts = LocalWatch(limits.circuits, scrapy_engine.thread_caller(), self.config.host_patience)
             schedule = ScheduleGate(self.config.schedule or (), self.config.max_rate, limits.rates.change)
             budget = Budget(self.config.budget or {})
             self._mode = InlineMode(
-                bridge, new_files, problem_of_type, hold.wake_idle_check, disk, hosts, schedule, budget
+                *(bridge, new_files, problem_of_type, hold.wake_idle_check, disk, hosts, schedule, budget),
+                tracing=tracing(spider.name, None),
             )
             if not scrapy_engine.is_trial(self.crawler):
                 self._serve(hold, bridge, None)
@@ -227,6 +230,7 @@ class Lifecycle:
                 problem_of_type=problem_of_type,
                 announce=self._announce,
                 new_files=new_files,
+                tracing=tracing(spider.name, self.items_key),
                 wake=hold.wake_idle_check,
                 feeds=feeds,
                 admit=self._intake.admit,

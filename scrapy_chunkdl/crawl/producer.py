@@ -13,6 +13,7 @@ from collections.abc import Callable
 from twisted.internet.defer import Deferred
 
 from scrapy_chunkdl.crawl.stats import Stats
+from scrapy_chunkdl.crawl.traced import Tracing
 from scrapy_chunkdl.items.priority import priority_of
 from scrapy_chunkdl.items.types import ItemTypes
 from scrapy_chunkdl.queue.courier import Courier, TooLarge
@@ -39,6 +40,7 @@ class Producer:
         problem_of_type: Callable[[object], str | None],
         pushed: Callable[[], None],
         when_there_is_room: Callable[[Callable[[], None]], None],
+        tracing: Tracing | None = None,
     ) -> None:
         self._spider_name = spider_name
         self._queue = queue
@@ -50,6 +52,7 @@ class Producer:
         self._problem_of_type = problem_of_type
         self._pushed = pushed
         self._when_there_is_room = when_there_is_room
+        self._tracing = tracing
         self.pushing = 0
         """Items on their way to Redis."""
 
@@ -63,6 +66,8 @@ class Producer:
             if (problem := self._problem_of_type(item)) is not None:
                 raise ValueError(problem)
             payload = self._item_types.write(item)
+            if self._tracing is not None:
+                payload = self._tracing.queued(payload)
         except (TypeError, ValueError) as error:
             self._keep_unwritable(item, printable(str(error)), fired)
             return fired

@@ -37,6 +37,7 @@ from scrapy_chunkdl.crawl.reports import Reports
 from scrapy_chunkdl.crawl.schedule import ScheduleGate
 from scrapy_chunkdl.crawl.settling import Settling
 from scrapy_chunkdl.crawl.stats import Stats
+from scrapy_chunkdl.crawl.traced import Tracing
 from scrapy_chunkdl.download import Limits
 from scrapy_chunkdl.items.types import ItemTypes
 from scrapy_chunkdl.queue.asked import AskedOfProcesses
@@ -80,6 +81,7 @@ class QueueMode(Mode):
         feeds: FeedAcks | None,
         admit: Admit | None,
         disk: DiskGate,
+        tracing: Tracing | None = None,
     ) -> None:
         assert crawler.spider is not None
         self.fate = f"their items go back to {items_key}"
@@ -163,6 +165,7 @@ class QueueMode(Mode):
             queue,
             courier,
             stats=stats,
+            tracing=tracing,
             item_types=item_types,
             problem_of_type=problem_of_type,
             announce=announce,
@@ -182,6 +185,7 @@ class QueueMode(Mode):
             problem_of_type=problem_of_type,
             pushed=self._consumer.more_to_come,
             when_there_is_room=memory.push,
+            tracing=tracing,
         )
         self._reports = Reports(
             bridge,

@@ -22,6 +22,9 @@ from scrapy_chunkdl.settings.config import Config
 
 logger = logging.getLogger(__name__)
 
+_ERRORS = frozenset({State.RETRYING, State.DEAD, State.HELD, State.LOST})
+"""Ends of an item that a trace tells as errors."""
+
 
 class Settling:
     """The transitions of one process's items. ``settled`` is called with each that is not ours any more."""
@@ -64,6 +67,9 @@ class Settling:
         if row.line is not None:
             told = {"key": self._queue.key, "dead_key": self._queue.dead_key, **said}
             logger.log(row.line.level, row.line.text, told)
+        if row.to in ENDS and item.trace is not None:
+            came_to = row.state if row.to is State.BACK else row.to
+            item.trace.end(came_to.name.lower(), is_error=came_to in _ERRORS)
         if row.to in ENDS or row.to is State.IN_FEEDS:
             self._settled(item)
         return row

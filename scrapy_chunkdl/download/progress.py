@@ -82,6 +82,20 @@ class Activity:
         self.end()
 
 
+class Exchange(NamedTuple):
+    """A request, the ``number``-th of its file, and the head of its answer, which took ``took_s`` seconds to come.
+
+    ``status`` is None where none came, for ``reason``.
+    """
+
+    method: str
+    url: str
+    status: int | None
+    reason: str
+    took_s: float
+    number: int
+
+
 @dataclass(slots=True, eq=False)
 class Progress:
     """The live figures of one file, and what it is doing.
@@ -92,8 +106,8 @@ class Progress:
     request went out, ``paused_until`` when a pause on purpose ends. ``connections`` of a host are its own. ``turned``
     tells when the loop that runs it, or will, turned last. ``asking_s`` and ``receiving_s`` are the seconds that an
     answer, and the next byte of a body, may take. ``told`` gets the status of each answer, None where none came, and
-    the seconds until its head. ``has_room`` says that the disk has set the file's bytes aside,
-    ``blames`` is the host that its last failure speaks against.
+    the seconds until its head; ``traced``, where somebody traces, all. ``has_room`` says that the disk has set the
+    file's bytes aside, ``blames`` is the host that its last failure speaks against.
     """
 
     size: int | None = None
@@ -109,6 +123,7 @@ class Progress:
     connections: int = 0
     turned: Callable[[], float] | None = None
     told: Callable[[int | None, float], object] | None = None
+    traced: Callable[[Exchange], object] | None = None
     asking_s: float = 90.0
     receiving_s: float = 30.0
     has_room: bool = False
@@ -134,10 +149,12 @@ class Progress:
         self.moved_at = self.asked_at = now = time.monotonic()
         return now
 
-    def answered(self, status: int | None, asked_at: float) -> None:
-        """Tell of the head of an answer, or by None that none came, to what was asked at that time."""
+    def answered(self, status: int | None, asked_at: float, method: str, url: str, reason: str = "") -> None:
+        """Tell of the head of an answer, or by None that none came and why, to what was asked at that time."""
         if self.told is not None:
             self.told(status, time.monotonic() - asked_at)
+        if self.traced is not None:
+            self.traced(Exchange(method, url, status, reason, time.monotonic() - asked_at, self.requests))
 
     def retried(self, reason: str) -> None:
         """Count a retry by its reason."""

@@ -22,6 +22,7 @@ from scrapy.utils.misc import load_object
 from scrapy.utils.serialize import ScrapyJSONEncoder
 from twisted.internet.defer import Deferred
 
+from scrapy_chunkdl.items import trace_field
 from scrapy_chunkdl.items.values import CLASS_FIELD, TYPE_FIELD, Reader, Salvager, Unwritable, Writer, class_name
 from scrapy_chunkdl.settings.config import ConfigError
 from scrapy_chunkdl.text.masking import printable
@@ -104,6 +105,7 @@ class ItemTypes:
 
         Raises ValueError for what is no JSON, and for a marked value that makes no sense.
         """
+        payload, _ = trace_field.split(payload)
         revive = self._revive if any(mark in payload for mark in _MARKED) else None
         try:
             return json.loads(payload, object_hook=revive)

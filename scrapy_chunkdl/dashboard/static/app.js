@@ -59,10 +59,9 @@ byId("language").addEventListener("change", (event) => {
 });
 byId("theme").addEventListener("change", (event) => {
   remember("theme", event.target.value);
-  applyTheme(event.target.value);
-  renewColours();
+  inParts(() => applyTheme(event.target.value), renewColours);
 });
-matchMedia("(prefers-color-scheme: dark)").addEventListener("change", renewColours);
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => inParts(renewColours));
 addEventListener("popstate", () => follow(new URLSearchParams(location.search).get("spider")));
 
 function choose(name) {
@@ -109,17 +108,19 @@ function showStatus() {
   }
   const row = rows.find(({ spider }) => spider === state.chosen);
   byId("main").classList.toggle("beside", rows.length > FEW_SPIDERS);
-  spiders.update(rows, state.chosen);
+  const shown = state.status;
+  const current = (show) => () => shown === state.status && show(); // else a newer one does it
+  return inTurn([current(() => spiders.update(rows, state.chosen)), current(() => showRow(row))]);
+}
+
+/** What the status tells of the chosen spider. */
+function showRow(row) {
   set(byId("detail"), "hidden", row === undefined);
-  if (row === undefined) return;
-  workers.update(row);
-  files.know(row);
-  hosts.know(row);
-  givenUp.know(row);
-  waiting.know(row);
-  finished.know(row);
+  if (row === undefined || row.spider !== state.chosen) return;
   showFigures(row);
   showAttention(row);
+  for (const part of [files, hosts, givenUp, waiting, finished]) part.know(row);
+  workers.update(row);
 }
 
 function showSpider() {
@@ -139,7 +140,18 @@ function showSpider() {
 async function inTurn(parts) {
   for (const part of parts) {
     await new Promise((resolve) => setTimeout(resolve));
-    part();
+    await part();
+  }
+}
+
+/** Do what has the whole page styled and laid out anew: out of sight first, and then a section in each frame. */
+async function inParts(...steps) {
+  const sections = [...byId("main").querySelectorAll("section, details")];
+  for (const section of sections) section.classList.add("later");
+  await inTurn(steps);
+  for (const section of sections) {
+    section.classList.remove("later");
+    if (!document.hidden) await new Promise((resolve) => requestAnimationFrame(() => setTimeout(resolve)));
   }
 }
 
@@ -166,7 +178,6 @@ function renewColours() {
 }
 
 function renewWords() {
-  translate(document);
   showConnection();
-  return inTurn([showStatus, () => givenUp.renew(), () => waiting.renew(), () => finished.renew(), renewColours]);
+  return inParts(() => translate(document), showStatus, () => givenUp.renew(), () => waiting.renew(), () => finished.renew(), renewColours);
 }

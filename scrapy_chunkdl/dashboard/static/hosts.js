@@ -69,6 +69,6 @@ export class Hosts {
     const button = byId("hosts-all");
     set(button, "hidden", sorted.length <= FEW);
     set(button, "ariaExpanded", String(this.#all));
-    setText(button, this.#all ? t("hosts_few") : t("hosts_all", { n: count(sorted.length) }));
+    setText(button, this.#all ? t("show_fewer") : t("hosts_all", { n: count(sorted.length) }));
   }
 }

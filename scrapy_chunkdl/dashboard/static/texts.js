@@ -30,10 +30,13 @@ export function t(key, values = {}) {
 
 /** Fill in what the markup leaves to the language. */
 export function translate(root) {
-  document.documentElement.lang = language === "zh" ? "zh-CN" : language;
-  for (const element of root.querySelectorAll("[data-t]")) element.textContent = t(element.dataset.t);
+  for (const element of root.querySelectorAll("[data-t]")) {
+    const text = t(element.dataset.t);
+    if (element.textContent !== text) element.textContent = text;
+  }
   for (const element of root.querySelectorAll("[data-t-label]")) element.ariaLabel = t(element.dataset.tLabel);
   for (const element of root.querySelectorAll("[data-t-placeholder]")) {
     element.placeholder = t(element.dataset.tPlaceholder);
   }
+  document.documentElement.lang = language === "zh" ? "zh-CN" : language; // last: all has to be styled anew for it
 }

@@ -19,8 +19,12 @@ function heartbeat(cell, { state, silent_for }) {
   else setText(cell, t(state === "silent" ? "silent" : "ago", { time: duration(silent_for) }));
 }
 
+const FEW = 20;
+
 export class Workers {
   #spider = null;
+  #sorted = [];
+  #all = false;
   #table;
 
   constructor(changed) {
@@ -74,16 +78,29 @@ export class Workers {
       ],
       (element, { state }) => element.classList.toggle("silent", state === "silent"),
     );
+    byId("workers-all").addEventListener("click", () => {
+      this.#all = !this.#all;
+      this.#show();
+    });
   }
 
   update({ spider, workers }) {
-    this.#spider = spider;
-    const rank = ({ state }) => (state === "silent" ? 0 : 1); // what needs a look comes first
-    const sorted = workers.toSorted((a, b) => rank(a) - rank(b) || ORDER.compare(nameOf(a), nameOf(b)));
+    if (spider !== this.#spider) [this.#spider, this.#all] = [spider, false];
+    const rank = ({ state, waits }) => (state === "silent" ? 0 : waits.length ? 1 : 2); // what needs a look comes first
+    this.#sorted = workers.toSorted((a, b) => rank(a) - rank(b) || ORDER.compare(nameOf(a), nameOf(b)));
     const alive = workers.filter(({ state }) => state !== "silent").length;
     setText(byId("workers-count"), alive === workers.length ? alive : `${alive}/${workers.length}`);
-    showEither("workers", sorted.length > 0);
-    this.#table.update(sorted, ({ id }) => id);
+    this.#show();
+  }
+
+  #show() {
+    const all = this.#sorted.length;
+    showEither("workers", all > 0);
+    this.#table.update(this.#all ? this.#sorted : this.#sorted.slice(0, FEW), ({ id }) => id);
+    const button = byId("workers-all");
+    set(button, "hidden", all <= FEW);
+    set(button, "ariaExpanded", String(this.#all));
+    setText(button, this.#all ? t("show_fewer") : t("workers_all", { n: count(all) }));
   }
 
   #buildAction(cell, changed) {

@@ -220,9 +220,9 @@ class FileClient:
                     proxy_headers=to_proxy,
                 )
         except (aiohttp.ClientError, asyncio.TimeoutError, OSError, ValueError) as error:
-            self._progress.answered(None, asked_at)
             offered = tls.explain(error) is not None and self._forget_session(host_name(url))
             problem = explain(error, url, offered=offered)
+            self._progress.answered(None, asked_at, method, url, problem.reason)
             if proxy is None and self._circuits.unanswered(host, id(self._progress), problem.reason, asked_at):
                 self._progress.blames = host
             self._has_stalled |= problem.reason == "stalled" and method == "GET"
@@ -233,7 +233,7 @@ class FileClient:
             raise problem from error
         finally:
             given_answer.set(None)
-        self._progress.answered(response.status, asked_at)
+        self._progress.answered(response.status, asked_at, method, url)
         self._note_host(host, method, response, asked_at)
         self._unreadable = 0
         if response.cookies:

@@ -137,7 +137,7 @@ class _Client:
         try:
             fetched = await self._send(method, url, headers)
         except Transient as error:
-            self._progress.answered(None, asked_at)
+            self._progress.answered(None, asked_at, method, url, error.reason)
             if host is not None and self._is_direct:
                 is_bad = self._circuits.unanswered(host, id(self._progress), error.reason, asked_at)
                 self._progress.blames = host if is_bad else None
@@ -145,7 +145,7 @@ class _Client:
                 raise Permanent(f"{error}, and it is not sent again", reason=error.reason) from error
             raise
         self._is_answered = True
-        self._progress.answered(fetched.status, asked_at)
+        self._progress.answered(fetched.status, asked_at, method, url)
         if host is not None:
             self._note_host(host, method, fetched, asked_at)
         return fetched

@@ -189,7 +189,7 @@ class SmallFiles:
             def use(answer: Answer) -> _Whole:
                 nonlocal is_served
                 is_served = True
-                progress.answered(answer.status, asked_at)
+                progress.answered(answer.status, asked_at, "GET", small.request.url)
                 limits.circuits.answered(host, id(progress), answer.status, asked_at)
                 progress.moved()
                 progress.size = progress.done = len(answer.body)
@@ -199,7 +199,7 @@ class SmallFiles:
             return await self._connections.get(origin, asked, self._most, use)
         except Odd as odd:
             if not is_served and odd.given is None:
-                progress.answered(None, asked_at)
+                progress.answered(None, asked_at, "GET", small.request.url, _SPEAKS_OF_HOST.get(odd.why, odd.why))
                 if limits.circuits.unanswered(host, id(progress), _SPEAKS_OF_HOST.get(odd.why, ""), asked_at):
                     progress.blames = host
             raise
