@@ -101,6 +101,22 @@ ALERTS = (
         "See the hosts on the page. Lower CHUNKDL_CONCURRENT_CHUNKS_PER_HOST where they answer 429 or 503.",
     ),
     Alert(
+        "ChunkdlHostLeftAlone",
+        'sum by (spider) ({host_circuits}{{state="open"}}) > 0',
+        "6h",
+        "warning",
+        "Items of {{ $labels.spider }} have waited for a host for six hours that fails for all",
+        "See why on the page. Their files are given up when CHUNKDL_HOST_PATIENCE is over.",
+    ),
+    Alert(
+        "ChunkdlHeldUp",
+        "sum by (spider) ({workers_held_up}) > 0",
+        "1h",
+        "warning",
+        "Processes of {{ $labels.spider }} have waited for an hour",
+        "The page and 'scrapy chunkdl status' say for what: a full disk, as a rule.",
+    ),
+    Alert(
         "ChunkdlDeadItems",
         'sum by (spider) ({items}{{state="dead"}}) > 0',
         "5m",

@@ -5,17 +5,22 @@ Asks servers by HEAD alone, within the limits that downloads would keep.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sys
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+from scrapy.crawler import Crawler
 from scrapy.settings import BaseSettings
 from scrapy.utils.misc import load_object
 
 from scrapy_chunkdl.commands.console import CommandError
 from scrapy_chunkdl.commands.queues import opened
-from scrapy_chunkdl.crawl.planning import ask_servers, planned
+from scrapy_chunkdl.crawl.checks import pipelines_of
+from scrapy_chunkdl.crawl.hooks import Hooks
+from scrapy_chunkdl.crawl.planning import Planned, ask_servers, planned
+from scrapy_chunkdl.pipelines import ChunkDownloadPipeline
 from scrapy_chunkdl.queue.totals import Totals
 from scrapy_chunkdl.queue.waiting import PAGE, Waiting
 from scrapy_chunkdl.settings.config import ConfigError
@@ -46,8 +51,12 @@ def run(settings: BaseSettings, spider: str, most: int, *, as_json: bool) -> int
             payloads += [item.payload for item in page]
         hours = [hour.counts.get("received", 0) for hour in Totals(queue.client, queue.key).history(RATE_OF_DAYS)]
         spidercls = load_object(settings["SPIDER_LOADER_CLASS"]).from_settings(settings.frozencopy()).load(spider)
+
+        async def read() -> Planned:
+            return planned(spidercls, settings, queue.config, payloads, _hooks_of)
+
         try:
-            found = planned(spidercls, settings, queue.config, payloads)
+            found = asyncio.run(read())  # what goes through Scrapy is bound to the loop of a crawl
         except ConfigError as error:
             raise CommandError(str(error)) from error
     answers: list[Told] = []
@@ -63,6 +72,16 @@ def run(settings: BaseSettings, spider: str, most: int, *, as_json: bool) -> int
     plan = _plan(spider, total, len(payloads), found.there, found.refused, answers, _rate(hours))
     print(json.dumps(plan) if as_json else _text(plan))
     return 0
+
+
+def _hooks_of(crawler: Crawler) -> Hooks:
+    """Return the hooks of the pipeline that a crawl would have: what is derived from ours, if the project has it."""
+    ours = [cls for cls in pipelines_of(crawler) if issubclass(cls, ChunkDownloadPipeline)]
+    last = [cls for cls in ours if not any(other is not cls and issubclass(other, cls) for other in ours)]
+    if not last:
+        return Hooks()
+    pipeline = last[0].from_crawler(crawler)
+    return Hooks(pipeline, ChunkDownloadPipeline, pipeline.spiderinfo)
 
 
 def _rate(hours: list[int]) -> float | None:

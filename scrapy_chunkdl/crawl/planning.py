@@ -1,15 +1,17 @@
 """The files that waiting items want, without a crawl: what each would be asked for by, and which are there already.
 
-Knows a spider's settings and its items; servers are asked when told to. Hooks of the project's pipeline are not run.
+Knows a spider's settings, its items and the hooks of its pipeline; servers are asked when told to.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
 from scrapy import Spider
+from scrapy.crawler import Crawler
 from scrapy.settings import BaseSettings
 
 from scrapy_chunkdl.crawl import scrapy_engine
@@ -21,8 +23,11 @@ from scrapy_chunkdl.crawl.stores import Place
 from scrapy_chunkdl.download import FileRequest, Options
 from scrapy_chunkdl.download.plan.small import may_be_there
 from scrapy_chunkdl.download.survey import Told, survey
+from scrapy_chunkdl.items import attachments
 from scrapy_chunkdl.items.types import known_types
 from scrapy_chunkdl.settings.config import Config
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -40,14 +45,23 @@ def ask_servers(found: Planned, told: Callable[[Told], None]) -> None:
     asyncio.run(survey(found.to_ask, found.options, told))
 
 
-def planned(spidercls: type[Spider], settings: BaseSettings, config: Config, payloads: Iterable[bytes]) -> Planned:
-    """Read items and say what they want, each file once. Raises ConfigError for settings that cannot work."""
+def planned(
+    spidercls: type[Spider],
+    settings: BaseSettings,
+    config: Config,
+    payloads: Iterable[bytes],
+    hooks_of: Callable[[Crawler], Hooks],
+) -> Planned:
+    """Read items and say what they want, each file once, as the project's hooks choose and name it.
+
+    Raises ConfigError for settings that cannot work.
+    """
     crawler = scrapy_engine.crawler_to_read(spidercls, settings)
     assert crawler.stats is not None
     config = replace(config, cookies=False)  # those of a session that nobody has begun
     options = options_of(crawler, config)
     types = known_types(spidercls, config.item_classes)
-    requests = FileRequests(crawler, config, options, Place(crawler, config), Hooks(), Stats(crawler.stats))
+    requests = FileRequests(crawler, config, options, Place(crawler, config), hooks_of(crawler), Stats(crawler.stats))
     found, seen = Planned(options), set()
 
     def refuse(reason: str) -> None:
@@ -56,9 +70,14 @@ def planned(spidercls: type[Spider], settings: BaseSettings, config: Config, pay
     for payload in payloads:
         try:
             item = types.read(payload)
-            wanted = requests.wanted(item)
         except (TypeError, ValueError):
             refuse("bad_item")
+            continue
+        try:
+            wanted = requests.wanted(item)
+        except Exception:
+            logger.debug("get_media_requests fails with an item", exc_info=True)
+            refuse("hook_failed" if attachments.is_item(item) else "bad_item")
             continue
         for attachment in wanted:
             if attachment.problem is not None:
@@ -68,6 +87,10 @@ def planned(spidercls: type[Spider], settings: BaseSettings, config: Config, pay
                 request = requests.build(item, attachment, None)
             except ValueError:
                 refuse("bad_path")
+                continue
+            except Exception:
+                logger.debug("file_path fails with an item", exc_info=True)
+                refuse("hook_failed")
                 continue
             if (request.url, request.name) in seen:
                 continue

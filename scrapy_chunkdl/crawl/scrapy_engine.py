@@ -10,6 +10,7 @@ import asyncio
 import concurrent.futures
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
+from types import SimpleNamespace
 from typing import Any, Protocol, TypeVar
 
 from pydispatch import dispatcher
@@ -299,5 +300,7 @@ def crawler_to_read(spidercls: type[Spider], settings: BaseSettings) -> Crawler:
     crawler = Crawler(spidercls, Settings(settings))
     crawler.addons.load_settings(crawler.settings)
     crawler.stats = load_object(crawler.settings["STATS_CLASS"])(crawler)
+    crawler.logformatter = load_object(crawler.settings["LOG_FORMATTER"]).from_crawler(crawler)
     crawler.spider = crawler._create_spider()
+    crawler.extensions = SimpleNamespace(middlewares=())  # type: ignore[assignment]  # none runs, ours is asked for
     return crawler

@@ -113,6 +113,11 @@ def _worker_states(status: Status) -> Values:
     return {(state,): float(states[state]) for state in WORKER_STATES}
 
 
+def _circuits(status: Status) -> Values:
+    tried = sum(ill.is_tried for ill in status.waits_for)
+    return {("open",): float(len(status.waits_for) - tried), ("half_open",): float(tried)}
+
+
 def _disks(name: str) -> Callable[[Status], Values]:
     def of(status: Status) -> Values:
         least: dict[tuple[str, ...], float] = {}
@@ -145,6 +150,7 @@ GAUGES: Mapping[str, Callable[[Status], Values]] = {
     "chunkdl_items_per_second": _alone(lambda status: status.throughput[1].items_per_second),
     "chunkdl_bytes_per_second": _alone(lambda status: status.throughput[1].bytes_per_second),
     "chunkdl_workers_held_up": _alone(lambda status: sum(bool(worker.waits) for worker in status.workers)),
+    "chunkdl_host_circuits": _circuits,
     "chunkdl_ill_hosts": _alone(lambda status: len(status.ill_hosts)),
     "chunkdl_ill_host_seconds": _ill_hosts,
     "chunkdl_disk_free_bytes": _disks("disk_free"),

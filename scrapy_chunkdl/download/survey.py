@@ -1,6 +1,7 @@
 """What servers say of files that nobody fetches yet: a HEAD each, no more, as politely as they would be fetched.
 
-Knows requests, limits and the disk; fetches nothing, writes nothing. Only ``http`` and ``https`` are asked.
+Knows requests, limits and the disk; fetches nothing, writes nothing. Only ``http`` and ``https`` are asked,
+and not what is fetched in another way (a form, through Scrapy).
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ async def survey(requests: Sequence[FileRequest], options: Options, told: Callab
     session = new_session(options, limits.rates, tls_context(options))
 
     async def ask(request: FileRequest) -> None:
-        if not request.url.lower().startswith(("http://", "https://")):
+        if request.source is not None or not request.url.lower().startswith(("http://", "https://")):
             told(Told(request, refused=None if "://" in request.url else "bad_url"))
             return
         async with places, limits.slot(host_of(request.url)):

@@ -85,6 +85,12 @@ METRICS: tuple[Metric, ...] = (
     Metric("chunkdl_items_per_second", "gauge", "Items finished, last minute."),
     Metric("chunkdl_bytes_per_second", "gauge", "Bytes fetched, last minute."),
     Metric("chunkdl_workers_held_up", "gauge", "Processes that claim less than they could: full disk, pause, budget."),
+    Metric(
+        "chunkdl_host_circuits",
+        "gauge",
+        "Hosts that items wait for: open are left alone, half_open are being tried.",
+        ("state",),
+    ),
     Metric("chunkdl_ill_hosts", "gauge", "Hosts that are left alone until they serve again, on the whole Redis."),
     Metric(
         "chunkdl_ill_host_seconds",

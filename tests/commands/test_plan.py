@@ -65,3 +65,60 @@ def test_what_makes_no_sense_is_told_in_a_line(project: Project, words: tuple[st
 
     assert done.returncode == 1
     assert len(done.stderr.splitlines()) == 1
+
+
+HOOKS = """
+from scrapy import Request
+
+from scrapy_chunkdl.pipelines import ChunkDownloadPipeline
+
+
+class Own(ChunkDownloadPipeline):
+    def get_media_requests(self, item, info):
+        if item.get("fails"):
+            raise RuntimeError("of the project")
+        base = item["base"]
+        yield Request(base + "/chosen.bin?size=1000")
+        yield Request(base + "/named.bin?size=500", meta={"filename": "n.bin"})
+        yield Request(base + "/form.bin?size=500", method="POST", body=b"a=1")
+
+    def file_path(self, request, response=None, info=None, *, item=None):
+        if "outside" in item:
+            return "../outside.bin"
+        return f"{info.spider.name}/{request.url.rpartition('/')[2].partition('?')[0]}"
+"""
+
+
+def test_hooks_choose_and_name_files_as_in_a_crawl(project: Project, origin: Origin, client: redis.Redis) -> None:
+    project.support = HOOKS
+    project.settings["ITEM_PIPELINES"] = {"probe.support.Own": 1}
+    base = origin.url("x", 1).rpartition("/")[0]
+    there = project.folder / "downloads" / "files" / "named.bin"
+    there.parent.mkdir(parents=True)
+    client.rpush(
+        WAITING, json.dumps({"base": base}), json.dumps({"fails": 1}), json.dumps({"base": base, "outside": 1})
+    )
+
+    done = project.command("chunkdl", "plan", "files", "--json")
+
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert (told["files"], told["bytes"], told["files_of_unknown_size"]) == (3, 1500, 1), str(told)[-150:]
+    assert told["refused"] == {"hook_failed": 1, "bad_path": 3}
+    assert set(origin.stats("chosen.bin").methods) == set(origin.stats("named.bin").methods) == {"HEAD"}
+    assert origin.stats("form.bin").requests == 0
+    assert client.llen(WAITING) == 3
+
+
+def test_a_host_gets_no_more_heads_at_once_than_a_crawl_would_have_connections(
+    project: Project, origin: Origin, client: redis.Redis
+) -> None:
+    project.settings["CHUNKDL_CONCURRENT_CHUNKS_PER_HOST"] = 2
+    client.rpush(
+        WAITING, *(json.dumps(item(attachment(origin.url(f"{n}.bin", 1000, "delay:0.05")))) for n in range(12))
+    )
+
+    told = json.loads(project.command("chunkdl", "plan", "files", "--json").stdout)
+
+    assert (told["files"], told["bytes"]) == (12, 12_000)
+    assert 0 < origin.peak <= 2

@@ -16,6 +16,7 @@ from servers import Server, any_binary, wait_for
 from scrapy_chunkdl.dashboard.board import Board
 from scrapy_chunkdl.dashboard.metrics import GAUGES
 from scrapy_chunkdl.queue.client import make_client
+from scrapy_chunkdl.queue.host_health import HostHealth
 from scrapy_chunkdl.queue.item_queue import ItemQueue
 from scrapy_chunkdl.queue.metrics_table import METRICS, MOST_VALUES, REDIS_UP, bucket_field
 from scrapy_chunkdl.settings.config import Config
@@ -100,6 +101,24 @@ def test_counters_stay_when_a_worker_is_killed_and_grow_with_the_next(
     assert falls == []
     assert value(before, "chunkdl_items_total", step="finished") == 1
     assert value(after, "chunkdl_items_total", step="finished") == 2
+
+
+def test_hosts_that_are_waited_for_are_counted_by_the_state_of_their_circuit(
+    dashboard: Dashboard, queue: ItemQueue, client: redis.Redis
+) -> None:
+    health = HostHealth(queue.client, "a")
+    for n in range(5):
+        health.fell(f"{n}.example:443", "http_503", 0.0)
+        if n < 4:
+            client.zadd("{s:items}:parked_hosts", {f"{n}.example:443": 1})
+    client.hset("{chunkdl}:ill", "0.example:443", b"ill 1 1 15000 0 0 - http_503")  # long ago
+    assert health.may_try("0.example:443")[0] == "try"
+
+    told = dashboard.get("/metrics").body.decode()
+
+    assert 'chunkdl_host_circuits{spider="s",state="open"} 3.0' in told
+    assert 'chunkdl_host_circuits{spider="s",state="half_open"} 1.0' in told
+    assert 'chunkdl_ill_hosts{spider="s"} 5.0' in told
 
 
 def test_free_disk_is_told_of_each_machine(dashboard: Dashboard, queue: ItemQueue) -> None:
