@@ -9,11 +9,12 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from twisted.internet.defer import Deferred
 
 from scrapy_chunkdl.bridge.bridge import Bridge
+from scrapy_chunkdl.bridge.run import Job
 from scrapy_chunkdl.crawl.backpressure import WAITS_TOLD_EVERY_S
 from scrapy_chunkdl.crawl.budget import Budget, LocalBudgets
 from scrapy_chunkdl.crawl.budget_watch import BudgetWatch
@@ -179,6 +180,10 @@ class InlineMode(Mode):
         whys = [self._schedule.because, self._disk.because, *self._budget.waits()]
         for sentence in [why for why in whys if why is not None]:
             logger.info("%d items wait for their files. %s.", len(self._waiting), sentence)
+
+    def items(self) -> Mapping[Job, object]:
+        """Return which item each file belongs to."""
+        return {job: files.item for files in self._items for job in files.jobs}
 
     def may_have_work(self) -> bool:
         """Whether items wait for their files."""

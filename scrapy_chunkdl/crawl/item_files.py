@@ -105,7 +105,7 @@ class ItemFiles:
         self.jobs: list[Job] = []
         self._config = config
         self._stats = stats
-        self._item = item
+        self.item = item
         self._requests = requests
         self._announce = announce
         self._on_done = on_done
@@ -131,7 +131,7 @@ class ItemFiles:
         """Take from the item what only requests needed, where CHUNKDL_STRIP_REQUESTS says so."""
         if self._config.strip_requests:
             try:
-                strip(self._item, self._config)
+                strip(self.item, self._config)
             except ValueError as error:
                 self.unwritable = error
 
@@ -171,7 +171,7 @@ class ItemFiles:
             )
             return
         try:
-            request = self._requests.build(self._item, attachment, self._may_publish)
+            request = self._requests.build(self.item, attachment, self._may_publish)
         except ValueError as error:
             text = f"{masked(attachment.url)} has no place: {error}"
             self._give_up(same_file, Permanent(text, reason="bad_path"))
@@ -247,7 +247,7 @@ class ItemFiles:
         self._outcomes.update((id(attachment), (True, dict(file))) for attachment in same_file)
         self._note_finished(result)
         url = without_userinfo(same_file[0].url)
-        self._announce(signals.attachment_downloaded, item=self._item, url=url, path=path, result=outcome)
+        self._announce(signals.attachment_downloaded, item=self.item, url=url, path=path, result=outcome)
 
     def _note_finished(self, result: FileResult) -> None:
         """Keep it among the last files, for people; what is told of it is made when it is asked for, if it is."""
@@ -261,7 +261,7 @@ class ItemFiles:
                 "size": result.size,
                 "elapsed": round(result.elapsed, 3),
                 "time": datetime.fromtimestamp(now, timezone.utc).isoformat(timespec="seconds"),
-                **about(self._item),
+                **about(self.item),
             }
 
         self._stats.finished.note(told)
@@ -272,7 +272,7 @@ class ItemFiles:
         self._stats.inc_value("chunkdl/files/failed")
         self._stats.inc_value(f"chunkdl/failures/{error.reason}")
         url = shown_url(same_file[0].url)
-        of, text = url or f"an attachment of an item{_hint_of(self._item)}", str(error)
+        of, text = url or f"an attachment of an item{_hint_of(self.item)}", str(error)
         logger.warning("Gave up %s: %s", of, text.replace(url, "it", 1) if url else text)
         self._stats.report.given_up(url[:_LONGEST_SHOWN], _host_of(same_file[0].url), error.reason, text)
         outcome = {
@@ -290,7 +290,7 @@ class ItemFiles:
         failure = Failure(error)  # type: ignore[no-untyped-call]
         self._outcomes.update((id(attachment), (False, failure)) for attachment in same_file)
         url = without_userinfo(same_file[0].url)
-        self._announce(signals.attachment_failed, item=self._item, url=url, error=error)
+        self._announce(signals.attachment_failed, item=self.item, url=url, error=error)
 
     def _write_back(self, same_file: Sequence[Attachment], path: str, outcome: dict[str, Any]) -> None:
         try:

@@ -191,7 +191,7 @@ class Lifecycle:
         hold = scrapy_engine.ClosingHold(self.crawler)
         self._started.add("closing hold", hold.release)
         self._open_mode(hold, bridge, limits, feeds)
-        progress = ProgressReport(self.crawler, self.config, bridge, self._mode.ask_queued)
+        progress = ProgressReport(self.crawler, self.config, bridge, self._mode.ask_queued, self._mode.items)
         self._started.add("progress", progress.finish)
         ticker = scrapy_engine.every(TICK_S, lambda: self._tick_guard(self._tick, hold, bridge, progress))
         self._started.add("ticker", ticker.stop)
@@ -322,11 +322,11 @@ class Lifecycle:
 
     def _tick(self, hold: scrapy_engine.ClosingHold, bridge: Bridge, progress: ProgressReport) -> None:
         self._ticked_at = time.monotonic()
+        self._progress_guard(lambda: progress.tick(is_closing=hold.is_closing))
         if hold.is_closing:
             self._close_gracefully(hold, bridge, progress)
-            return
-        self._progress_guard(progress.tick)
-        self._mode.tick()
+        else:
+            self._mode.tick()
 
     def _close_gracefully(self, hold: scrapy_engine.ClosingHold, bridge: Bridge, progress: ProgressReport) -> None:
         """Give running files their grace, then hand back what is left, then let the spider close."""

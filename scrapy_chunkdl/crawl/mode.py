@@ -5,10 +5,11 @@ Knows nothing but the verbs. All are called on Scrapy's thread.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from twisted.internet.defer import Deferred
 
+from scrapy_chunkdl.bridge.run import Job
 from scrapy_chunkdl.crawl.item_files import Results
 from scrapy_chunkdl.crawl.passage import Admitted, Delivery
 
@@ -38,6 +39,10 @@ class Mode:
     def downloading(self) -> int:
         """How many items have files that are not done."""
         return 0
+
+    def items(self) -> Mapping[Job, object]:
+        """Return which item each file belongs to that runs, or is about to."""
+        return {}
 
     def tick(self) -> None:
         """Do what is due; called a few times a second while the spider is open."""

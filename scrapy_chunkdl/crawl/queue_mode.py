@@ -7,12 +7,13 @@ Scrapy's thread.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from scrapy.crawler import Crawler
 from twisted.internet.defer import Deferred
 
 from scrapy_chunkdl.bridge.bridge import Bridge, Deliver
+from scrapy_chunkdl.bridge.run import Job
 from scrapy_chunkdl.crawl import refusal
 from scrapy_chunkdl.crawl.backpressure import Backpressure
 from scrapy_chunkdl.crawl.breaker import Breaker
@@ -195,7 +196,7 @@ class QueueMode(Mode):
             state=self._state,
             finished=lambda: settling.finished,
             waits=pressure.waits,
-            items=lambda: {job: item.item for item in self._held.leased() if item.files for job in item.files.jobs},
+            items=self.items,
             disk=lambda: disk.seen,
             tell=self._tell_and_ask,
         )
@@ -238,6 +239,10 @@ class QueueMode(Mode):
     def ask_queued(self, then: Callable[[int], None]) -> None:
         """Have ``then`` called with the number of items that wait in the list, or come back to it later."""
         self._courier.call(self._queue.counts, lambda counts: then(counts.waiting + counts.delayed + counts.parked))
+
+    def items(self) -> Mapping[Job, object]:
+        """Return which item each file belongs to. For any thread."""
+        return {job: item.item for item in self._held.leased() if item.files for job in item.files.jobs}
 
     @property
     def downloading(self) -> int:

@@ -76,7 +76,7 @@ class Bars:
             unknown += missing is None
             if table.row_count < room:
                 table.add_row(
-                    Text(row.name, overflow="ellipsis"),
+                    Text(f"{row.name} · {row.item}" if row.item else row.name, overflow="ellipsis"),
                     ProgressBar(total=row.size or None, completed=row.done, pulse=row.size is None),
                     f"{size_text(row.done)} of {size_text(row.size) if row.size is not None else '?'}",
                     f"{size_text(speed)}/s",
@@ -116,11 +116,11 @@ def _missing(known: int, waiting: float, totals: Totals) -> int | None:
 def _overall(totals: Totals, rate: float, left: str) -> Text:
     """Say it all in a line, what matters most first: a narrow terminal cuts the end."""
     parts = [
+        f"{left} left",
         f"{totals.done} files done",
         f"{totals.left} to do",
         *([f"{totals.queued} items queued"] if totals.queued is not None else []),
         f"{size_text(totals.fetched)} at {size_text(rate)}/s",
-        f"{left} left",
         f"{totals.failed} given up",
         f"{totals.retries} retries",
     ]

@@ -9,13 +9,15 @@ import logging
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from scrapy.crawler import Crawler
 
 from scrapy_chunkdl.bridge.bridge import Bridge
-from scrapy_chunkdl.progress.supervised import Snapshot, supervised
+from scrapy_chunkdl.bridge.run import Job
+from scrapy_chunkdl.items.shown import about
+from scrapy_chunkdl.progress.supervised import MOST_ROWS, Snapshot, supervised
 from scrapy_chunkdl.progress.totals import RunningFile, Totals, summary
 from scrapy_chunkdl.settings.config import Config
 from scrapy_chunkdl.text.masking import printable
@@ -32,16 +34,29 @@ AskQueued = Callable[[Callable[[int], None]], None]
 
 _ASK_EVERY = 1.0
 
+_NAMED_BY = ("id", "_id", "item_id", "sku", "uid")
+"""Fields that tell an item apart which has no title."""
+
+_LONGEST_TITLE = 60
+
 
 class ProgressReport:
     """Tells of files, bytes and rate while something moves, and of the whole at the end."""
 
-    def __init__(self, crawler: Crawler, config: Config, bridge: Bridge, ask_queued: AskQueued | None) -> None:
+    def __init__(
+        self,
+        crawler: Crawler,
+        config: Config,
+        bridge: Bridge,
+        ask_queued: AskQueued | None,
+        items: Callable[[], Mapping[Job, object]],
+    ) -> None:
         assert crawler.stats is not None
         self._stats = crawler.stats
         self._attachments = config.attachments
         self._bridge = bridge
         self._ask_queued = ask_queued
+        self._items = items
         self._interval = crawler.settings.getfloat("LOGSTATS_INTERVAL") if config.progress != "off" else 0.0
         self._began_at = self._said_at = time.monotonic()
         self._said_bytes = 0
@@ -54,14 +69,17 @@ class ProgressReport:
         elif config.progress == "auto" and sys.stderr.isatty():
             self._bars = _bars()
 
-    def tick(self) -> None:
-        """Draw the bars anew, or log a line if one is due and something happened since the last."""
-        if self._supervised is not None:
+    def tick(self, *, is_closing: bool = False) -> None:
+        """Draw the bars anew, or log a line if one is due and something happened since the last.
+
+        Of a closing spider the list is not asked any more: nothing new may go to a Redis that may be away.
+        """
+        if not is_closing and (self._supervised is not None or self._bars is not None):
             self._ask_now_and_then()
+        if self._supervised is not None:
             self._supervised.tell(Snapshot(self._totals(), self.running_files()))
             return
         if self._bars is not None:
-            self._ask_now_and_then()
             self._bars.show(self._totals(), self.running_files())
             return
         now = time.monotonic()
@@ -87,9 +105,10 @@ class ProgressReport:
             logger.info("Downloads: %s, %s/s over the whole crawl", summary(totals), size_text(rate))
 
     def running_files(self) -> list[RunningFile]:
-        """Return the files that run, by names that tell them apart."""
+        """Return the files that run, by names that tell them apart; of as many as are shown, what item they are of."""
         jobs = self._bridge.jobs_running()
         names = [printable(job.request.name or name_from_url(job.request.url) or job.request.url) for job in jobs]
+        items = self._items()
         often = {name for name, count in Counter(names).items() if count > 1}
         return [
             RunningFile(
@@ -97,8 +116,9 @@ class ProgressReport:
                 name=f"{name} ({printable(job.request.url)})" if name in often else name,
                 done=job.progress.done,
                 size=job.progress.size,
+                item=_title_of(items.get(job)) if number < MOST_ROWS else "",
             )
-            for name, job in zip(names, jobs, strict=True)
+            for number, (name, job) in enumerate(zip(names, jobs, strict=True))
         ]
 
     def _totals(self) -> Totals:
@@ -165,3 +185,12 @@ def _bars() -> Bars | None:
     shown = bars.Bars()
     shown.start()
     return shown
+
+
+def _title_of(item: object) -> str:
+    """Return what a person knows an item by: its title, else its id; "" where it has neither."""
+    if title := about(item)["title"]:
+        return title[:_LONGEST_TITLE]
+    fields = item if isinstance(item, Mapping) else {}
+    told = next((fields[name] for name in _NAMED_BY if isinstance(fields.get(name), (str, int))), "")
+    return printable(str(told))[:_LONGEST_TITLE]

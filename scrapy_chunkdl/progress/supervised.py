@@ -22,7 +22,7 @@ from scrapy_chunkdl.progress.totals import RunningFile, Totals
 VARIABLE = "CHUNKDL_SUPERVISED"
 """Environment variable of a supervised process: its number, the descriptor it writes to, the one it watches."""
 
-_MOST_ROWS = 20
+MOST_ROWS = 20
 """Running files told at once: no terminal shows more."""
 
 
@@ -36,7 +36,7 @@ class Snapshot:
 
 def encode(snapshot: Snapshot) -> bytes:
     """Return the line that tells it."""
-    rows = [astuple(row) for row in snapshot.rows[:_MOST_ROWS]]
+    rows = [astuple(row) for row in snapshot.rows[:MOST_ROWS]]
     return json.dumps({"totals": asdict(snapshot.totals), "rows": rows}, separators=(",", ":")).encode() + b"\n"
 
 

@@ -13,12 +13,13 @@ from scrapy_chunkdl.text.units import size_text
 
 @dataclass(frozen=True, slots=True)
 class RunningFile:
-    """A file that runs. Sizes are in bytes; ``key`` tells files of one name apart."""
+    """A file that runs. Sizes are in bytes; ``key`` tells files of one name apart, ``item`` is what it belongs to."""
 
     key: int
     name: str
     done: int
     size: int | None
+    item: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,13 +41,15 @@ class FilesSpider(scrapy.Spider):
 
 
 class Terminal:
-    """A crawl, or a program, that has a terminal of 100 columns for its output; ``stdout`` may go elsewhere."""
+    """A crawl, or a program, that has a terminal of its own for its output; ``stdout`` may go elsewhere."""
 
-    def __init__(self, project: Project, *, stdout: IO[str] | None = None, program: str | None = None) -> None:
+    def __init__(
+        self, project: Project, *, stdout: IO[str] | None = None, program: str | None = None, columns: int = 100
+    ) -> None:
         project.settings["LOG_COLOR"] = False  # Scrapy's own colours, where colorlog is installed
         project.write()
         self._ours, theirs = pty.openpty()
-        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 100, 0, 0))
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 30, columns, 0, 0))
         self.process = subprocess.Popen(
             [sys.executable, *(["-c", program] if program else ["-m", "scrapy", "crawl", "files"])],
             cwd=project.folder,
@@ -105,6 +107,54 @@ def test_a_terminal_shows_each_file_and_all_of_them_and_is_left_as_it_was(projec
     assert "\x1b[?25l" in shown
     assert terminal.raw.rindex("\x1b[?25h") > terminal.raw.rindex("\x1b[?25l")  # the cursor is back
     assert "Downloads: 2 files done, 0 given up, 3 MB fetched" in terminal.text
+
+
+@pytest.mark.parametrize("columns", [80, 60])
+def test_bars_fit_a_narrow_terminal_and_say_of_which_item_and_when_all_is_done(
+    project: Project, origin: Origin, client: redis.Redis, columns: int
+) -> None:
+    name = f"annual report of a company with a long name {'x' * 60}.pdf"
+    project.items = [item(attachment(origin.url("first", 1_000_000), "first.pdf"))]
+    held = [origin.url(f"held{n}", 3_000_000_000, "hold:gate:2000000@get") for n in range(2)]
+    project.items += [item(attachment(held[0], "a.pdf"), title="Tidal energy"), item(attachment(held[1], name))]
+    project.items[-1]["data"][0]["title"] = ""
+    project.items[-1]["id"] = "SKU-4711"
+    project.settings |= {"CHUNKDL_BATCH_SIZE": 1, "CHUNKDL_THREADS": 2, "CHUNKDL_SHUTDOWN_GRACE": 0}
+    project.items += [item(attachment(held[0], f"later{n}.pdf")) for n in range(5)]
+
+    terminal = Terminal(project, columns=columns)
+    terminal.read_until(lambda text: "Tidal" in text and re.search(r"5 items", text) is not None and "of 3 GB" in text)
+    terminal.process.send_signal(signal.SIGINT)
+    terminal.read_to_its_end()
+
+    lines = [line for line in re.split(r"[\r\n]+", terminal.text) if " of 3 GB" in line or " left: " in line]
+    assert {len(line) > columns for line in lines} == {False}
+    assert any(re.search(r"a\.pdf · Tidal", line) for line in lines)
+    assert any(
+        re.match(r"\s*(\d+:\d\d:\d\d|\d+ d|\S+) left, \d+ files done", line) for line in terminal.text.splitlines()
+    )
+
+
+def test_ctrl_c_says_at_once_what_is_finished_what_goes_back_and_for_how_long(
+    project: Project, origin: Origin, client: redis.Redis
+) -> None:
+    held = [origin.url(f"held{n}", 3_000_000, "hold:gate:1000000@get") for n in range(3)]
+    project.items = [item(attachment(url, f"{n}.pdf")) for n, url in enumerate(held)]
+    project.settings |= {"CHUNKDL_CONCURRENT_FILES": 1, "CHUNKDL_THREADS": 1, "CHUNKDL_SHUTDOWN_GRACE": 250}
+
+    terminal = Terminal(project)
+    terminal.read_until(lambda text: "of 3 MB" in text and "3 to do" in text)
+    terminal.process.send_signal(signal.SIGINT)
+    terminal.read_until(lambda text: "Ctrl-C again stops at once" in text)
+    said = re.sub(r"\s+", " ", terminal.text)
+    origin.release("gate")
+    terminal.read_to_its_end()
+
+    assert re.search(r"2 files that have not begun are left: their items go back to files:items", said)
+    assert re.search(r"Being finished: 0\.pdf \(\d+ % of 3 MB\)", said)
+    assert re.search(r"1 files of \d items have 250 s \(CHUNKDL_SHUTDOWN_GRACE\) to end", said)
+    assert client.llen("files:items") + client.zcard("{files:items}:delayed") == 2
+    assert len(project.files()) >= 1
 
 
 def test_log_lines_and_bars_do_not_tear_each_other(project: Project, origin: Origin) -> None:
