@@ -109,32 +109,6 @@ def test_a_terminal_shows_each_file_and_all_of_them_and_is_left_as_it_was(projec
     assert "Downloads: 2 files done, 0 given up, 3 MB fetched" in terminal.text
 
 
-@pytest.mark.parametrize("columns", [80, 60])
-def test_bars_fit_a_narrow_terminal_and_say_of_which_item_and_when_all_is_done(
-    project: Project, origin: Origin, client: redis.Redis, columns: int
-) -> None:
-    name = f"annual report of a company with a long name {'x' * 60}.pdf"
-    project.items = [item(attachment(origin.url("first", 1_000_000), "first.pdf"))]
-    held = [origin.url(f"held{n}", 3_000_000_000, "hold:gate:2000000@get") for n in range(2)]
-    project.items += [item(attachment(held[0], "a.pdf"), title="Tidal energy"), item(attachment(held[1], name))]
-    project.items[-1]["data"][0]["title"] = ""
-    project.items[-1]["id"] = "SKU-4711"
-    project.settings |= {"CHUNKDL_BATCH_SIZE": 1, "CHUNKDL_THREADS": 2, "CHUNKDL_SHUTDOWN_GRACE": 0}
-    project.items += [item(attachment(held[0], f"later{n}.pdf")) for n in range(5)]
-
-    terminal = Terminal(project, columns=columns)
-    terminal.read_until(lambda text: "Tidal" in text and re.search(r"5 items", text) is not None and "of 3 GB" in text)
-    terminal.process.send_signal(signal.SIGINT)
-    terminal.read_to_its_end()
-
-    lines = [line for line in re.split(r"[\r\n]+", terminal.text) if " of 3 GB" in line or " left: " in line]
-    assert {len(line) > columns for line in lines} == {False}
-    assert any(re.search(r"a\.pdf · Tidal", line) for line in lines)
-    assert any(
-        re.match(r"\s*(\d+:\d\d:\d\d|\d+ d|\S+) left, \d+ files done", line) for line in terminal.text.splitlines()
-    )
-
-
 def test_ctrl_c_says_at_once_what_is_finished_what_goes_back_and_for_how_long(
     project: Project, origin: Origin, client: redis.Redis
 ) -> None:
