@@ -14,6 +14,7 @@ SHORT = 80
 ELSEWHERE = {
     "crawl/budget_watch.py": "crawl/test_schedules_and_budgets.py",
     "crawl/orders.py": "crawl/test_reports_and_controls.py",
+    "crawl/planning.py": "commands/test_plan.py",
     "crawl/postponing.py": "crawl/test_schedules_and_budgets.py",
     "commands/queues.py": "commands/test_status.py",
     "crawl/host_watch.py": "crawl/test_ill_hosts.py",
