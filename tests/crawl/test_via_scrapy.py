@@ -209,10 +209,7 @@ from scrapy.http import JsonRequest
 from scrapy_chunkdl.pipelines import ChunkDownloadPipeline
 
 class Posting(ChunkDownloadPipeline):
-    asked = 0
-
     def get_media_requests(self, item, info):
-        Posting.asked += 1
         for wanted in item["wanted"]:
             if isinstance(wanted, dict):
                 yield JsonRequest(item["at"], data=wanted)
@@ -357,11 +354,25 @@ def test_a_file_of_a_bucket_comes_through_scrapys_s3_handler(inline: Project, s3
 
 SEEN_TWICE = """
 
+import asyncio
+
+from scrapy_chunkdl.bridge.bridge import Bridge
+
+submit = Bridge.submit
+
+def counted(self, jobs):
+    jobs = list(jobs)
+    submit(self, jobs)
+    Both.submitted += len(jobs)
+
+Bridge.submit = counted
+
 class Both:
-    # Holds a form back until both items have asked for their file.
+    # Holds a form back until the files of both items are with the bridge.
+    submitted = 0
+
     async def process_request(self, request, spider=None):
-        import asyncio
-        while Posting.asked < 2:
+        while Both.submitted < 2:
             await asyncio.sleep(0.01)
 """
 

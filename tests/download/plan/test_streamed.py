@@ -59,7 +59,7 @@ async def test_get_that_declares_more_than_it_sends(client: Client, faults: str)
 async def test_large_file_of_many_chunks(client: Client) -> None:
     size = 300 * CHUNK + 1
     result = await client.right(client.url(size=size), size=size)
-    assert result.fetched == size
+    assert size <= result.fetched <= size + 4 * CHUNK, "the last chunks may be asked for twice where one is slow"
 
 
 @pytest.mark.parametrize(
