@@ -19,6 +19,7 @@ from scrapy_chunkdl.download.http.identity import host_of
 from scrapy_chunkdl.download.http.verdict import DEAD_LINK, NOWHERE, TOO_MANY, Asked, Came, Word, verdict
 from scrapy_chunkdl.download.model import Renewed
 from scrapy_chunkdl.download.source import FileContext
+from scrapy_chunkdl.text.masking import masked
 
 _MOST_RENEWALS = 3
 """Fresh URLs one file may get. A link that is dead as soon as it is made will not live the fourth time."""
@@ -118,7 +119,7 @@ class Requests:
                 if verdict(came, self._options.retry_codes) is Word.LESS:
                     raise AskLess(error) from error
                 raise
-            if response.status not in DEAD_LINK or self._renew_link is None:
+            if not _is_dead(response.status, link.final_url) or self._renew_link is None:
                 return response
             if asked is Asked.LATER and failures < 1:
                 return response  # another connection may be one too many
@@ -156,7 +157,7 @@ class Requests:
                 link.final_url, link.led_at = led_to, asked_at
         elif response.status in TOO_MANY:
             self._limits.refused(host, asked_at)
-        elif response.status in DEAD_LINK and asked != link.url:
+        elif asked != link.url and _is_dead(response.status, asked):
             response.close()
             if link.final_url == asked:  # else another connection has resolved it again already
                 link.final_url = link.url
@@ -192,3 +193,8 @@ class Requests:
 
 def _url_of(fresh: str | Renewed) -> str:
     return fresh.url if isinstance(fresh, Renewed) else fresh
+
+
+def _is_dead(status: int, url: str) -> bool:
+    """Whether a status may say that a link has expired: S3 answers 400 (ExpiredToken) to one with an old signature."""
+    return status in DEAD_LINK or (status == 400 and masked(url) != url)

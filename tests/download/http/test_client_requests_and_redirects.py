@@ -118,8 +118,12 @@ async def test_signed_redirect_is_not_resolved_for_each_chunk(client: Client, or
     assert origin.stats("file.bin").sent == SIZE
 
 
-async def test_an_expired_link_is_renewed_and_the_download_goes_on_from_there(client: Client, origin: Origin) -> None:
-    expired, fresh = client.url("cut:65536@range@2;status:403@range@3-", v="old"), client.url(v="new")
+@pytest.mark.parametrize(("status", "parameter"), [(403, "v"), (401, "v"), (410, "v"), (400, "X-Amz-Security-Token")])
+async def test_an_expired_link_is_renewed_and_the_download_goes_on_from_there(
+    client: Client, origin: Origin, status: int, parameter: str
+) -> None:
+    expired = client.url(f"cut:65536@range@2;status:{status}@range@3-", **{parameter: "old"})
+    fresh = client.url(v="new")
     asked: list[int] = []
 
     async def renew() -> str:
