@@ -21,7 +21,6 @@ import redis
 from patience import HANG
 from scrapy.settings import Settings
 from scrapy.statscollectors import MemoryStatsCollector
-from twisted.internet.defer import Deferred
 
 from scrapy_chunkdl.bridge.run import Job
 from scrapy_chunkdl.crawl import backpressure, breaker, disk_gate, polling, queue_mode, unreadable
@@ -145,15 +144,13 @@ class Bridge:
 class Passage:
     """Pipelines that are through with an item when the test says so."""
 
-    sent: list[tuple[Delivery, Deferred[None]]]
+    sent: list[tuple[Delivery, Callable[[], object]]]
 
     def __init__(self, *_: object) -> None:
         Passage.sent = []
 
-    def send(self, delivery: Delivery) -> Deferred[None]:
-        fired: Deferred[None] = Deferred()
-        self.sent.append((delivery, fired))
-        return fired
+    def send(self, delivery: Delivery, then: Callable[[], object]) -> None:
+        self.sent.append((delivery, then))
 
     def rest(self) -> bool:
         return False
@@ -304,11 +301,11 @@ class World:
     def pass_pipelines(self) -> None:
         if not Passage.sent:
             return
-        delivery, fired = Passage.sent.pop(self.random.randrange(len(Passage.sent)))
+        delivery, then = Passage.sent.pop(self.random.randrange(len(Passage.sent)))
         delivery.outcome = self.random.choice(["scraped"] * 6 + ["dropped", "error"] + ["error"] * 40 * self.is_away)
         delivery.output = self.random.choice([delivery.item, delivery.item, delivery.item, {"no JSON": object()}])
         delivery.error = ValueError("of a pipeline") if delivery.outcome == "error" else None
-        fired.callback(None)
+        then()
 
     def begin_or_end_outage(self) -> None:
         """The database that the project's pipelines and hooks need is away, or back."""
