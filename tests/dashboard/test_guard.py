@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -51,11 +52,7 @@ def test_changes_that_a_foreign_page_could_send_are_refused(
 
 
 CHANGES = [
-    path.replace("{spider}", "s")
-    .replace("{action:retry|drop}", "drop")
-    .replace("{action:pause|resume}", "pause")
-    .replace("{action:front|out}", "out")
-    .replace("{action:give-up|retry}", "retry")
+    re.sub(r"{action:([\w-]+)[^}]*}", r"\1", path.replace("{spider}", "s"))
     for method, path, _ in ROUTES
     if method == "POST" and path != "login"
 ]
