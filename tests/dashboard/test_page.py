@@ -170,14 +170,14 @@ def test_the_rate_limit_is_changed(working: Site, queue: redis.Redis, open_page:
     for choose, told in [("2.5", "Rate limit: 2.5 MB/s per process"), ("No limit", "Rate limit: none")]:
         button.click()
         if choose == "No limit":
-            page.get_by_label(choose).check()
+            page.get_by_label(choose, exact=True).check()
         else:
             page.locator("#rate-amount").fill(choose)
         page.get_by_role("button", name="Set", exact=True).click()
         expect(button).to_have_text(told)
 
     button.click()
-    expect(page.get_by_label("No limit")).to_be_checked()
+    expect(page.get_by_label("No limit", exact=True)).to_be_checked()
     page.get_by_label("As the settings say").check()
     page.get_by_role("button", name="Set", exact=True).click()
     expect(button).to_have_text("Rate limit: as in settings")
