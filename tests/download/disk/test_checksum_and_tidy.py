@@ -7,7 +7,7 @@ import hashlib
 import threading
 from pathlib import Path
 
-from fetching import Client, payload
+from fetching import CHUNK, Client, payload
 from origin import Origin
 from part_files import TWO, fill, open_part
 
@@ -91,8 +91,11 @@ async def test_stopped_while_it_is_hashed_nothing_comes_again(client: Client, or
         raise AssertionError
 
     checksum.hashing.feed = hang  # type: ignore[method-assign, assignment]
+    url = client.url("hold:gate@range@1")  # what comes before the first chunk is read once more
     try:
-        fetching = asyncio.ensure_future(client.fetch(client.url()))
+        fetching = asyncio.ensure_future(client.fetch(url))
+        await origin.sent("file.bin", 2 * CHUNK)
+        origin.release("gate")
         await begun.wait()
         fetching.cancel()
         await asyncio.gather(fetching, return_exceptions=True)
@@ -104,7 +107,7 @@ async def test_stopped_while_it_is_hashed_nothing_comes_again(client: Client, or
         await asyncio.gather(task, return_exceptions=True)
     sent = origin.stats("file.bin").sent
 
-    result = await client.right(client.url())
+    result = await client.right(url)
 
     assert result.resumed == len(payload())
     assert origin.stats("file.bin").sent == sent

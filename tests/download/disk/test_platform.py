@@ -48,7 +48,8 @@ async def test_what_was_interrupted_is_resumed(client: Client, origin: Origin, l
     url = client.url("hold:gate:0.5@get")
     async with Downloader(client.options) as downloader:
         running = asyncio.ensure_future(downloader.fetch(FileRequest(url, client.folder, "out.bin")))
-        while not any(path.stat().st_size for path in client.folder.glob("*.part")):  # noqa: ASYNC110 -- no event for it
+        while not any(path.stat().st_size for path in client.folder.glob("*.part")):
+            assert not running.done(), running
             await asyncio.sleep(0.01)
         await asyncio.to_thread(origin.when("file.bin", lambda stats: stats.sent > 3 * CHUNK).result, 60)
         await asyncio.sleep(0.2)
