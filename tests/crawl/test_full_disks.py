@@ -34,9 +34,11 @@ def cleaner(store: Path, below_bytes: int) -> Iterator[dict[str, bytes]]:
     is_over = threading.Event()
 
     def take() -> None:
-        for path in store.rglob("*.bin"):
-            taken[path.name] = path.read_bytes()
-            path.unlink()
+        for folder, _, names in os.walk(store):  # passes over folders that go meanwhile
+            for name in names:
+                if name.endswith(".bin"):
+                    taken[name] = Path(folder, name).read_bytes()
+                    Path(folder, name).unlink()
 
     def clean() -> None:
         while not is_over.wait(0.2):
