@@ -26,7 +26,8 @@ def oldest() -> list[str]:
     """Return setup.cfg's requirements, each at the oldest version it allows."""
     config = configparser.ConfigParser()
     config.read(Path(__file__).parent / "setup.cfg")
-    return [line.replace(">=", "==") for line in config["options"]["install_requires"].split()]
+    lines = config["options"]["install_requires"].strip().splitlines()
+    return [line.replace(">=", "==", 1) for line in lines]
 
 
 @nox.session(python=PYTHONS)

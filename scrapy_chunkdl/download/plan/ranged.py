@@ -69,7 +69,9 @@ class RangedFetch:
         self._seen = Seen(remote.size, remote, is_served=part.done.total > 0, is_checked=sources.evidence.is_checked)
         self._left = Ranges(part.done if compares else ())  # by an earlier run
         self._is_compared = False  # whether some of that is known to be the same today
-        self._has_failed = False  # whether a connection was lost in this run
+        self._oldest: Range | None = None  # what came first in this run
+        self._has_failed = False  # whether anything was asked for again in this run
+        self._was_cut = False  # whether a connection was lost
         self._brought: Counter[Source] = Counter()  # bytes, over all connections
         self._whole: Opening | None = None  # an answer that has all of the file, until run() hands it on
         self._connections = 1
@@ -176,6 +178,8 @@ class RangedFetch:
                 return await self._fetch(span, source, opening, retry.failures if retry is not None else 0)
             except Transient as error:
                 self._has_failed = True
+                if not self._was_cut and (error.status or 200) < 300:  # else it is an answer, if an unwelcome one
+                    self._was_cut, self._is_compared = True, False
                 if retry is None:
                     retry = self._sources.retry(lambda: self._brought[source], lambda: self._enough(span))
                 try:
@@ -223,7 +227,8 @@ class RangedFetch:
             got = answer.bytes_for(wanted)
             if got is not None:
                 await self._read(answer, span, got, source, look)
-                self._is_compared |= look > 0 and self._left.begin_before(begin) < begin
+                own = begin > span.start  # brought by an answer that was lost: surely before what comes now
+                self._is_compared |= look > 0 and (own or self._left.begin_before(begin) < begin)
             elif self._whole is None:
                 slot.hand_on()
                 self._whole = Opening(answer, source, slot, span.asked_at)
@@ -246,9 +251,10 @@ class RangedFetch:
         """Compare what an earlier run left by a request of its own, where no other one adjoined any of it.
 
         That is so where the beginning alone was missing: an answer can begin with bytes that are in place before it,
-        and there are none. A checksum that is known decides by itself.
+        and there are none. So it is where a connection was lost, and all others began at chunks of their own: what
+        adjoins these may be new as well, so what came first is compared. A checksum that is known decides by itself.
         """
-        left = next(iter(self._left), None)
+        left = next(iter(self._left), None) or (self._oldest if self._was_cut else None)
         if left is None or self._is_compared or self._seen.is_checked or not self._brought.total():
             return
         span = Span(left[0], min(left[1], left[0] + _LOOK_BACK))
@@ -291,6 +297,8 @@ class RangedFetch:
         finally:
             self._seen.moved_at = time.monotonic()
             self._sources.brought(source, begin, span.position)
+            if self._oldest is None and span.position > begin:
+                self._oldest = (begin, span.position)
             self._reading.pop(span, None)
 
     def _note_part(self, source: Source) -> None:
