@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from origin import Origin
-from project import Project, attachment, item
+from project import Project, attachment, item, told_at_the_end
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "scrapy_chunkdl"
@@ -361,19 +361,6 @@ NOT_FOR_A_PLAIN_CRAWL = [
 ]
 """The same of a crawl in queue mode, of files of http, into a folder, without a terminal."""
 
-TELLS_MODULES = """
-class TellModules:
-    @classmethod
-    def from_crawler(cls, crawler):
-        crawler.signals.connect(cls.tell, signals.engine_stopped)
-        return cls()
-
-    @staticmethod
-    def tell():
-        import sys
-        Path("modules").write_text("\\n".join(sys.modules))
-"""
-
 
 def test_the_downloader_is_imported_without_what_few_files_need() -> None:
     code = "import sys, scrapy_chunkdl.download; print(*sys.modules)"
@@ -385,15 +372,15 @@ def test_the_downloader_is_imported_without_what_few_files_need() -> None:
 
 def test_a_plain_crawl_imports_nothing_that_few_crawls_need(project: Project, origin: Origin) -> None:
     project.items = [item(attachment(origin.url("a.bin", 1000)))]
-    project.support = TELLS_MODULES
-    project.settings |= {"EXTENSIONS": {"probe.support.TellModules": 1}}
+    project.support = told_at_the_end('"\\n".join(sys.modules)')
+    project.settings |= {"EXTENSIONS": {"probe.support.Tell": 1}}
     project.write()
     command = [sys.executable, "-m", "scrapy", "crawl", "files"]  # none that was begun, and imported much, before
 
     done = subprocess.run(command, cwd=project.folder, capture_output=True, text=True, check=False)
 
     assert len(project.scraped()) == 1, done.stderr
-    assert set((project.folder / "modules").read_text().split()) & set(NOT_FOR_A_PLAIN_CRAWL) == set()
+    assert set((project.folder / "told").read_text().split()) & set(NOT_FOR_A_PLAIN_CRAWL) == set()
 
 
 WITHOUT_WINDOWS_LACKS = """

@@ -12,6 +12,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
+from functools import partial
 from typing import Any, Protocol
 
 from scrapy_chunkdl.bridge.bridge import Bridge
@@ -208,7 +209,7 @@ class BudgetWatch:
             host = name.removesuffix(MARK)
             over = self._budget.over(host, under_way)
             if over is None:
-                self._ask(_called_with(self._let_out, name), lambda _: None)
+                self._ask(partial(self._let_out, name), lambda _: None)
             elif over.who != ALL:
                 self._note(over)
 
@@ -228,7 +229,3 @@ def expected(job: Job) -> Counter[str]:
 def name_of(over: Over) -> str:
     """Return what items of a host without budget are parked under."""
     return parked_under(over.who) + MARK
-
-
-def _called_with(function: Callable[[str], object], argument: str) -> Callable[[], object]:
-    return lambda: function(argument)

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from scrapy_chunkdl.bridge.run import Job
+from scrapy_chunkdl.items.trace_field import TRACEPARENT
 
 
 class ItemTrace(Protocol):
@@ -51,7 +52,5 @@ def tracing(spider: str, items_key: str | None) -> Tracing | None:
 
 def traceparent_of(item: object) -> str | None:
     """Return the trace that somebody else's item says it belongs to, in a field ``traceparent`` of its own."""
-    from scrapy_chunkdl.items.trace_field import TRACEPARENT
-
     told = item.get("traceparent") if isinstance(item, Mapping) else None
     return told if isinstance(told, str) and TRACEPARENT.fullmatch(told) else None

@@ -5,7 +5,6 @@ Knows values alone. The reader raises as those of ``values.py`` do.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -45,16 +44,8 @@ _KINDS: Mapping[str, tuple[What, Period]] = {
 
 def budget(value: Any) -> Mapping[str, tuple[Limit, ...]]:
     """Read limits by host or pattern, ``*`` for all hosts together; ``-s`` gives them as JSON."""
-    if isinstance(value, str):
-        try:
-            value = json.loads(value) if value.strip() else {}
-        except ValueError:
-            raise ValueError(f"{_EXAMPLE}, as JSON on the command line") from None
-    if value is None:
-        return {}
-    if not isinstance(value, Mapping) or not all(isinstance(host, str) and host.strip() for host in value):
-        raise ValueError(_EXAMPLE)
-    return {host.strip().lower(): _limits(host.strip(), limits) for host, limits in value.items()}
+    told = values.by_host(value, _EXAMPLE)
+    return {host.strip().lower(): _limits(host.strip(), limits) for host, limits in told.items()}
 
 
 def _limits(host: str, told: Any) -> tuple[Limit, ...]:

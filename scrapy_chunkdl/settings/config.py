@@ -18,6 +18,7 @@ from scrapy_chunkdl.settings.conflicts import MOST_RECORDS, conflict
 from scrapy_chunkdl.settings.schedule import Window
 from scrapy_chunkdl.settings.schedule import schedule as read_schedule
 from scrapy_chunkdl.settings.unknown import PREFIX, why_unknown
+from scrapy_chunkdl.text.masking import cut
 
 _LONGEST_SHOWN = 100
 """Characters of a wrong value that are shown."""
@@ -324,7 +325,7 @@ class Config:
             try:
                 read[item.name] = item.metadata["parse"](value)
             except ValueError as error:
-                raise ConfigError(f"{place} = {_shown(value)}: should be {error}.") from None
+                raise ConfigError(f"{place} = {cut(repr(value), _LONGEST_SHOWN)}: should be {error}.") from None
         config = cls(**read)
         if sentence := conflict({item.name: getattr(config, item.name) for item in known.values()}):
             raise ConfigError(sentence)
@@ -349,11 +350,6 @@ def attributes_of(spider: object) -> dict[str, Any]:
 def setting_name(item: Field[Any]) -> str:
     """Return the public name of a :class:`Config` field, such as ``CHUNKDL_LEASE``."""
     return PREFIX + item.name.upper()
-
-
-def _shown(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= _LONGEST_SHOWN else f"{text[: _LONGEST_SHOWN - 1]}…"
 
 
 def _refuse_unknown(names: Iterable[str], known: Mapping[str, object]) -> None:

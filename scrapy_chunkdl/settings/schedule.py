@@ -5,7 +5,6 @@ Knows values alone; when a window is in force is ``crawl/schedule.py``'s. Reader
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -45,11 +44,7 @@ class Window:
 
 def schedule(value: Any) -> tuple[Window, ...]:
     """Read a list of windows; ``-s`` gives it as JSON."""
-    if isinstance(value, str):
-        try:
-            value = json.loads(value) if value.strip() else []
-        except ValueError:
-            raise ValueError(f"a list of {_EXAMPLE}, as JSON on the command line") from None
+    value = values.from_json(value, f"a list of {_EXAMPLE}")
     if value is None:
         return ()
     if not isinstance(value, Sequence) or not all(isinstance(window, Mapping) for window in value):

@@ -92,16 +92,27 @@ def _way(value: Any) -> str:
 def limits_of_hosts(value: Any) -> Mapping[str, Mapping[str, Any]]:
     """Read limits of single hosts, a dict of names or patterns; ``-s`` gives it as JSON."""
     example = 'a dict such as {"*.gov": {"connections": 2, "delay": 1.0, "rate": 1_000_000}}'
-    if isinstance(value, str):
-        try:
-            value = json.loads(value) if value.strip() else {}
-        except ValueError:
-            raise ValueError(f"{example}, as JSON on the command line") from None
-    if value is None:
+    return {host.strip().lower(): _limits_of(host, limits, example) for host, limits in by_host(value, example).items()}
+
+
+def by_host(value: Any, example: str) -> Mapping[str, Any]:
+    """Read a dict of hosts, which ``example`` shows; ``-s`` gives it as JSON."""
+    told = from_json(value, example)
+    if told is None:
         return {}
-    if not isinstance(value, Mapping) or not all(isinstance(host, str) and host.strip() for host in value):
+    if not isinstance(told, Mapping) or not all(isinstance(host, str) and host.strip() for host in told):
         raise ValueError(example)
-    return {host.strip().lower(): _limits_of(host, limits, example) for host, limits in value.items()}
+    return told
+
+
+def from_json(value: Any, example: str) -> Any:
+    """Return what a text says as JSON, None for an empty one, anything else as it is; ``example`` is a right one."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value) if value.strip() else None
+    except ValueError:
+        raise ValueError(f"{example}, as JSON on the command line") from None
 
 
 def _limits_of(host: str, limits: Any, example: str) -> Mapping[str, Any]:

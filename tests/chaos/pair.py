@@ -86,8 +86,8 @@ class Pair:
         old, new = self._servers[self._primary], self._servers[1 - self._primary]
         with old.client() as client, new.client() as other:
             client.execute_command("FAILOVER", "TO", "127.0.0.1", self._ports[1 - self._primary])
-            wait_for(lambda: other.role()[0] in (b"master", "master"), "the replica does not take over")  # type: ignore[no-untyped-call]
-            wait_for(lambda: client.role()[0] in (b"slave", "slave"), "the primary does not step back")  # type: ignore[no-untyped-call]
+            wait_for(lambda: _is(other, "master"), "the replica does not take over")
+            wait_for(lambda: _is(client, "slave"), "the primary does not step back")
         self._before += read_log(old.folder)[self._log_begins :]
         self._log_begins = len(read_log(new.folder))
         self._primary = 1 - self._primary
@@ -96,3 +96,7 @@ class Pair:
     def log(self) -> bytes:
         """Return what each wrote down while it was the primary, in order."""
         return self._before + read_log(self.folder)[self._log_begins :]
+
+
+def _is(client: redis.Redis, role: str) -> bool:
+    return bool(client.info("replication")["role"] == role)

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 import redis
 from origin import Origin
-from patience import HANG
 from project import Project, attachment, item
+from queued_files import LIST, SIZE, done, push
+from servers import wait_for
 
-LIST, PARKED, FAILED, DEAD = "files:items", *(f"{{files:items}}:{name}" for name in ("parked", "failed", "dead"))
-SIZE = 3000
+PARKED, FAILED, DEAD = (f"{{{LIST}}}:{name}" for name in ("parked", "failed", "dead"))
 
 QUICK = """
 from scrapy_chunkdl.crawl import postponing
@@ -40,22 +39,6 @@ def quick(project: Project) -> Project:
     return project
 
 
-def push(client: redis.Redis, origin: Origin, numbers: range, name: str) -> None:
-    urls = {n: origin.url(f"{name}{n}.bin", SIZE) for n in numbers}
-    client.rpush(LIST, *(json.dumps(item(attachment(urls[n], f"{name}{n}.bin"), n=f"{name}{n}")) for n in numbers))
-
-
-def wait_until(what: Callable[[], bool]) -> None:
-    end = time.monotonic() + HANG
-    while not what():
-        assert time.monotonic() < end, "it never came"
-        time.sleep(0.05)
-
-
-def done(client: redis.Redis, name: str) -> int:
-    return sum(json.loads(one)["n"].startswith(name) for one in client.lrange("done", 0, -1))
-
-
 BANS = ["status:403", "page:900", "refused"]
 MORE_BANS = ["status:429", "status:503", "status:503:3600", "status:502", "reset", "close"]
 MORE_BANS += ["header:cf-mitigated=challenge;code:403"]
@@ -76,10 +59,10 @@ def test_a_host_that_bans_is_left_alone_and_its_items_come_when_it_serves_again(
     quick.settings["LOG_LEVEL"] = "INFO"
     process = quick.start()
     if ban == "refused":
-        wait_until(lambda: banning.requests >= asked_before + 12)
+        wait_for(lambda: banning.requests >= asked_before + 12, "it never came")
         banning.close_listener()
 
-    wait_until(lambda: done(client, "o") == 40 and client.llen(LIST) == 0 and client.zcard(PARKED) > 60)
+    wait_for(lambda: done(client, "o") == 40 and client.llen(LIST) == 0 and client.zcard(PARKED) > 60, "it never came")
     asked = banning.requests - asked_before - 12
     time.sleep(2.5)
     later = banning.requests - asked_before - 12
@@ -87,7 +70,7 @@ def test_a_host_that_bans_is_left_alone_and_its_items_come_when_it_serves_again(
         banning.open_listener()
     banning.ban("")
     if ban.endswith("3600"):
-        wait_until(lambda: client.hlen("{chunkdl}:ill") == 1)
+        wait_for(lambda: client.hlen("{chunkdl}:ill") == 1, "it never came")
         client.delete("{chunkdl}:ill")
     crawl = quick.finish(process)
 
@@ -121,7 +104,7 @@ def test_a_host_that_bans_is_waited_for_in_each_mode_and_by_scrapys_downloader_t
     banning.ban(ban, after=12)
 
     process = quick.start()
-    wait_until(lambda: len(quick.seen()) >= 20 and banning.requests > 12)
+    wait_for(lambda: len(quick.seen()) >= 20 and banning.requests > 12, "it never came")
     for line in process.stdout or ():
         if "is left alone" in line:
             break

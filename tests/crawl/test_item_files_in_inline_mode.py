@@ -9,7 +9,7 @@ import pytest
 from ftp_server import PASSWORD, USER, Ftp
 from origin import Origin
 from origin_content import content
-from project import Project, attachment, item, paths
+from project import FROM_A_PAGE, Project, attachment, item, paths
 
 
 @pytest.fixture
@@ -79,18 +79,7 @@ def test_the_other_reactor_does_it_as_well(inline: Project, origin: Origin) -> N
 def test_ctrl_c_ends_a_download_that_hangs_after_the_grace(inline: Project, origin: Origin) -> None:
     inline.settings |= {"CHUNKDL_SHUTDOWN_GRACE": 0.2, "PAGE": origin.url("page", 10)}
     inline.items = [item(attachment(origin.url("slow", 5_000_000, "hold:gate:100000@get")))]
-    inline.spider = """
-    import scrapy
-
-    class FilesSpider(scrapy.Spider):
-        name = "files"
-
-        async def start(self):
-            yield scrapy.Request(self.settings["PAGE"])
-
-        def parse(self, response):
-            yield from ITEMS
-    """
+    inline.spider = FROM_A_PAGE
     begun = origin.when("slow", lambda stats: stats.sent >= 100_000)
 
     process = inline.start()

@@ -15,7 +15,7 @@ import pytest
 import redis
 import scrapy
 from origin import Origin
-from project import HANG, Project, attachment, item, paths
+from project import HANG, Project, attachment, item, paths, told_at_the_end
 from servers import free_port
 
 from scrapy_chunkdl.crawl.stats import Stats
@@ -299,36 +299,20 @@ def test_a_collector_that_takes_integers_only_costs_no_item(
     assert int(client.hget("files:stats", "chunkdl/items/finished") or 0) == 5
 
 
-TELLS_FROZEN = """
-import gc
-
-
-class TellFrozen:
-    @classmethod
-    def from_crawler(cls, crawler):
-        crawler.signals.connect(cls.tell, signals.engine_stopped)
-        return cls()
-
-    @staticmethod
-    def tell():
-        Path("frozen").write_text(f"{gc.get_freeze_count()} {len(gc.get_objects())}")
-"""
-
-
 def test_what_stays_to_the_end_is_left_out_of_the_rounds_of_garbage_collection(
     project: Project, origin: Origin
 ) -> None:
     project.items = [item(attachment(origin.url("a.bin", 1000)))]
-    project.support = TELLS_FROZEN
-    project.settings |= {"EXTENSIONS": {"probe.support.TellFrozen": 1}}
+    project.support = told_at_the_end('f"{gc.get_freeze_count()} {len(gc.get_objects())}"')
+    project.settings |= {"EXTENSIONS": {"probe.support.Tell": 1}}
 
     project.write()
     command = [sys.executable, "-m", "scrapy", "crawl", "files"]  # the tests' own starter freezes, too
 
     done = subprocess.run(command, cwd=project.folder, capture_output=True, text=True, check=False)
 
-    assert (project.folder / "frozen").exists(), done.stderr
-    frozen, others = map(int, (project.folder / "frozen").read_text().split())
+    assert (project.folder / "told").exists(), done.stderr
+    frozen, others = map(int, (project.folder / "told").read_text().split())
     assert frozen > others
 
 

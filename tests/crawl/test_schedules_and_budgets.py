@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,9 +12,10 @@ import redis
 from origin import Origin
 from patience import HANG
 from project import Project, attachment, item
+from queued_files import LIST, SIZE, done, push
+from servers import wait_for
 
-LIST, PARKED, DELAYED, LEASES = "files:items", *(f"{{files:items}}:{name}" for name in ("parked", "delayed", "leases"))
-SIZE = 3000
+PARKED, DELAYED, LEASES = (f"{{{LIST}}}:{name}" for name in ("parked", "delayed", "leases"))
 
 QUICK = """
 from pathlib import Path
@@ -55,22 +55,6 @@ FEW = 60
 """Items of the host that has a budget: more than are under way at once."""
 
 
-def push(client: redis.Redis, origin: Origin, numbers: range, name: str) -> None:
-    urls = {n: origin.url(f"{name}{n}.bin", SIZE) for n in numbers}
-    client.rpush(LIST, *(json.dumps(item(attachment(urls[n], f"{name}{n}.bin"), n=f"{name}{n}")) for n in numbers))
-
-
-def wait_until(what: Callable[[], bool]) -> None:
-    end = time.monotonic() + HANG
-    while not what():
-        assert time.monotonic() < end, "it never came"
-        time.sleep(0.05)
-
-
-def done(client: redis.Redis, name: str) -> int:
-    return sum(json.loads(one)["n"].startswith(name) for one in client.lrange("done", 0, -1))
-
-
 def host_of(origin: Origin) -> str:
     return origin.url("", 0).split("/")[2]
 
@@ -81,7 +65,7 @@ def used(client: redis.Redis) -> int:
 
 def a_day_passes(client: redis.Redis, least: int) -> None:
     """Begin with nothing used again, once all that was used is told: ``least``."""
-    wait_until(lambda: used(client) >= least)
+    wait_for(lambda: used(client) >= least, "it never came")
     client.delete(f"{{chunkdl}}:budget day {client.time()[0] // 86400}")
 
 
@@ -98,14 +82,14 @@ def test_items_of_a_host_that_is_over_its_budget_are_parked_until_the_next_day(
     push(client, origin, range(FEW), "few")
     push(client, other, range(30), "many")
     process = quick.begin("chunkdl", "worker", "files", "--until-empty")
-    wait_until(lambda: done(client, "many") == 30 and client.zcard(PARKED) == FEW - done(client, "few"))
+    wait_for(lambda: done(client, "many") == 30 and client.zcard(PARKED) == FEW - done(client, "few"), "it never came")
     first = done(client, "few")
-    wait_until(lambda: bool(waits(quick)))
+    wait_for(lambda: bool(waits(quick)), "it never came")
     told = waits(quick)
 
     while done(client, "few") < FEW:
         a_day_passes(client, least=next(iter(limit.values())))
-        wait_until(lambda: done(client, "few") == FEW or used(client) >= next(iter(limit.values())))
+        wait_for(lambda: done(client, "few") == FEW or used(client) >= next(iter(limit.values())), "it never came")
     log, _ = process.communicate(timeout=HANG)
 
     assert first == 4 if "files_per_day" in limit else 4 <= first < FEW  # bytes are known when they have come
@@ -124,13 +108,13 @@ def test_nothing_is_claimed_when_all_hosts_together_are_over_their_budget(
     push(client, origin, range(12), "a")
     push(client, other, range(12), "b")
     workers = [quick.begin("chunkdl", "worker", "files", "--until-empty") for _ in range(2)]
-    wait_until(lambda: client.llen("done") >= 10)
-    wait_until(lambda: bool(waits(quick)))
+    wait_for(lambda: client.llen("done") >= 10, "it never came")
+    wait_for(lambda: bool(waits(quick)), "it never came")
     first, told = client.llen("done"), waits(quick)
 
     while client.llen("done") < 24:
         a_day_passes(client, least=10)
-        wait_until(lambda: client.llen("done") == 24 or used(client) >= 10)
+        wait_for(lambda: client.llen("done") == 24 or used(client) >= 10, "it never came")
     logs = [worker.communicate(timeout=HANG)[0] for worker in workers]
 
     assert 10 <= first <= 15  # the first took its 10 for being alone, the second then half of what was left
@@ -147,7 +131,7 @@ def test_without_the_setting_what_was_parked_for_a_budget_comes_out(
     push(client, origin, range(6), "a")
     quick.settings |= {"CHUNKDL_BUDGET": {"*.0.0.1": {"files_per_day": 2}}}
     process = quick.begin("chunkdl", "worker", "files")
-    wait_until(lambda: done(client, "a") == 2 and client.zcard(PARKED) == 4)
+    wait_for(lambda: done(client, "a") == 2 and client.zcard(PARKED) == 4, "it never came")
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=HANG)
     del quick.settings["CHUNKDL_BUDGET"]
@@ -169,7 +153,7 @@ def test_a_pause_of_the_schedule_claims_nothing_and_a_rate_holds_while_it_is_in_
     ]
     push(client, origin, range(5), "a")
     process = quick.begin("chunkdl", "worker", "files", "--until-empty")
-    wait_until(lambda: client.hlen("{files:items}:workers") == 1 and bool(waits(quick)))
+    wait_for(lambda: client.hlen("{files:items}:workers") == 1 and bool(waits(quick)), "it never came")
     told, waiting = waits(quick), client.llen(LIST)
 
     clock.write_text("32400.0")

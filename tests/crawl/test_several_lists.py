@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import time
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -13,6 +11,7 @@ import redis
 from origin import Origin
 from patience import HANG
 from project import Project, attachment, item
+from servers import wait_for
 
 OWN, URGENT, SOON = "files:items", "files:urgent", "files:soon"
 LISTS = "%(spider)s:urgent, %(spider)s:soon, %(spider)s:items"
@@ -22,13 +21,6 @@ LISTS = "%(spider)s:urgent, %(spider)s:soon, %(spider)s:items"
 def several(project: Project) -> Project:
     project.settings |= {"CHUNKDL_ITEMS_KEY": LISTS, "CHUNKDL_PRIORITY_FIELD": "about.rank"}
     return project
-
-
-def wait_until(what: Callable[[], bool]) -> None:
-    end = time.monotonic() + HANG
-    while not what():
-        assert time.monotonic() < end, "it never came"
-        time.sleep(0.05)
 
 
 def ranked(origin: Origin, number: int, rank: object) -> dict[str, Any]:
@@ -43,7 +35,7 @@ def test_items_wait_in_the_list_of_their_priority_and_all_come(
     several.items = [ranked(origin, n, rank) for n, rank in enumerate(ranks)]
     client.hset("{files:items}:control", "paused", 1)
     process = several.start()
-    wait_until(lambda: sum(client.llen(key) for key in (URGENT, SOON, OWN)) == len(ranks))
+    wait_for(lambda: sum(client.llen(key) for key in (URGENT, SOON, OWN)) == len(ranks), "it never came")
     process.send_signal(signal.SIGINT)
     log, _ = process.communicate(timeout=HANG)
     waiting = {key: sorted(json.loads(raw)["n"] for raw in client.lrange(key, 0, -1)) for key in (URGENT, SOON, OWN)}

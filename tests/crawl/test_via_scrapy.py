@@ -14,7 +14,7 @@ import pytest
 from ftp_server import PASSWORD, USER, Ftp
 from origin import Origin
 from origin_content import content
-from project import Project, attachment, item, paths
+from project import FROM_A_PAGE, Project, attachment, item, paths
 from s3_server import BUCKET, S3
 
 SIZE = 20_000_000
@@ -390,20 +390,6 @@ def test_two_items_with_the_same_form_send_it_once_while_it_runs(inline: Project
     assert len(inline.scraped()) == 2
 
 
-WITH_A_PAGE = """
-import scrapy
-
-class FilesSpider(scrapy.Spider):
-    name = "files"
-
-    async def start(self):
-        yield scrapy.Request(self.settings["PAGE"])
-
-    def parse(self, response):
-        yield from ITEMS
-"""
-
-
 @pytest.mark.parametrize(
     ("fault", "sent"), [("hold:gate:100000@get", 100_000), ("hold:gate@get", 0)], ids=["in the middle", "before a byte"]
 )
@@ -416,7 +402,7 @@ def test_a_crawl_that_is_stopped_does_not_wait_for_what_scrapy_reads_for_it(
         "PAGE": origin.url("page", 10),
     }
     inline.items = [item(attachment(origin.url("slow", 5_000_000, fault)))]
-    inline.spider = WITH_A_PAGE
+    inline.spider = FROM_A_PAGE
     begun = origin.when("slow", lambda stats: stats.methods["GET"] > 0 and stats.sent >= sent)
 
     process = inline.start()
@@ -437,7 +423,7 @@ def test_what_waits_in_a_slot_of_scrapys_is_not_sent_any_more(inline: Project, o
     }
     inline.settings |= {"CONCURRENT_REQUESTS_PER_DOMAIN": 1, "CHUNKDL_PROBE": "get"}
     inline.items = [item(attachment(origin.url(name, 5_000_000, "hold:gate:100000@get"))) for name in ("a", "b")]
-    inline.spider = WITH_A_PAGE
+    inline.spider = FROM_A_PAGE
     begun = [origin.when(name, lambda stats: stats.sent >= 100_000) for name in ("a", "b")]
 
     process = inline.start()

@@ -27,6 +27,41 @@ class FilesSpider(scrapy.Spider):
             yield item
 """
 
+FROM_A_PAGE = """
+import scrapy
+
+
+class FilesSpider(scrapy.Spider):
+    name = "files"
+
+    async def start(self):
+        yield scrapy.Request(self.settings["PAGE"])
+
+    def parse(self, response):
+        yield from ITEMS
+"""
+"""A spider whose items come from a page, that of the setting PAGE."""
+
+
+def told_at_the_end(expression: str) -> str:
+    """Return ``support`` with an extension, ``probe.support.Tell``, that writes an expression to the file "told"."""
+    return f"""
+import gc
+import sys
+
+
+class Tell:
+    @classmethod
+    def from_crawler(cls, crawler):
+        crawler.signals.connect(cls.tell, signals.engine_stopped)
+        return cls()
+
+    @staticmethod
+    def tell():
+        Path("told").write_text({expression})
+"""
+
+
 FEEDS = """
 import os
 

@@ -45,7 +45,9 @@ class Beside:
         """
         if request.metalink:
             request = await self._with_metalink(request, progress)
-        return await self._with_checksum(request, progress)
+        if request.checksum_url and not request.checksum:
+            request = replace(request, checksum=await self._checksum_of(request, progress))
+        return request
 
     async def followed(self, request: FileRequest, progress: Progress) -> FileRequest:
         """Return the request of the file that a metalink is about, where its URL led to one. Raises DownloadError."""
@@ -56,11 +58,6 @@ class Beside:
         urls = tuple(dict.fromkeys((*request.mirrors, *file.urls)))
         name = request.name or last_of(file.name) or None
         return with_logins_apart(replace(request, found_at=urls, mirrors=(), name=name))
-
-    async def _with_checksum(self, request: FileRequest, progress: Progress) -> FileRequest:
-        if request.checksum_url and not request.checksum:
-            request = replace(request, checksum=await self._checksum_of(request, progress))
-        return request
 
     async def _with_metalink(self, request: FileRequest, progress: Progress) -> FileRequest:
         file = await self._file_of(urljoin(request.url, request.metalink or ""), request, progress)

@@ -13,7 +13,6 @@ import ssl
 import time
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +29,8 @@ from scrapy_chunkdl.download.http.coding import meaning_of_coding
 from scrapy_chunkdl.download.http.decoding import Decoder
 from scrapy_chunkdl.download.http.handed_on import Tried, given_answer
 from scrapy_chunkdl.download.http.handler import waiting
-from scrapy_chunkdl.download.http.headers import is_challenge, pause_of
 from scrapy_chunkdl.download.http.heads import LONGEST_HEAD
+from scrapy_chunkdl.download.http.host_signs import note_answer
 from scrapy_chunkdl.download.http.identity import Identity, host_of, no_url
 from scrapy_chunkdl.download.http.paced import PacedConnector
 from scrapy_chunkdl.download.http.redirects import followed
@@ -234,23 +233,11 @@ class FileClient:
         finally:
             given_answer.set(None)
         self._progress.answered(response.status, asked_at, method, url)
-        self._note_host(host, method, response, asked_at)
+        note_answer(self._circuits, self._progress, host, method, response.status, response.headers, asked_at)
         self._unreadable = 0
         if response.cookies:
             self._identity.note_cookies(response.cookies, response.url)
         return response
-
-    def _note_host(self, host: str, method: str, response: aiohttp.ClientResponse, asked_at: float) -> None:
-        is_bad = self._circuits.answered(
-            host,
-            id(self._progress),
-            response.status,
-            asked_at,
-            method=method,
-            is_challenge=is_challenge(response.headers),
-            pause_s=pause_of(response.status, response.headers, datetime.now(timezone.utc)),
-        )
-        self._progress.blames = host if is_bad else None
 
     def _forget_session(self, host: str) -> bool:
         connector = self._session.connector

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timezone
 from http.cookies import SimpleCookie
 from types import SimpleNamespace
 from typing import Any, cast
@@ -20,7 +19,7 @@ from yarl import URL
 from scrapy_chunkdl.download.errors import Permanent, Transient
 from scrapy_chunkdl.download.http.allowed import refuse_host
 from scrapy_chunkdl.download.http.answer import HttpFile
-from scrapy_chunkdl.download.http.headers import is_challenge, pause_of
+from scrapy_chunkdl.download.http.host_signs import note_answer
 from scrapy_chunkdl.download.http.identity import host_of
 from scrapy_chunkdl.download.http.judge import Judge
 from scrapy_chunkdl.download.http.redirects import followed
@@ -147,21 +146,9 @@ class _Client:
         self._is_answered = True
         self._progress.answered(fetched.status, asked_at, method, url)
         if host is not None:
-            self._note_host(host, method, fetched, asked_at)
+            fields = CIMultiDict(fetched.fields)
+            note_answer(self._circuits, self._progress, host, method, fetched.status, fields, asked_at)
         return fetched
-
-    def _note_host(self, host: str, method: str, fetched: Fetched, asked_at: float) -> None:
-        fields = CIMultiDict(fetched.fields)
-        is_bad = self._circuits.answered(
-            host,
-            id(self._progress),
-            fetched.status,
-            asked_at,
-            method=method,
-            is_challenge=is_challenge(fields),
-            pause_s=pause_of(fetched.status, fields, datetime.now(timezone.utc)),
-        )
-        self._progress.blames = host if is_bad else None
 
 
 def is_guarded(options: Any) -> bool:

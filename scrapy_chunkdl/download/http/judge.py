@@ -22,7 +22,7 @@ from scrapy_chunkdl.download.errors import (
 )
 from scrapy_chunkdl.download.http.answers import covers_whole
 from scrapy_chunkdl.download.http.headers import parse_retry_after
-from scrapy_chunkdl.download.http.verdict import SLOW_DOWN, TOO_MANY, Asked, Came, Word, is_whole, verdict
+from scrapy_chunkdl.download.http.verdict import SLOW_DOWN, TOO_FAST, TOO_MANY, Asked, Came, Word, is_whole, verdict
 from scrapy_chunkdl.download.known import Match, compare
 from scrapy_chunkdl.download.plan.retry import UNSAID_PAUSE, Backoff
 from scrapy_chunkdl.download.remote import Remote
@@ -69,7 +69,7 @@ class Judge:
             failures=failures,
             is_served=is_served,
         )
-        if came.status in SLOW_DOWN | {429} and came.pause is None and not is_served:
+        if came.status in TOO_FAST and came.pause is None and not is_served:
             came = came._replace(is_suspect=self._too_fast(came, host, asked_at))
         word = verdict(came, self._options.retry_codes)
         if word is Word.USE:
@@ -108,7 +108,7 @@ class Judge:
             self._limits.answered(host)
         elif came.status in TOO_MANY:
             self._limits.refused(host, asked_at)
-        if came.status in SLOW_DOWN | {429} and came.pause is None:
+        if came.status in TOO_FAST and came.pause is None:
             self._too_fast(came, host, asked_at)
         word = verdict(came, self._options.retry_codes)
         if word is Word.WAIT_HOST:

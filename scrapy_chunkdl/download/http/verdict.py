@@ -63,6 +63,9 @@ TOO_MANY = frozenset({420, 425, 429, 503, 509, 529})
 SLOW_DOWN = frozenset({403, 420, 503, 509, 529})
 """What servers answer, some without Retry-After, that are asked too often."""
 
+TOO_FAST = SLOW_DOWN | {429}
+"""What the pace of requests may be the cause of."""
+
 PASSING = frozenset({420, 425, 509, *range(520, 528), 529, 530, 598, 599})
 """Unregistered statuses, and 425, that say by their meaning that it will pass: too much at once (420 and 529 of APIs,
 509 of hosters), or a proxy whose origin is away (520 to 527 and 530 of Cloudflare, 598 and 599 of proxies). RFC 9110

@@ -272,7 +272,6 @@ class Circuits:
 
     def _served(self, host: str, *, brings: bool) -> None:
         assert self._changed is not None
-        row = self._rows.get(host)
         with self._lock:
             row = self._rows.of(host)
             row.rounds, row.counted_at = 0, float("-inf")

@@ -29,7 +29,7 @@ from scrapy_chunkdl.download.errors import Permanent
 from scrapy_chunkdl.download.http import plausible, proxies
 from scrapy_chunkdl.download.http.handed_on import Tried
 from scrapy_chunkdl.download.http.headers import Validator, parse_digests
-from scrapy_chunkdl.download.http.identity import Identity
+from scrapy_chunkdl.download.http.identity import PORTS, Identity
 from scrapy_chunkdl.download.http.media_types import Kind, kind_of_name, kind_of_type
 from scrapy_chunkdl.download.http.names import name_of
 from scrapy_chunkdl.download.http.plain_answer import Answer, Odd
@@ -40,7 +40,6 @@ from scrapy_chunkdl.download.model import FileRequest, FileResult, Options, Prog
 from scrapy_chunkdl.download.progress import Doing
 from scrapy_chunkdl.text import naming
 
-_DEFAULT_PORTS = {"http": 80, "https": 443}
 _UNUSUAL_HEADERS = frozenset(
     {"connection", "content-length", "expect", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"}
 )
@@ -113,7 +112,7 @@ class SmallFiles:
         if match is None or self._is_off or request.source is not None or self._limits.rates.is_limited:
             return Tried()
         scheme, name, port, _ = match.groups()
-        host = f"{name}:{port or _DEFAULT_PORTS[scheme]}"
+        host = f"{name}:{port or PORTS[scheme]}"
         if self._limits.circuits.is_doubtful(host):  # each request counts there
             return Tried()
         if self._options.host_rules.of(host).via is not None:
@@ -173,7 +172,7 @@ class SmallFiles:
 
     async def _ask(self, small: _Small, match: re.Match[str], host: str, ranged: bool) -> _Whole:
         scheme, name, port, target = match.groups()
-        origin = Origin(name, int(port or _DEFAULT_PORTS[scheme]), scheme == "https")
+        origin = Origin(name, int(port or PORTS[scheme]), scheme == "https")
         asked = b"GET " + target.encode("ascii") + self._head(small.request, match, ranged)
         limits, progress, is_served = self._limits, small.progress, False
         if not limits.take_now(host, progress):
