@@ -156,6 +156,11 @@ class RangedFetch:
         own = isinstance(error, (SourceChanged, RangeIgnored, RangeMismatch))
         return isinstance(error, Remeasured) or (own and self._sources.is_main(source))
 
+    def _is_refusal(self, error: Transient) -> bool:
+        """Whether ranges may be what is refused. Where all were asking, each took its own for that of a crowd."""
+        is_final = error.status is not None and error.status >= 400 and error.status not in self._options.retry_codes
+        return isinstance(error.__cause__, AskLess) or (is_final and error.reason == f"http_{error.status}")
+
     def _enough(self, span: Span) -> int:
         """Return how many bytes make a retry worth not counting: a good part of a chunk, or half of what is missing."""
         return max(1, min(_ENOUGH_PROGRESS, self._options.chunk_size // 4, span.remaining // 2))
@@ -185,7 +190,7 @@ class RangedFetch:
                 try:
                     await retry.failed(error)
                 except Transient:
-                    refused = not self._seen.is_served and isinstance(error.__cause__, AskLess)
+                    refused = not self._seen.is_served and self._is_refusal(error)
                     if refused or error.reason in ("range_ignored", "range_mismatch", "contradiction"):
                         raise RangeIgnored(str(error), status=error.status or (0 if refused else 200)) from error
                     raise
