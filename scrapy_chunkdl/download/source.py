@@ -50,6 +50,15 @@ class End(Enum):
     STOPPED = "no more was wanted"
 
 
+class Line(Protocol):
+    """A connection that brings one answer after the other."""
+
+    @property
+    def was_lost(self) -> bool:
+        """Whether the other side has ended it without having said so: who answers next may have another version."""
+        ...
+
+
 class Answer(Protocol):
     """Bytes of the file that are about to come. Whoever has it closes it; another task may, while ``read`` waits.
 
@@ -70,6 +79,11 @@ class Answer(Protocol):
     @property
     def length(self) -> int | None:
         """How many bytes are to come, as they are sent; None where nothing says."""
+        ...
+
+    @property
+    def line(self) -> Line | None:
+        """What it comes over; None where no other answer comes over that."""
         ...
 
     @property

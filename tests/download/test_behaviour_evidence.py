@@ -85,6 +85,22 @@ async def test_a_file_replaced_while_all_connections_are_cut_is_not_mixed(
     assert result.path.read_bytes() in (payload(), payload(version=2))
 
 
+@pytest.mark.parametrize("cut", ["close", "reset"])
+@pytest.mark.parametrize("which", ["5-5", "6-6", "5-6"])
+@pytest.mark.parametrize("faults", ["etag:fixed", "etag:fixed;date:fixed"])
+async def test_a_file_replaced_when_a_connection_ends_between_two_answers_is_not_mixed(
+    client: Client, liar: Callable[[str, str], str], faults: str, which: str, cut: str
+) -> None:
+    # Three answers come whole; the fourth is silent and has to be taken over, over connections that end.
+    silent = f"hold:never:0.3@over={8 * CHUNK}@range@1-1"
+    change = f"change@range@{which.partition('-')[0]}-"
+
+    # aiohttp asks again by itself, over a new connection: no request fails.
+    result = await client.fetch(liar(faults, f"{silent};{change};{cut}@range@{which}"))
+
+    assert result.path.read_bytes() in (payload(), payload(version=2))
+
+
 @pytest.mark.parametrize(
     ("faults", "status"),
     [

@@ -14,6 +14,7 @@ import aiohttp
 from scrapy_chunkdl.download.http import body
 from scrapy_chunkdl.download.http.answers import remote_of
 from scrapy_chunkdl.download.http.client import explain
+from scrapy_chunkdl.download.http.handler import handler_of
 from scrapy_chunkdl.download.http.headers import parse_content_length
 from scrapy_chunkdl.download.http.judge import Judge
 from scrapy_chunkdl.download.http.parts import Part
@@ -21,7 +22,7 @@ from scrapy_chunkdl.download.http.requests import Link, Requests
 from scrapy_chunkdl.download.http.verdict import Asked
 from scrapy_chunkdl.download.plan.ranges import Range
 from scrapy_chunkdl.download.remote import Remote
-from scrapy_chunkdl.download.source import End, FileContext, Source, Take, Wanted
+from scrapy_chunkdl.download.source import End, FileContext, Line, Source, Take, Wanted
 
 
 class HttpFile(NamedTuple):
@@ -74,6 +75,10 @@ class HttpAnswer:
     @property
     def length(self) -> int | None:
         return parse_content_length(self._response.headers.get("Content-Length"))
+
+    @property
+    def line(self) -> Line | None:
+        return handler_of(self._response)
 
     @property
     def is_part(self) -> bool:

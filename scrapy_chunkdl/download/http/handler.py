@@ -38,7 +38,7 @@ class Handler(ResponseHandler):
 
     ``stall_timeout`` is in seconds. It holds between the bytes of an answer, and for the first byte over a connection
     that had an answer before, once: one that was lost meanwhile is silent, too. Else the session's read time-out is for
-    the first byte.
+    the first byte. ``was_lost`` says that the server ended it without having said that it would.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, stall_timeout: float) -> None:
@@ -48,6 +48,7 @@ class Handler(ResponseHandler):
         self._to_head = False
         self._left: int | None = None
         self._answers = 0
+        self.was_lost = False
 
     def set_response_params(self, **options: Any) -> None:
         """Wait for an answer."""
@@ -132,6 +133,13 @@ class Handler(ResponseHandler):
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Tell whoever waits; after a fault of TLS the next handshake is a full one."""
+        self.was_lost = self.transport is not None and not self._should_close
         if isinstance(exc, ssl.SSLError) and self.transport is not None:
             forget_session(self.transport.get_extra_info("ssl_object"))
         super().connection_lost(exc)
+
+
+def handler_of(response: aiohttp.ClientResponse) -> Handler | None:
+    """Return what an answer came over, if it is ours; aiohttp has no public name for it once the body has ended."""
+    handler = getattr(response, "_protocol", None)
+    return handler if isinstance(handler, Handler) else None

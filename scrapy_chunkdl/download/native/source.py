@@ -136,6 +136,10 @@ class NativeAnswer:
         return None if end is None else end - self._start
 
     @property
+    def line(self) -> None:
+        return None
+
+    @property
     def is_part(self) -> bool:
         return self._start > 0 or (self._stop is not None and self._stop != self.told.size)
 

@@ -35,7 +35,7 @@ from scrapy_chunkdl.download.plan.ranges import Range, Ranges
 from scrapy_chunkdl.download.plan.retry import Retry
 from scrapy_chunkdl.download.plan.watch import Look, Slowing
 from scrapy_chunkdl.download.remote import Remote
-from scrapy_chunkdl.download.source import Answer, Opening, Seen, Source, Wanted
+from scrapy_chunkdl.download.source import Answer, Line, Opening, Seen, Source, Wanted
 from scrapy_chunkdl.download.sources import Sources
 
 _IDLE_LOOK = 0.025
@@ -71,7 +71,8 @@ class RangedFetch:
         self._is_compared = False  # whether some of that is known to be the same today
         self._oldest: Range | None = None  # what came first in this run
         self._has_failed = False  # whether anything was asked for again in this run
-        self._was_cut = False  # whether a connection was lost
+        self._lines: set[Line] = set()  # that brought bytes
+        self._begun: set[Span] | None = None  # spans that had bytes when a connection was lost first
         self._brought: Counter[Source] = Counter()  # bytes, over all connections
         self._whole: Opening | None = None  # an answer that has all of the file, until run() hands it on
         self._connections = 1
@@ -101,8 +102,8 @@ class RangedFetch:
                 await self._connection(first, opening)
             else:
                 await self._run_all(first, opening)
-                if self._whole is None:
-                    await self._compare_apart()
+            if self._whole is None:
+                await self._compare_apart()
         except BaseException:
             if self._whole is not None:
                 await self._whole.close()
@@ -183,8 +184,8 @@ class RangedFetch:
                 return await self._fetch(span, source, opening, retry.failures if retry is not None else 0)
             except Transient as error:
                 self._has_failed = True
-                if not self._was_cut and (error.status or 200) < 300:  # else it is an answer, if an unwelcome one
-                    self._was_cut, self._is_compared = True, False
+                if (error.status or 200) < 300:  # else it is an answer, if an unwelcome one
+                    self._note_loss()
                 if retry is None:
                     retry = self._sources.retry(lambda: self._brought[source], lambda: self._enough(span))
                 try:
@@ -225,15 +226,16 @@ class RangedFetch:
 
     async def _ask_for(self, span: Span, source: Source, slot: HostSlot, failures: int) -> None:
         """Ask for the rest of a span, and read what comes."""
+        self._note_lost_lines()
         look, begin = self._look_back(span, failures), span.position
         wanted = self._wanted(span, look, failures)
         answer = await source.read(wanted)
+        self._note_lost_lines()
         try:
             got = answer.bytes_for(wanted)
             if got is not None:
                 await self._read(answer, span, got, source, look)
-                own = begin > span.start  # brought by an answer that was lost: surely before what comes now
-                self._is_compared |= look > 0 and (own or self._left.begin_before(begin) < begin)
+                self._is_compared |= look > 0 and self._is_oldest_before(span, begin)
             elif self._whole is None:
                 slot.hand_on()
                 self._whole = Opening(answer, source, slot, span.asked_at)
@@ -247,10 +249,29 @@ class RangedFetch:
     def _look_back(self, span: Span, failures: int) -> int:
         """Return how many bytes before a span to compare: where an earlier run left off, and after a failure."""
         if span.position > span.start:
-            return min(_LOOK_BACK, span.position - span.start) if failures else 0
+            return min(_LOOK_BACK, span.position - span.start) if failures or self._begun is not None else 0
         # Once a connection was lost the file may have been replaced: then what came in this run is compared, too.
         there = self._plan.in_place() if self._has_failed else self._left
         return min(_LOOK_BACK, span.position - there.begin_before(span.position))
+
+    def _is_oldest_before(self, span: Span, position: int) -> bool:
+        """Whether what a span has before a position is of what came first, so that comparing it decides for all."""
+        if self._left.total:
+            return self._left.begin_before(position) < position
+        return self._begun is not None and span in self._begun
+
+    def _note_lost_lines(self) -> None:
+        """Note connections lost between two answers: aiohttp asks over another one then, without a word."""
+        lost = {line for line in self._lines if line.was_lost}
+        if lost:
+            self._lines -= lost
+            self._note_loss()
+
+    def _note_loss(self) -> None:
+        """Note that a connection was lost: what comes over others may be of another version."""
+        self._has_failed, self._is_compared = True, False
+        if self._begun is None:
+            self._begun = {span for span in self._plan.running if span.position > span.start}
 
     async def _compare_apart(self) -> None:
         """Compare what an earlier run left by a request of its own, where no other one adjoined any of it.
@@ -259,7 +280,7 @@ class RangedFetch:
         and there are none. So it is where a connection was lost, and all others began at chunks of their own: what
         adjoins these may be new as well, so what came first is compared. A checksum that is known decides by itself.
         """
-        left = next(iter(self._left), None) or (self._oldest if self._was_cut else None)
+        left = next(iter(self._left), None) or (self._oldest if self._begun is not None else None)
         if left is None or self._is_compared or self._seen.is_checked or not self._brought.total():
             return
         span = Span(left[0], min(left[1], left[0] + _LOOK_BACK))
@@ -302,8 +323,10 @@ class RangedFetch:
         finally:
             self._seen.moved_at = time.monotonic()
             self._sources.brought(source, begin, span.position)
-            if self._oldest is None and span.position > begin:
-                self._oldest = (begin, span.position)
+            if span.position > begin:
+                self._oldest = self._oldest or (begin, span.position)
+                if answer.line is not None:
+                    self._lines.add(answer.line)
             self._reading.pop(span, None)
 
     def _note_part(self, source: Source) -> None:
