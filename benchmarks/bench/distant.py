@@ -64,7 +64,7 @@ class Distant(asyncio.Protocol):
         self._go_on()
 
     def _go_on(self) -> None:
-        while self._may_write and self._next < self._stop:
+        while self._may_write and self._next < self._stop and not self._transport.is_closing():
             piece = content(self._next, self._stop)
             self._next += len(piece)
             self._transport.write(piece)
