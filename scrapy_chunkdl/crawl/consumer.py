@@ -182,16 +182,20 @@ class Consumer:
         self._pressure.claiming()
         prefix, asked_at, suspects = uuid.uuid4().hex, lease_clock(), self._pressure.suspects()
 
-        def claim() -> tuple[Sequence[Claimed], int, Counts]:
+        def claim() -> tuple[Sequence[Claimed], int, int, Counts]:
             self._check_once()
             if not self._leases.all_are_ours():  # Redis was away, or we stood still: else we would claim what is ours
                 self._beat()
+            before = self._queue.passed_by
             batch, dead = self._queue.claim(room, prefix, suspects)
-            return batch, dead, self._queue.counts()
+            return batch, dead, self._queue.passed_by - before, self._queue.counts()
 
-        def claimed(answer: tuple[Sequence[Claimed], int, Counts]) -> None:
-            batch, dead, counts = answer
-            self._claimed(batch, dead, counts, asked_at, full=len(batch) + dead == room)
+        def claimed(answer: tuple[Sequence[Claimed], int, int, Counts]) -> None:
+            batch, dead, passed_by, counts = answer
+            if passed_by:
+                self._stats.inc_value("chunkdl/items/postponed", passed_by)
+            more = len(batch) + dead == room or (passed_by > 0 and counts.waiting > 0)
+            self._claimed(batch, dead, counts, asked_at, more=more)
 
         self._courier.call(claim, claimed)
 
@@ -214,11 +218,11 @@ class Consumer:
             self._queue.check_types()
             self._is_checked = True
 
-    def _claimed(self, batch: Sequence[Claimed], dead: int, counts: Counts, asked_at: float, *, full: bool) -> None:
+    def _claimed(self, batch: Sequence[Claimed], dead: int, counts: Counts, asked_at: float, *, more: bool) -> None:
         self.is_asking = False
         items = [ClaimedItem(claimed, asked_at, asked_at + self._config.lease) for claimed in batch]
         self._held.add(items)  # first: they are leased, whatever fails here
-        self._polling.looked(found=bool(batch or dead))
+        self._polling.looked(found=bool(batch or dead) or more)
         self._count(batch, dead, counts, lease_clock() - asked_at)
         if batch:
             self._emptiness.more_to_come()
@@ -237,7 +241,7 @@ class Consumer:
         for item in begun:
             if item.files is not None and item.files.is_done:
                 self._guarded(item, self._downloaded, item.files)
-        if full:
+        if more:
             self.claim_more()
 
     def _count(self, batch: Sequence[Claimed], dead: int, counts: Counts, took_s: float) -> None:

@@ -51,6 +51,14 @@ class FileRequests:
         self._stats = stats
         self._via_scrapy = ViaScrapy(crawler, config.via_scrapy, options.openers, options.host_rules)
 
+    @property
+    def url_fields(self) -> tuple[str, ...]:
+        """The fields of items whose URLs are asked for, by their names alone; none where the project says what is."""
+        if self._hooks.selects:
+            return ()
+        lists_of_urls = (path.rpartition(".")[2] for path in self._config.attachments)
+        return tuple(dict.fromkeys((self._config.url_field, *lists_of_urls)))
+
     def wanted(self, item: object) -> list[Attachment]:
         """Return the files to fetch for an item: its attachments, or what ``get_media_requests`` makes of them."""
         found = attachments.find(item, self._config)

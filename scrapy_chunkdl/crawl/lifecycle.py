@@ -235,6 +235,7 @@ class Lifecycle:
                 feeds=feeds,
                 admit=self._intake.admit,
                 disk=disk,
+                url_fields=self._requests.url_fields,
             )
         except ValueError as error:  # of make_client and ItemQueue, which have sentences
             raise Unusable(str(error)) from error

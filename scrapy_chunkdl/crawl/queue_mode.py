@@ -7,7 +7,7 @@ Scrapy's thread.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from scrapy.crawler import Crawler
 from twisted.internet.defer import Deferred
@@ -82,6 +82,7 @@ class QueueMode(Mode):
         feeds: FeedAcks | None,
         admit: Admit | None,
         disk: DiskGate,
+        url_fields: Sequence[str],
         tracing: Tracing | None = None,
     ) -> None:
         assert crawler.spider is not None
@@ -101,6 +102,7 @@ class QueueMode(Mode):
             max_deliveries=config.max_deliveries,
             done_key=config.done_key,
             failed_max=config.failed_max,
+            url_fields=url_fields,
         )
         refused = Refused(work_folder(_REFUSED_FOLDER, config.work_folder))
         self._courier = courier = Courier(

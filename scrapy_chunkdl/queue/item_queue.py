@@ -31,6 +31,9 @@ T = TypeVar("T")
 MOST_PER_CLAIM = 100
 """A claim of 100 keeps Redis busy for about 3 ms, one of 1000 blocks it for 23 ms (measured)."""
 
+MOST_PASSED_BY = 200
+"""Waiting items that a claim parks on its way, at most."""
+
 MOST_PARKED_HOSTS = 1000
 """Hosts with parked items that are looked at at once."""
 
@@ -108,7 +111,9 @@ class ItemQueue:
 
     ``client`` is a redis-py client that returns bytes. ``above`` are lists that are claimed before ``key``, first one
     first, see :mod:`.lists`. ``lease`` is in seconds. ``done_key`` is a list for finished items, ``failed_max`` how
-    many records ``:failed`` keeps (0: all). ``token`` names the owner of what is claimed.
+    many records ``:failed`` keeps (0: all). ``token`` names the owner of what is claimed. ``url_fields`` are fields of
+    items, as they wait, whose URLs are of hosts that the item cannot do without: where items are parked for one, others
+    that wait are parked with them without coming here first, and counted in ``passed_by``.
 
     A method may be called again when its reply was lost, with the same arguments and before any other call that
     changes something: it does nothing twice and tells the same. Every method may raise what
@@ -126,6 +131,7 @@ class ItemQueue:
         done_key: str | None = None,
         failed_max: int = 0,
         token: str | None = None,
+        url_fields: Sequence[str] = (),
     ) -> None:
         prefix = key_prefix(key)
         check_lists(client, key, above)
@@ -150,6 +156,8 @@ class ItemQueue:
         self.parked_hosts_key = f"{prefix}:parked_hosts"
         self._parts_key = f"{prefix}:parts {self.token}"
         self.records_dropped = 0
+        self.passed_by = 0
+        self._url_fields = [MOST_PASSED_BY, *url_fields] if url_fields else []
         self.most_bytes = MOST_BYTES
         if not self.token or self.token.split() != [self.token]:
             raise ValueError(f"The token {token!r} must be one word: scripts tell owners by it.")
@@ -193,7 +201,8 @@ class ItemQueue:
         arguments = [min(n, MOST_PER_CLAIM), self._lease_ms, self.token, id_prefix, self._max_deliveries, suspects]
         keys += [self.dead_key, self.control_key, self.past_key, self.totals_key]
         keys += [self.parked_key, self.parked_hosts_key, *self.above]
-        dead, *flat = self._claim(keys=keys, args=arguments)
+        dead, passed_by, *flat = self._claim(keys=keys, args=[*arguments, *self._url_fields])
+        self.passed_by += int(passed_by)
         batch = [
             Claimed(item_id.decode(), payload, int(deliveries), int(errors))
             for item_id, deliveries, errors, payload in zip(*(flat[n::4] for n in range(4)), strict=True)

@@ -49,6 +49,7 @@ class History:
         self._verbs = {
             (key, b"RPUSH"): self._push,
             (key, b"LPOP"): self._pop,
+            (key, b"LTRIM"): self._trim,
             (done_key, b"RPUSH"): lambda *words: self.done.extend(words),
             (f"{{{key}}}:payload", b"HSET"): self._set_payload,
             (f"{{{key}}}:payload", b"HDEL"): self._drop_payload,
@@ -57,6 +58,7 @@ class History:
             (f"{{{key}}}:owner", b"HSET"): self._set_owner,
             (f"{{{key}}}:leases", b"ZADD"): self._set_lease,
             (f"{{{key}}}:delayed", b"ZADD"): self._delay,
+            (f"{{{key}}}:parked", b"ZADD"): self._park,
             (f"{{{key}}}:calls", b"HSET"): self._remember_call,
             (f"{{{key}}}:dead", b"RPUSH"): self._die,
             (f"{{{key}}}:failed", b"RPUSH"): self._record,
@@ -94,6 +96,10 @@ class History:
     def _pop(self, *_: bytes) -> None:
         self._move(self._waiting.popleft(), by=-1)
 
+    def _trim(self, taken: bytes, _last: bytes) -> None:
+        for _ in range(int(taken)):
+            self._pop()
+
     def _set_payload(self, item_id: bytes, payload: bytes) -> None:
         self._move(payload, by=1)
         delivery = Delivery(item_id.decode(), payload, 0, "", 0, self._runs_out.pop(item_id.decode(), 0))
@@ -127,6 +133,10 @@ class History:
 
     def _delay(self, _due: bytes, item_id: bytes) -> None:
         self.deliveries[item_id.decode()].ended = "retried"
+
+    def _park(self, _score: bytes, member: bytes) -> None:
+        """Also of an item that waited, and was passed by: the id it is parked under is of no delivery of anybody."""
+        self.deliveries[member.split()[-1].decode()].ended = "released"
 
     def _remember_call(self, field: bytes, _value: bytes) -> None:
         self._is_ack = field.endswith(b" ack")
