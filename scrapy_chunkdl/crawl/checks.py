@@ -71,7 +71,7 @@ def refuse_second_sight(ours: type, base: type, pipelines: Mapping[type, int], c
             "attachments of all items: keep one of them. CHUNKDL_ATTACHMENTS may name several places."
         )
     before = list(takewhile(lambda cls: cls is not ours, pipelines)) if ours in pipelines else []
-    before = [cls for cls in before if cls is not base]
+    before = [cls for cls in before if not issubclass(ours, cls)]  # those stand aside
     if before and config.mode == "queue":
         raise ConfigError(
             f"ITEM_PIPELINES has {before[0].__qualname__} before {ours.__qualname__} ({pipelines[ours]}): it would see "

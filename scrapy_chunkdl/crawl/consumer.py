@@ -19,7 +19,7 @@ from scrapy_chunkdl.crawl.backpressure import Backpressure
 from scrapy_chunkdl.crawl.breaker import Breaker, delay_s, place_of
 from scrapy_chunkdl.crawl.claimed import CAN_FAIL, ClaimedItem, Event, Held, State
 from scrapy_chunkdl.crawl.emptiness import Emptiness
-from scrapy_chunkdl.crawl.feeds import FeedAcks
+from scrapy_chunkdl.crawl.feeds import FeedAcks, may_pass
 from scrapy_chunkdl.crawl.item_files import ItemFiles, NewItemFiles
 from scrapy_chunkdl.crawl.leases import Leases
 from scrapy_chunkdl.crawl.passage import Delivery, Passage
@@ -36,8 +36,11 @@ from scrapy_chunkdl.queue.courier import Courier
 from scrapy_chunkdl.queue.item_queue import Claimed, ItemQueue
 from scrapy_chunkdl.queue.snapshot import Counts
 from scrapy_chunkdl.settings.config import Config
+from scrapy_chunkdl.text.masking import printable
 
 logger = logging.getLogger(__name__)
+
+_LONGEST_REASON = 120
 
 
 class Consumer:
@@ -215,7 +218,7 @@ class Consumer:
 
     def _check_once(self) -> None:
         if not self._is_checked:
-            self._queue.check_types()
+            self._queue.check()
             self._is_checked = True
 
     def _claimed(self, batch: Sequence[Claimed], dead: int, counts: Counts, asked_at: float, *, more: bool) -> None:
@@ -362,6 +365,8 @@ class Consumer:
         elif outcome == "error":
             place = f" ({place_of(delivery.error)})" if delivery.error is not None else ""
             self._failed(item, f"in a later pipeline{place}")
+        elif outcome == "refused":
+            self._refused(item, delivery.error)
         elif outcome == "dropped":
             self._settling.ack(item, Event.CAME_OUT, item.item, None)
         else:
@@ -385,6 +390,14 @@ class Consumer:
             lambda: self._safe_in_feeds(item, output, finished),
             lambda: self._lost_by_a_feed(item),
         )
+
+    def _refused(self, item: ClaimedItem, error: BaseException | None) -> None:
+        """Keep an item that a feed did not take: for another try where the disk was at fault, else among the dead."""
+        if may_pass(error):
+            self._failed(item, f"in a feed ({type(error).__name__})")
+            return
+        why = printable(f"{type(error).__name__}: {error}")[:_LONGEST_REASON]
+        self._settling.bury(item, Event.UNFIT, f"finished, but a feed does not take it: {why}")
 
     def _safe_in_feeds(self, item: ClaimedItem, output: object, finished: bytes | None) -> None:
         if item.state is State.IN_FEEDS:  # else its lease was lost meanwhile

@@ -6,6 +6,7 @@ happens on Scrapy's thread, but for :func:`synced`.
 
 from __future__ import annotations
 
+import functools
 import inspect
 import logging
 import os
@@ -20,7 +21,8 @@ from pathlib import Path
 from typing import IO, Any
 
 import portalocker
-from scrapy import Spider
+from pydispatch.robustapply import robustApply
+from scrapy import Spider, signals
 from scrapy.crawler import Crawler
 from scrapy.extensions.feedexport import (
     FeedExporter,
@@ -30,9 +32,11 @@ from scrapy.extensions.feedexport import (
     S3FeedStorage,
     StdoutFeedStorage,
 )
+from scrapy.utils.defer import maybe_deferred_to_future
 from twisted.internet.defer import Deferred
 
-from scrapy_chunkdl.settings.config import ConfigError
+from scrapy_chunkdl.crawl.refusal import FEED_TAKEN, FEED_UNUSABLE, Unusable
+from scrapy_chunkdl.download.disk.platform import sync_file
 
 logger = logging.getLogger(__name__)
 
@@ -60,6 +64,38 @@ def name_process(spider: Spider) -> None:
         spider.process = f"{host}-{os.getpid()}-{started}"  # type: ignore[attr-defined]
 
 
+def watch_refusals(crawler: Crawler, exporter: Any, refused: Callable[[object, Exception], None]) -> None:
+    """Have ``refused`` called with each item that a feed does not take, and why: JSON knows no bytes, the disk is full.
+
+    Scrapy logs what the exporter raises, as of any receiver of a signal, and takes the item for scraped.
+    """
+    export = exporter.item_scraped
+
+    @functools.wraps(export)
+    def item_scraped(**said: Any) -> Any:
+        try:
+            exported = robustApply(export, **said)
+        except Exception as error:
+            refused(said["item"], error)
+            raise
+        return awaited(exported, said["item"]) if inspect.isawaitable(exported) else exported
+
+    async def awaited(exported: Any, item: object) -> Any:  # by an exporter of the project's
+        try:
+            return await (maybe_deferred_to_future(exported) if isinstance(exported, Deferred) else exported)
+        except Exception as error:
+            refused(item, error)
+            raise
+
+    crawler.signals.disconnect(export, signals.item_scraped)
+    crawler.signals.connect(item_scraped, signals.item_scraped, weak=False)
+
+
+def may_pass(error: BaseException | None) -> bool:
+    """Whether a feed that did not take an item may take it later: the disk was at fault, or a file is closed."""
+    return isinstance(error, OSError) or (isinstance(error, ValueError) and "closed file" in str(error))
+
+
 class FeedFiles:
     """Keeps the files that this process writes from being written by another. Made when the exporter has its slots."""
 
@@ -69,16 +105,18 @@ class FeedFiles:
     def claim(self, exporter: Any, *, starts_again: bool) -> None:
         """Lock the local files of all feeds. ``starts_again``: the process may be started again on the same list.
 
-        Raises ConfigError for a feed that would be overwritten, or torn; nothing has been opened by then, and the
-        exporter is left without feeds, as closing an empty one would overwrite it, too.
+        Raises Unusable for a feed that would be overwritten, or torn, or cannot be written; nothing has been opened by
+        then, and the exporter is left without feeds, as closing an empty one would overwrite it, too.
         """
         try:
+            if len(exporter.slots) < len(getattr(exporter, "feeds", ())):
+                raise Unusable("FEEDS has a feed that could not be opened: see the error above.", FEED_UNUSABLE)
             for slot in exporter.slots:
                 if starts_again:
                     _refuse_to_overwrite(slot)
                 if isinstance(slot.storage, FileFeedStorage) and "%(process)" not in slot.uri_template:
                     self._lock(slot)
-        except ConfigError:
+        except Unusable:
             exporter.slots = []
             self.release()
             raise
@@ -97,13 +135,19 @@ class FeedFiles:
         path = target.with_name(f".{target.name}.lock")
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise _unwritable(slot, error) from error
+        try:
             file = _locked(path, shared=slot.storage.write_mode == "ab" and slot.format in _LINES)
         except portalocker.AlreadyLocked:
-            raise ConfigError(
+            raise Unusable(
                 f"FEEDS has {_shown(slot)}, and another process is writing it: it would be overwritten or torn. Put "
-                "%(process)s into the URI, so that each process has a file of its own."
+                "%(process)s into the URI, so that each process has a file of its own.",
+                FEED_TAKEN,
             ) from None
         except (portalocker.LockException, OSError) as error:
+            if not os.access(target if target.exists() else target.parent, os.W_OK):
+                raise _unwritable(slot, error) from error
             logger.warning("%s cannot be locked (%s): no other process may write it meanwhile.", _shown(slot), error)
             return
         self._locks.append((file, path))
@@ -114,10 +158,16 @@ def _refuse_to_overwrite(slot: Any) -> None:
     overwrites = isinstance(storage, FileFeedStorage) and storage.write_mode == "wb"
     overwrites |= isinstance(storage, _OVERWRITTEN_AS_A_WHOLE) and getattr(storage, "overwrite", True)
     if overwrites and not _TELLS_RUNS_APART.search(template):
-        raise ConfigError(
+        raise Unusable(
             f"FEEDS has {_shown(slot)}, which each worker overwrites: what it or another wrote before would be gone. "
-            "Put %(process)s into the URI, or, for a local file of JSON lines, set overwrite to False."
+            "Put %(process)s into the URI, or, for a local file of JSON lines, set overwrite to False.",
+            FEED_TAKEN,
         )
+
+
+def _unwritable(slot: Any, error: Exception) -> Unusable:
+    said = getattr(error, "strerror", None) or type(error).__name__
+    return Unusable(f"FEEDS has {_shown(slot)}, which cannot be written ({said}): name another place.", FEED_UNUSABLE)
 
 
 def _shown(slot: Any) -> str:
@@ -153,6 +203,17 @@ class _Held:
     safe: Callable[[], None]
     lost: Callable[[], None]
     slots: set[Any] = field(default_factory=set)
+
+
+class _Stored:
+    """A feed's storage, with another ``store``."""
+
+    def __init__(self, storage: Any, store: Callable[[IO[bytes]], Any]) -> None:
+        self._storage = storage
+        self.store = store
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._storage, name)
 
 
 class FeedAcks:
@@ -250,13 +311,16 @@ class FeedAcks:
         def store_and_tell(file: IO[bytes]) -> Any:
             if (local := _local_file(slot)) is not None:
                 local.flush()
-                os.fsync(local.fileno())
+                sync_file(local.fileno())
             storing = store(file)
             if isinstance(storing, Deferred):
                 return storing.addCallback(stored)
             return awaited(storing) if inspect.isawaitable(storing) else stored(storing)
 
-        slot.storage.store = store_and_tell
+        try:
+            slot.storage.store = store_and_tell
+        except AttributeError:  # a class with __slots__
+            slot.storage = type(type(slot.storage).__name__, (_Stored,), {})(slot.storage, store_and_tell)
 
     def _settle(self, slots: set[Any], among: Iterable[_Held]) -> None:
         among = list(among)
@@ -274,7 +338,7 @@ def synced(descriptors: Iterable[int]) -> OSError | None:
     problem = None
     for descriptor in descriptors:
         try:
-            os.fsync(descriptor)
+            sync_file(descriptor)
         except OSError as error:
             problem = problem or error
         finally:

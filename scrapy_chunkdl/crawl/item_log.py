@@ -26,7 +26,10 @@ class _Shown:
         self._item = item
 
     def __str__(self) -> str:
-        return shown(str(self._item))
+        try:
+            return shown(str(self._item))
+        except Exception as error:  # noqa: BLE001 -- of the item's class, or of what is nested too deeply
+            return f"<an item of type {type(self._item).__qualname__} without a text: {type(error).__name__}>"
 
     __repr__ = __str__
 

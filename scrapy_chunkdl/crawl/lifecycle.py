@@ -26,7 +26,7 @@ from scrapy_chunkdl.crawl import checks, refusal, scrapy_engine
 from scrapy_chunkdl.crawl.budget import Budget
 from scrapy_chunkdl.crawl.disk_gate import DiskGate
 from scrapy_chunkdl.crawl.download_options import options_of
-from scrapy_chunkdl.crawl.feeds import FeedAcks, FeedFiles, exporter_of, name_process
+from scrapy_chunkdl.crawl.feeds import FeedAcks, FeedFiles, exporter_of, name_process, watch_refusals
 from scrapy_chunkdl.crawl.file_requests import FileRequests
 from scrapy_chunkdl.crawl.folders import work_folder
 from scrapy_chunkdl.crawl.guard import Guard, Steps
@@ -155,6 +155,7 @@ class Lifecycle:
             logger.debug("Downloads could not start", exc_info=error)
             self._started.undo()
             self._mode = Mode()
+            self._feeds_closed = None  # nothing was acknowledged that a feed could lose
             refusal.refuse(self.crawler, error)
             return
         _leave_to_the_end()
@@ -164,10 +165,7 @@ class Lifecycle:
         checks.refuse_rivals(self.crawler, self.config)
         checks.refuse_unusable_store(self.config, self._place.root, self._place.store)
         checks.warn_of_no_cookies(self.crawler, self.config)
-        try:
-            feeds = self._open_feeds()
-        except ConfigError as error:
-            raise Unusable(str(error), "chunkdl_feed_taken") from error
+        feeds = self._open_feeds()
         options = replace(self._options, store=self._place.store, store_root=self._place.root)
         sweep = tidy.Sweep(self._place.root)
         self._started.add("report of the run", self._keep_report)
@@ -241,11 +239,13 @@ class Lifecycle:
             raise Unusable(str(error)) from error
         self._started.add("queue", mode.close)
         self._mode = mode
+        if (exporter := exporter_of(self.crawler)) is not None:
+            watch_refusals(self.crawler, exporter, mode.refused_by_a_feed)
         self._serve(hold, bridge, mode.redis_heard_at)
         mode.open()
 
     def _open_feeds(self) -> FeedAcks | None:
-        """Keep other processes from the files of our feeds. Raises ConfigError where another has them."""
+        """Keep other processes from the files of our feeds. Raises Unusable where another has them."""
         exporter = exporter_of(self.crawler)
         if exporter is None or self.config.mode == "inline" or scrapy_engine.is_trial(self.crawler):
             return None

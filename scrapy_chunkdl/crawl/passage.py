@@ -39,8 +39,8 @@ class Delivery:
     """An item that comes from the queue, with what our pipeline has to know of it.
 
     ``results`` are for our pipeline, ``may_emit`` is asked when the last pipeline is through. ``outcome`` then is
-    "scraped", "dropped", "lost" or "error", ``output`` what the pipelines made of the item, and ``error`` what they
-    raised.
+    "scraped", "dropped", "lost", "error" or "refused" (by a feed), ``output`` what the pipelines made of the item, and
+    ``error`` what they, or the feed, raised.
     """
 
     item: object
@@ -90,12 +90,13 @@ class Passage:
     def __init__(self, crawler: Crawler, admit: Admit | None) -> None:
         assert crawler.engine is not None
         self._scraper: Any = crawler.engine.scraper
-        self._most = crawler.settings.getint("CONCURRENT_ITEMS")
+        self._most = max(1, crawler.settings.getint("CONCURRENT_ITEMS"))
         self._admit = admit
         self._waiting: deque[tuple[Delivery, Callable[[], object]]] = deque()
         self._running = 0
         self._arriving: dict[int, Delivery | Admitted | _NotQueued] = {}
         self._watching: dict[int, Delivery] = {}
+        self._emitted: dict[int, Delivery] = {}
         self._holder: Request | None = None
         self._response = TextResponse(PLACEHOLDER_URL, encoding="utf-8", request=Request(PLACEHOLDER_URL))
         self._context = copy_context()
@@ -117,6 +118,12 @@ class Passage:
         if isinstance(arrived, _NotQueued):
             raise arrived.error
         return arrived
+
+    def refused(self, output: object, error: Exception) -> None:
+        """Note that a feed did not take what the pipelines made of an item: it has not come out."""
+        delivery = self._emitted.get(id(output))
+        if delivery is not None:
+            delivery.outcome, delivery.error = "refused", error
 
     def rest(self) -> bool:
         """Let go of the scraper's slot if no item is on its way; True if it was held.
@@ -190,6 +197,7 @@ class Passage:
                 if not (may_emit if isinstance(may_emit, bool) else await maybe_deferred_to_future(may_emit)):
                     raise LeaseLost
                 delivery.outcome, delivery.output = "scraped", output
+                self._emitted[id(output)] = delivery
         except DropItem as drop:
             if delivery is not None:
                 delivery.outcome = "lost" if isinstance(drop, LeaseLost) else "dropped"
@@ -214,9 +222,13 @@ class Passage:
     def _passed(self, problem: object, delivery: Delivery, then: Callable[[], object]) -> None:
         if problem is not None:  # nobody was told: a log formatter that fails does that
             delivery.outcome = "error"
-        for kept in (self._arriving, self._watching):
-            if kept.get(id(delivery.item)) is delivery:
-                del kept[id(delivery.item)]
+        for kept, thing in (
+            (self._arriving, delivery.item),
+            (self._watching, delivery.item),
+            (self._emitted, delivery.output),
+        ):
+            if kept.get(id(thing)) is delivery:
+                del kept[id(thing)]
         self._running -= 1
         then()
         self._start_waiting()

@@ -238,6 +238,10 @@ class QueueMode(Mode):
         """Return what is known of an item that our pipeline meets. Raises why a scraped one is not queued."""
         return self._passage.take(item)
 
+    def refused_by_a_feed(self, output: object, error: Exception) -> None:
+        """Note that a feed did not take what came of an item, and why: it has not come out."""
+        self._passage.refused(output, error)
+
     def ask_queued(self, then: Callable[[int], None]) -> None:
         """Have ``then`` called with the number of items that wait in the list, or come back to it later."""
         self._courier.call(self._queue.counts, lambda counts: then(counts.waiting + counts.delayed + counts.parked))

@@ -26,6 +26,8 @@ BAD_SETTING = "chunkdl_bad_setting"
 CANNOT_START = "chunkdl_cannot_start"
 STORE_UNUSABLE = "chunkdl_store_unusable"
 REDIS_UNREACHABLE = "chunkdl_redis_unreachable"
+FEED_TAKEN = "chunkdl_feed_taken"
+FEED_UNUSABLE = "chunkdl_feed_unusable"
 
 _LONGEST = 600
 """Characters of an error that is not ours. Sentences of ours are shorter."""

@@ -35,6 +35,7 @@ LONE_SURROGATES = "backslashreplace"
 MOST_TOLD = 50
 """Types that are told of in one process: names from Redis may be without end."""
 
+_MASKED = "**********"
 _LONGEST_NAME = 100
 _LONGEST_REASON = 160
 _MARKED = (CLASS_FIELD.encode(), TYPE_FIELD.encode())
@@ -215,9 +216,12 @@ def _write_fields(writer: Writer, item: Any) -> dict[str, Any]:
 
 def _written_by_pydantic(item: Any, name: str, problem: Unwritable) -> Any:
     try:
-        return item.model_dump(mode="json", include={name}, round_trip=True)[name]
+        written = item.model_dump(mode="json", include={name}, round_trip=True)[name]
     except Exception:  # noqa: BLE001 -- a serializer of the project's may raise whatever it likes
         raise problem from None
+    if _MASKED in _dumps(written):  # a secret beside it would come back as asterisks
+        raise problem
+    return written
 
 
 def _shown(name: str) -> str:

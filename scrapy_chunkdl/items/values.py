@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import ipaddress
 import math
+import re
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterable
 from datetime import date, datetime, time, timedelta, timezone, tzinfo
@@ -180,10 +181,12 @@ class Writer:
         raise Unwritable(value)
 
     def _write_pydantic(self, value: Any) -> Any:
-        from pydantic import SecretBytes, SecretStr, TypeAdapter
+        from pydantic import TypeAdapter
 
-        if isinstance(value, (SecretStr, SecretBytes)):
+        if isinstance(value, _secrets()):
             plain = self.write(value.get_secret_value())  # else the item would come back with asterisks
+            if type(value) not in _pydantic_types().values():  # Secret[int]
+                return {TYPE_FIELD: "secret", VALUE_FIELD: plain} if self.marks else plain
         elif class_name(type(value)) in _pydantic_types():
             plain = TypeAdapter(type(value)).dump_python(value, mode="json")
         else:
@@ -250,15 +253,42 @@ def class_name(cls: type) -> str:
 
 @lru_cache(maxsize=1)
 def _pydantic_types() -> dict[str, Any]:
-    """Return the types of pydantic's own whose values may stand in an item that is no model."""
-    import pydantic.networks
-    import pydantic.types
-    import pydantic_core
+    """Return the types of pydantic's own whose values may stand in an item that is no model.
 
-    found = [*vars(pydantic.networks).values(), *vars(pydantic.types).values(), pydantic_core.Url]
-    found.append(pydantic_core.MultiHostUrl)
-    ours = (cls for cls in found if isinstance(cls, type) and cls.__module__.startswith("pydantic"))
-    return {class_name(cls): cls for cls in ours}
+    None but those that are values themselves: pydantic's ImportString, say, imports what it is given the name of.
+    """
+    import pydantic
+    import pydantic_core
+    from pydantic import networks
+
+    urls = tuple(getattr(networks, name) for name in ("_BaseUrl", "_BaseMultiHostUrl") if hasattr(networks, name))
+    found = [cls for cls in vars(networks).values() if isinstance(cls, type) and issubclass(cls, urls)]
+    found += [pydantic_core.Url, pydantic_core.MultiHostUrl, pydantic.SecretStr, pydantic.SecretBytes]
+    found += [pydantic.ByteSize, pydantic.NameEmail]
+    return {class_name(cls): cls for cls in found}
+
+
+@lru_cache(maxsize=1)
+def _secrets() -> tuple[Any, ...]:
+    import pydantic
+
+    return tuple(getattr(pydantic, name) for name in ("SecretStr", "SecretBytes", "Secret") if hasattr(pydantic, name))
+
+
+def _read_secret(value: Any) -> Any:
+    from pydantic import Secret
+
+    return Secret(value)
+
+
+_DIGITS = re.compile(r"-?[0-9]+(/[0-9]+)?")
+
+
+def _read_fraction(value: str) -> Fraction:
+    """Read a fraction as it is written here: ``Fraction("1e99999999")`` would take hours and gigabytes."""
+    if not _DIGITS.fullmatch(value):
+        raise ValueError("no fraction")
+    return Fraction(value)
 
 
 def _plain_key(key: Any) -> str:
@@ -370,7 +400,7 @@ _CODES: dict[type, _Code] = {
     time: _Code("time", _write_time, _read_time(time)),
     timedelta: _Code("timedelta", _write_delta, lambda value: timedelta(*value)),
     Decimal: _Code("decimal", _text, Decimal),
-    Fraction: _Code("fraction", _text, Fraction),
+    Fraction: _Code("fraction", _text, _read_fraction),
     complex: _Code("complex", _text, complex),
     UUID: _Code("uuid", _text, UUID),
     bytes: _Code("bytes", _base64, _unbase64),
@@ -400,4 +430,5 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     "dict": _from_pairs,
     "int": lambda value: int(value, 16),
     "float": float,
+    "secret": _read_secret,
 }

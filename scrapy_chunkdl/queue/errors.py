@@ -47,10 +47,11 @@ class Verdict:
 
 
 class WrongType(exceptions.ResponseError):
-    """A key that is to be a list is something else."""
+    """A key is something else than it is to be. ``setting`` names it; a key that is derived has none."""
 
-    def __init__(self, setting: str, key: str, found: str) -> None:
-        super().__init__(f"{setting} = {key!r} is a {found} in Redis, not a list: name another key, or delete it")
+    def __init__(self, setting: str | None, key: str, found: str, wanted: str = "list") -> None:
+        named = f"{setting} = {key!r}" if setting else f"The key {key!r}"
+        super().__init__(f"{named} is a {found} in Redis, not a {wanted}: name another key, or delete it")
 
 
 class TlsTimeout(exceptions.RedisError):
@@ -230,8 +231,8 @@ _ROWS: tuple[_Row, ...] = (
     ),
     _Row(
         _settings_alone(
-            "The Redis user may not do this ({text}): its ACL needs the queue's keys, such as ~*:items* and "
-            "~{chunkdl}:*, EVALSHA, EVAL, SCRIPT LOAD, TIME, and the list, hash and sorted set commands."
+            "The Redis user may not do this ({text}): its ACL needs +@read +@write +@scripting +time on the queue's "
+            "keys, such as ~*:items* and ~{chunkdl}:*."
         ),
         (exceptions.NoPermissionError,),
         r"\bNOPERM\b|ACL failure|user executing the script",

@@ -155,6 +155,7 @@ class ItemQueue:
         self.parked_key = f"{prefix}:parked"
         self.parked_hosts_key = f"{prefix}:parked_hosts"
         self._parts_key = f"{prefix}:parts {self.token}"
+        self._try_key = f"{prefix}:try {self.token}"
         self.records_dropped = 0
         self.passed_by = 0
         self._url_fields = [MOST_PASSED_BY, *url_fields] if url_fields else []
@@ -173,6 +174,7 @@ class ItemQueue:
         self._counts, self._report, self._snapshot, self._details, self._keep = (
             load_script(client, name) for name in ("counts", "report", "snapshot", "details", "keep")
         )
+        self._check = load_script(client, "check")
         self._counted = [key, self.leases_key, self.delayed_key, self.dead_key, self.failed_key, self.parked_key]
 
     @property
@@ -350,11 +352,22 @@ class ItemQueue:
         """Ask for an answer, by the smallest request there is."""
         self._client.ping()
 
-    def check_types(self) -> None:
-        """Raise :class:`.errors.WrongType` where a key that is to be a list is something else."""
-        for setting, key in (*(("CHUNKDL_ITEMS_KEY", key) for key in self.lists), ("CHUNKDL_DONE_KEY", self._done_key)):
-            if key is not None and (found := _text_of(self._client.type(key))) not in ("none", "list"):
-                raise WrongType(setting, key, found)
+    def check(self) -> None:
+        """See whether Redis does all that the scripts ask for, and each key is what it is to be, or not there yet.
+
+        Raises :class:`.errors.WrongType` where one is not, and what Redis says to a command that it refuses.
+        """
+        wanted: list[tuple[str | None, str, str]] = [("CHUNKDL_ITEMS_KEY", key, "list") for key in self.lists]
+        wanted += [("CHUNKDL_DONE_KEY", self._done_key, "list")] if self._done_key else []
+        sets = (self.leases_key, self.delayed_key, self.parked_key, self.parked_hosts_key)
+        hashes = (self.payload_key, self.tries_key, self.owner_key, self.calls_key, self.workers_key, self.control_key)
+        wanted += [(None, key, "list") for key in (self.dead_key, self.failed_key)]
+        wanted += [(None, key, "zset") for key in sets]
+        wanted += [(None, key, "hash") for key in (*hashes, self.past_key, self.totals_key)]
+        types = self._check(keys=[self._try_key, *(key for _, key, _ in wanted)], args=[])
+        for (setting, key, kind), found in zip(wanted, map(_text_of, types), strict=True):
+            if found not in ("none", kind):
+                raise WrongType(setting, key, found, kind)
 
     def close(self) -> None:
         """Close the connections."""

@@ -394,3 +394,134 @@ def test_a_feed_that_cannot_be_stored_gives_its_items_back(
     assert "5 items of files:items are not safe in the feeds: they go back to the list" in crawl.log
     assert crawl.stats.get("chunkdl/items/finished") is None
     assert client.zcard("{files:items}:delayed") + client.llen("files:items") == 5
+
+
+REFUSING = """
+import errno
+
+from scrapy.exporters import JsonLinesItemExporter
+
+
+class Bytes:
+    def process_item(self, item, spider=None):
+        return {**item, "raw": b"x"} if item["n"] == 2 else item
+
+
+class Picky(JsonLinesItemExporter):
+    def export_item(self, item):
+        if item["n"] == 2:
+            raise KeyError("title")
+        super().export_item(item)
+
+
+class Full(JsonLinesItemExporter):
+    tries = 0
+
+    def export_item(self, item):
+        if item["n"] == 2:
+            Full.tries += 1
+            if Full.tries < 3:
+                raise OSError(errno.ENOSPC, "No space left on device")
+        super().export_item(item)
+
+
+class Filter:
+    def __init__(self, options):
+        pass
+
+    def accepts(self, item):
+        return item["n"] != 2 or item["nothing"]
+"""
+
+NOT_TAKEN: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
+    "a value JSON has no word for": ({}, {"probe.support.Bytes": 2}, "TypeError: Object of type bytes is not JSON"),
+    "an exporter that raises": ({"format": "picky"}, {}, "KeyError: 'title'"),
+    "a filter that raises": ({"item_filter": "probe.support.Filter"}, {}, "KeyError: 'nothing'"),
+}
+
+
+@pytest.mark.parametrize("ack", ["item", "feed"])
+@pytest.mark.parametrize(("options", "pipelines", "why"), NOT_TAKEN.values(), ids=NOT_TAKEN)
+def test_an_item_that_a_feed_does_not_take_is_kept_among_the_dead(
+    project: Project, origin: Origin, client: redis.Redis, options: Any, pipelines: Any, why: str, ack: str
+) -> None:
+    project.settings |= {"CHUNKDL_ACK": ack, "FEED_EXPORTERS": {"picky": "probe.support.Picky"}}
+    project.settings["FEEDS"] = {"items.jsonl": {"format": "jsonlines", **options}}
+    project.settings["ITEM_PIPELINES"] = {"scrapy_chunkdl.pipelines.ChunkDownloadPipeline": 1, **pipelines}
+    project.support = REFUSING
+    project.items = [item(attachment(origin.url(f"f{n}", 10)), n=n) for n in range(4)]
+
+    crawl = project.crawl()
+
+    assert sorted(found["n"] for found in project.scraped()) == [0, 1, 3]
+    assert [json.loads(dead)["n"] for dead in client.lrange("{files:items}:dead", 0, -1)] == [2]
+    assert f"a feed does not take it: {why}" in crawl.log
+    assert crawl.stats["chunkdl/items/finished"] == 3
+
+
+def test_an_item_that_a_feed_could_not_write_comes_back(project: Project, origin: Origin, client: redis.Redis) -> None:
+    project.settings |= {"CHUNKDL_RETRY_DELAY": 0.01, "FEED_EXPORTERS": {"full": "probe.support.Full"}}
+    project.settings["FEEDS"] = {"items.jsonl": {"format": "full"}}
+    project.settings["ITEM_PIPELINES"] = {"scrapy_chunkdl.pipelines.ChunkDownloadPipeline": 1}
+    project.support = REFUSING
+    project.items = [item(attachment(origin.url(f"f{n}", 10)), n=n) for n in range(4)]
+
+    crawl = project.crawl()
+
+    assert sorted(found["n"] for found in project.scraped()) == [0, 1, 2, 3]
+    assert crawl.log.count("failed in a feed (OSError)") == 2
+    assert client.keys("*") == []
+
+
+def test_a_feed_that_could_not_be_opened_closes_the_crawl(project: Project, origin: Origin) -> None:
+    project.settings["FEEDS"] = {"items.jsonl": {"format": "jsonlines", "uri_params": "probe.support.fail"}}
+    project.support = """
+    def fail(params, spider):
+        raise RuntimeError("no such parameter")
+    """
+    project.items = [item(attachment(origin.url("a", 10)))]
+
+    crawl = project.crawl()
+
+    assert (crawl.returncode, crawl.stats["finish_reason"]) == (1, "chunkdl_feed_unusable")
+    assert "FEEDS has a feed that could not be opened: see the error above." in crawl.log
+
+
+STORAGES = """
+import tempfile
+
+
+class Slotted:
+    __slots__ = ("uri",)
+
+    def __init__(self, uri, *, feed_options=None):
+        self.uri = uri
+
+    def open(self, spider):
+        return tempfile.TemporaryFile()
+
+    def store(self, file):
+        file.seek(0)
+        Path("stored").write_bytes(file.read())
+"""
+
+
+@pytest.mark.parametrize("place", ["slotted://x", "pipe"])
+def test_acks_wait_for_feeds_of_all_kinds(
+    project: Project, origin: Origin, client: redis.Redis, tmp_path: Path, place: str
+) -> None:
+    project.settings |= {"CHUNKDL_ACK": "feed", "FEED_STORAGES": {"slotted": "probe.support.Slotted"}}
+    project.settings["FEEDS"] = {place: {"format": "jsonlines"}}
+    project.support = STORAGES
+    project.items = [item(attachment(origin.url(f"f{n}", 10)), n=n) for n in range(4)]
+    project.write()
+    os.mkfifo(project.folder / "pipe")
+    reader = os.open(project.folder / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+
+    crawl = project.crawl()
+
+    written = (project.folder / "stored").read_bytes() if place != "pipe" else os.read(reader, 1 << 16)
+    os.close(reader)
+    assert sorted(json.loads(line)["n"] for line in written.splitlines()) == [0, 1, 2, 3]
+    assert crawl.stats["chunkdl/items/finished"] == 4, crawl.log
+    assert client.keys("*") == []

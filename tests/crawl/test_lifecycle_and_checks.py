@@ -21,8 +21,9 @@ from servers import free_port
 from scrapy_chunkdl.crawl.stats import Stats
 
 OURS = "scrapy_chunkdl.pipelines.ChunkDownloadPipeline"
-BAD, REDIS, STORE, START = (
-    f"chunkdl_{reason}" for reason in ("bad_setting", "redis_unreachable", "store_unusable", "cannot_start")
+BAD, REDIS, STORE, START, FEED = (
+    f"chunkdl_{reason}"
+    for reason in ("bad_setting", "redis_unreachable", "store_unusable", "cannot_start", "feed_unusable")
 )
 
 SUPPORT = """
@@ -44,6 +45,12 @@ class NoThreads:
 
 UNUSABLE: list[tuple[str, dict[str, Any], str, str]] = [
     ("no scheme", {"REDIS_URL": "localhost:6379"}, "REDIS_URL = 'localhost:6379' does not begin with redis://", BAD),
+    (
+        "no scheme, and acks wait for feeds",
+        {"REDIS_URL": "localhost:6379", "CHUNKDL_ACK": "feed"},
+        "does not begin with redis://",
+        BAD,
+    ),
     ("another scheme", {"REDIS_URL": "http://localhost"}, "does not begin with redis://", BAD),
     ("a slash in it", {"REDIS_URL": "redis://:s3c/r3t@localhost"}, "in a password, write / as %2F", BAD),
     ("a hash in it", {"REDIS_URL": "redis://:s3c#r3t@localhost"}, "in a password, write / as %2F", BAD),
@@ -67,6 +74,12 @@ UNUSABLE: list[tuple[str, dict[str, Any], str, str]] = [
         {"CHUNKDL_STORE": "x://a", "CHUNKDL_STORES": {"x": "probe.support.Broken"}},
         "(RuntimeError: no such shelf)",
         STORE,
+    ),
+    (
+        "no place for a feed",
+        {"FEEDS": {"/proc/none/x.csv": {"format": "csv"}}},
+        "'/proc/none/x.csv', which cannot be",
+        FEED,
     ),
     ("no threads", {"EXTENSIONS": {"probe.support.WriteStats": 1, "probe.support.NoThreads": 2}}, "new thread", START),
     (

@@ -201,6 +201,8 @@ SAME: dict[str, Any] = {
     "SecretStr": pydantic.SecretStr("s"),
     "SecretBytes": pydantic.SecretBytes(b"\xff"),
     "ByteSize": pydantic.ByteSize(7),
+    "Secret": pydantic.Secret(5),
+    "Secret of a type": pydantic.Secret[date](date(2022, 1, 1)),
 }
 
 BECOMES: dict[str, tuple[Any, Any, str]] = {
@@ -314,6 +316,8 @@ def test_an_item_that_contains_itself_is_refused_and_kept() -> None:
         {TYPE_FIELD: "bytes", "value": "not base64!"},
         {TYPE_FIELD: "decimal", "value": "x"},
         {TYPE_FIELD: "fraction", "value": "1/0"},
+        {TYPE_FIELD: "fraction", "value": "1e99999999"},
+        {TYPE_FIELD: "fraction", "value": 1},
         {TYPE_FIELD: "timedelta", "value": [10**12]},
         {TYPE_FIELD: "set", "value": [[]]},
         {TYPE_FIELD: "dict", "value": [1]},
@@ -321,6 +325,9 @@ def test_an_item_that_contains_itself_is_refused_and_kept() -> None:
         {TYPE_FIELD: "enum", "value": "b"},
         {TYPE_FIELD: "pydantic", "class": "subprocess.Popen", "value": "true"},
         {TYPE_FIELD: "pydantic", "class": "pydantic.networks.HttpUrl", "value": "no url"},
+        {TYPE_FIELD: "pydantic", "class": "pydantic.types.ImportString", "value": "this"},
+        {TYPE_FIELD: "pydantic", "class": "pydantic.types.Json", "value": "1"},
+        {TYPE_FIELD: "pydantic", "class": "pydantic.type_adapter.TypeAdapter", "value": "this"},
     ],
     ids=str,
 )
@@ -330,6 +337,7 @@ def test_a_mark_that_makes_no_sense_is_an_error_of_its_entry(marked: dict[str, A
 
     with pytest.raises(ValueError):  # noqa: PT011 -- whatever it is, the entry is kept
         types.read(payload)
+    assert "this" not in sys.modules
 
 
 def test_an_enumeration_that_is_not_known_gives_its_value_and_is_told(caplog: pytest.LogCaptureFixture) -> None:

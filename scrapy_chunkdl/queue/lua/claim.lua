@@ -23,6 +23,7 @@
 -- A waiting item that says in plain text that it needs a host for which others are parked is parked with them, for 10 µs
 -- instead of the way to a process and back: ten times as many of one host cost those of others nothing. One that says it
 -- otherwise comes, and is parked by whom it came to. Of a host's name what follows an @ is why it is left alone.
+-- An item is leased before it is taken from where it was: refused in its midst, a claim loses nothing.
 if redis.replicate_commands then redis.replicate_commands() end -- Redis 5 and 6: TIME before writes
 local waiting, leases, payloads, tries, owners, delayed, dead, control, past, totals, parked, hosts = unpack(KEYS)
 local n, lease, token, prefix, most = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3], ARGV[4], tonumber(ARGV[5])
@@ -78,7 +79,7 @@ local function deliver(payload, deliveries, story)
 end
 
 local function take(found)
-  redis.call('ZREM', found.due, found.id)
+  redis.call('ZREM', found.due, found.member or found.id)
   redis.call('HDEL', payloads, found.id)
   redis.call('HDEL', tries, found.id)
   redis.call('HDEL', owners, found.id)
@@ -90,11 +91,12 @@ local function unpark(host, most)
   local found = {}
   for _, member in ipairs(members) do
     local id = string.match(member, '(%S+)$')
-    redis.call('ZREM', parked, member)
-    local one = {due = delayed, id = id, payload = redis.call('HGET', payloads, id), story = redis.call('HGET', past, id)}
+    local one = {due = parked, member = member, id = id}
+    one.payload, one.story = redis.call('HGET', payloads, id), redis.call('HGET', past, id)
     one.tries = math.max(0, tonumber(redis.call('HGET', tries, id)) or 0)
     if one.tries > 0 and one.payload then
       redis.call('ZADD', delayed, now, id) -- a suspect: it comes alone, one day
+      redis.call('ZREM', parked, member)
     else
       found[#found + 1] = one
     end
@@ -116,8 +118,8 @@ local function take_parked(most)
       redis.call('ZADD', hosts, now + lease, host)
     end
     for _, one in ipairs(found) do
-      take(one)
       if one.payload then deliver(one.payload, 1, one.story) end
+      take(one)
     end
     most = most - looked_at
   end
@@ -192,9 +194,12 @@ local function trim(list)
   read_of[list] = nil
 end
 
-local function pop(list, together)
-  if not together then return redis.call('LPOP', list) end
-  if read_of[list] and read_of[list].at == #read_of[list] then trim(list) end
+local function next_of(list, together)
+  if not together then return redis.call('LINDEX', list, 0) end
+  if read_of[list] and read_of[list].at == #read_of[list] then
+    park_all()
+    trim(list)
+  end
   local read = read_of[list]
   if not read then
     read = redis.call('LRANGE', list, 0, 49)
@@ -212,7 +217,7 @@ local function take_waiting(room)
     local at = 1
     if #lists > 1 and turn % 10 == 9 then at = 2 + math.floor(turn / 10) % (#lists - 1) end
     local list = lists[at]
-    local payload = pop(list, passes_by)
+    local payload = next_of(list, passes_by)
     if payload then
       local story = list ~= waiting and '0 0 0 0 ' .. list or nil
       local host = passes_by and parked_under(payload)
@@ -223,6 +228,7 @@ local function take_waiting(room)
         deliver(payload, 1, story)
         room = room - 1
       end
+      if not passes_by then redis.call('LPOP', list) end
       taken[list] = (taken[list] or 0) + 1
       turn = turn + 1
     else
@@ -250,8 +256,8 @@ for _, due in ipairs({leases, delayed}) do
     if not found.payload then
       take(found) -- gone only where Redis may evict keys
     elseif found.tries >= most then
-      take(found)
       redis.call('RPUSH', dead, found.payload)
+      take(found)
       result[1] = result[1] + 1
     elseif found.tries == 0 then
       others[#others + 1] = found
@@ -262,8 +268,8 @@ for _, due in ipairs({leases, delayed}) do
 end
 if suspect then others = {suspect} end
 for _, found in ipairs(others) do
-  take(found)
   deliver(found.payload, found.tries + 1, found.story)
+  take(found)
 end
 if suspect then return result end
 take_parked(n - leased - result[1])

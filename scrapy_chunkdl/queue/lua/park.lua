@@ -17,12 +17,13 @@ for i = 4, #ARGV do
   if owner and string.sub(owner, 1, #mine) == mine then
     local story = redis.call('HGET', past, id) or '0 0 0 0'
     local errors, most, is_refunded, rest = string.match(story, '^(%d+) (%d+) (%d) (.*)$')
-    redis.call('ZREM', leases, id)
-    redis.call('HDEL', owners, id)
+    if #back == 0 then redis.call('ZADD', hosts, now + tonumber(ARGV[3]), host) end
+    redis.call('ZADD', parked, 0, string.format('%s %013.0f %05d %s', host, now, i, id)) -- first, as in retry.lua
     redis.call('HINCRBY', tries, id, is_refunded == '1' and 0 or -1)
     story = table.concat({errors, most, 1, rest}, ' ')
     if story ~= '0 0 1 0' then redis.call('HSET', past, id, story) end
-    redis.call('ZADD', parked, 0, string.format('%s %013.0f %05d %s', host, now, i, id))
+    redis.call('ZREM', leases, id)
+    redis.call('HDEL', owners, id)
     back[#back + 1] = id
   else
     last = last or ' ' .. (redis.call('HGET', calls, field) or '') .. ' '
@@ -30,7 +31,6 @@ for i = 4, #ARGV do
   end
 end
 if #back > 0 then
-  redis.call('ZADD', hosts, now + tonumber(ARGV[3]), host)
   redis.call('HSET', calls, field, table.concat(back, ' '))
   redis.call('EXPIRE', calls, 86400) -- what a killed process leaves behind
 end

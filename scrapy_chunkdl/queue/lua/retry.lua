@@ -17,9 +17,7 @@ for i = 4, #ARGV do
   if owner and string.sub(owner, 1, #mine) == mine then
     local story = redis.call('HGET', KEYS[6], id) or '0 0 0 0'
     local errors, most, is_refunded, rest = string.match(story, '^(%d+) (%d+) (%d) (.*)$')
-    redis.call('ZREM', KEYS[1], id)
-    redis.call('HDEL', KEYS[3], id)
-    redis.call('ZADD', KEYS[4], due, id)
+    redis.call('ZADD', KEYS[4], due, id) -- first, and its owner last: refused in its midst, it is made again
     if why == 'release' then
       redis.call('HINCRBY', KEYS[2], id, is_refunded == '1' and 0 or -1)
     else
@@ -28,6 +26,8 @@ for i = 4, #ARGV do
     if why == 'error' then errors = errors + 1 end
     story = table.concat({errors, most, 1, rest}, ' ')
     if story ~= '0 0 1 0' then redis.call('HSET', KEYS[6], id, story) end
+    redis.call('ZREM', KEYS[1], id)
+    redis.call('HDEL', KEYS[3], id)
     back[#back + 1] = id
   else
     last = last or ' ' .. (redis.call('HGET', KEYS[5], field) or '') .. ' '
