@@ -251,7 +251,7 @@ class Consumer:
         self._stats.inc_value("chunkdl/claims")
         self._stats.inc_value("chunkdl/claim_seconds", took_s)
         self._stats.max_value("chunkdl/claim_seconds_max", took_s)
-        self._stats.tally.observe("claim", took_s)
+        self._stats.observe("claim", took_s)
         self._pressure.parked = counts.parked
         self._stats.set_value("chunkdl/queue/waiting", counts.waiting)
         self._stats.max_value("chunkdl/queue/waiting_max", counts.waiting)

@@ -225,7 +225,7 @@ class ItemFiles:
                 self._stats.inc_value(f"chunkdl/one_stream/{result.one_stream}")
             self._stats.inc_value("chunkdl/download_seconds", result.elapsed)
             self._stats.max_value("chunkdl/download_seconds_max", result.elapsed)
-            self._stats.tally.observe("file", result.elapsed, size_class(result.size))
+            self._stats.observe("file", result.elapsed, size_class(result.size))
         outcome = {
             "status": result.status,
             "size": result.size,

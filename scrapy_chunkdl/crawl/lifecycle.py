@@ -309,6 +309,7 @@ class Lifecycle:
         """Keep the spider open while the list, the delayed items or this process hold work: raise DontCloseSpider."""
         if self._ends:
             self._mode.end_outage()
+        self._stats.hand_over()
         if self._mode.may_have_work():
             raise DontCloseSpider
 
@@ -319,10 +320,13 @@ class Lifecycle:
             await maybe_deferred_to_future(self._feeds_closed)
             self._mode.feeds_closed()
             await maybe_deferred_to_future(self._last_acks)
+        self._stats.hand_over()
         self._started.undo()
+        self._stats.hand_over()
 
     def _tick(self, hold: scrapy_engine.ClosingHold, bridge: Bridge, progress: ProgressReport) -> None:
         self._ticked_at = time.monotonic()
+        self._stats.hand_over()
         self._progress_guard(lambda: progress.tick(is_closing=hold.is_closing))
         if hold.is_closing:
             self._close_gracefully(hold, bridge, progress)
@@ -342,6 +346,7 @@ class Lifecycle:
         if settled and self._feeds_closed is not None and self._feeds_closed.called and not self._last_acks.called:
             self._last_acks.callback(None)
         if settled and (self._grace_is_over or not self._announce.pending) and hold.is_scraper_idle:
+            self._stats.hand_over()
             hold.release()
 
     def _say_what_is_finished(self, bridge: Bridge, running: Sequence[RunningFile]) -> None:

@@ -84,7 +84,7 @@ class Settling:
             self._record(item)
 
         def acked(kept: bool) -> None:
-            self._stats.tally.observe("ack", time.monotonic() - asked_at)
+            self._stats.observe("ack", time.monotonic() - asked_at)
             if kept:
                 self.finished += 1
             self.move(item, Event.DONE if kept else Event.NOT_OURS)

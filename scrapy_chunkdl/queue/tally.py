@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from scrapy_chunkdl.queue.metrics_table import ALSO, COUNTED, MOST_VALUES, OTHER, bucket_field, is_label, sum_field
@@ -38,13 +38,15 @@ class Tally:
     _parts: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def count(self, name: str, number: float = 1) -> None:
-        """Count, by the name of a stat, such as ``chunkdl/failures/http_404``."""
-        if number <= 0:
-            return
+    def add(self, counts: Mapping[str, float], observed: Iterable[tuple[str, float, str]] = ()) -> None:
+        """Count, by the names of stats, such as ``chunkdl/failures/http_404``, and note times as :meth:`observe`."""
         with self._lock:
-            for counted in self._by_stat.get(name) or self._fields(name):
-                self._new[counted] += number  # type: ignore[assignment]
+            for name, number in counts.items():
+                for counted in self._fields(name) if number > 0 else ():
+                    self._new[counted] += number  # type: ignore[assignment]
+            for source, seconds, label in observed:
+                self._new[bucket_field(source, seconds, label)] += 1
+                self._new[sum_field(source, label)] += seconds  # type: ignore[assignment]
 
     def observe(self, source: str, seconds: float, label: str = "") -> None:
         """Note a time that a histogram is made of."""

@@ -339,11 +339,29 @@ class Collector:
         self.told.append((name, count))
 
 
+def test_what_is_counted_reaches_the_collector_and_the_totals_together_once_it_is_handed_over() -> None:
+    collector = Collector()
+    stats = Stats(collector)  # type: ignore[arg-type]
+
+    for _ in range(3):
+        stats.inc_value("chunkdl/files/downloaded")
+        stats.inc_value("chunkdl/requests", 2)
+    before = list(collector.told), stats.tally.part()
+    stats.hand_over()
+    stats.hand_over()
+
+    assert before == ([], None)
+    assert collector.told == [("chunkdl/files/downloaded", 3), ("chunkdl/requests", 6)]
+    assert (part := stats.tally.part()) is not None
+    assert part.counts["files/downloaded"] == 3
+
+
 def test_adding_nothing_tells_the_collector_once_that_there_is_such_a_stat() -> None:
     collector = Collector()
     stats = Stats(collector)  # type: ignore[arg-type]
 
     for count in (0, 0, 2, 0):
         stats.inc_value("chunkdl/bytes/resumed", count)
+        stats.hand_over()
 
     assert collector.told == [("chunkdl/bytes/resumed", 0), ("chunkdl/bytes/resumed", 2)]

@@ -40,15 +40,15 @@ def test_counts_of_all_processes_add_up(new_totals: Callable[[str], Totals]) -> 
     one, other = new_totals("one"), new_totals("other")
     tallies = Tally(), Tally()
     for tally in tallies:
-        tally.count("files/downloaded", 2)
-        tally.count("failures/http_404")
-        tally.count("items/claimed", 3)
+        tally.add({"files/downloaded": 2})
+        tally.add({"failures/http_404": 1})
+        tally.add({"items/claimed": 3})
         tally.answered(200, 0.02)
         tally.answered(None, 1.0)
 
     tell(one, tallies[0])
     tell(other, tallies[1])
-    tallies[1].count("files/downloaded")
+    tallies[1].add({"files/downloaded": 1})
     tell(other, tallies[1])
 
     counts = one.read().counts
@@ -62,11 +62,11 @@ def test_counts_of_all_processes_add_up(new_totals: Callable[[str], Totals]) -> 
 
 def test_a_part_whose_reply_was_lost_counts_once(new_totals: Callable[[str], Totals]) -> None:
     totals, tally = new_totals("one"), Tally()
-    tally.count("files/failed", 3)
+    tally.add({"files/failed": 3})
     lost = tally.part()
     assert lost is not None
     totals.add(lost)  # Redis has it, nobody here knows
-    tally.count("files/failed", 4)
+    tally.add({"files/failed": 4})
 
     tell(totals, tally)
     tell(totals, tally)
@@ -78,7 +78,7 @@ def test_a_process_that_starts_counts_from_its_own_first_part(new_totals: Callab
     totals = new_totals("one")
     for token in ("one", "two", "three"):
         tally = Tally()
-        tally.count("files/uptodate")
+        tally.add({"files/uptodate": 1})
         tell(new_totals(token), tally)
 
     assert totals.read().counts["files/uptodate"] == 3
@@ -103,7 +103,7 @@ def test_a_part_of_yesterday_is_told_again_today(
     monkeypatch.setattr(totals_module.time, "time", lambda: 5 * DAY)
     totals, tally = new_totals("one"), Tally()
     monkeypatch.undo()
-    tally.count("files/downloaded")
+    tally.add({"files/downloaded": 1})
     part = tally.part()
     assert part is not None
 
@@ -121,8 +121,8 @@ def test_history_is_kept_by_the_hour_and_ends_by_itself(
 ) -> None:
     totals, tally = new_totals("one"), Tally()
     for name in HISTORY:
-        tally.count(name, 7)
-    tally.count("retries/stalled", 9)
+        tally.add({name: 7})
+    tally.add({"retries/stalled": 9})
     tell(totals, tally)
 
     [hour] = totals.history()
@@ -154,9 +154,9 @@ def test_what_others_wrote_among_the_counts_is_passed_over(
 def test_labels_are_bounded(new_totals: Callable[[str], Totals]) -> None:
     totals, tally = new_totals("one"), Tally()
     for n in range(MOST_VALUES + 20):
-        tally.count(f"failures/reason_{n}")
+        tally.add({f"failures/reason_{n}": 1})
     for odd in ("failures/with space", "failures/ü", "failures/" + "x" * 41, "no_such/count", "files", "failures/"):
-        tally.count(odd)
+        tally.add({odd: 1})
     tell(totals, tally)
 
     counts = totals.read().counts
