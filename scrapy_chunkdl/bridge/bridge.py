@@ -31,6 +31,10 @@ Deliver = Callable[[Callable[[], object]], object]
 
 _HOSTS_REMEMBERED = 4096
 
+GATHER_S = 0.01
+"""Seconds that a finished file waits for others to be told together, while some run: a thread that is woken, and takes
+Python's lock from the one that downloads, costs as much as what is to be done for a file."""
+
 
 @dataclass(slots=True)
 class _HostCounts:
@@ -65,6 +69,7 @@ class Bridge:
         self._homes: OrderedDict[str, Lane] = OrderedDict()
         self._done: deque[Job] = deque()
         self._delivery_due = False
+        self._gathering = False
 
     def start(self) -> None:
         """Start the threads and wait until each has its loop. Raises whatever kept a thread from starting."""
@@ -169,6 +174,7 @@ class Bridge:
             if lane.is_alive():
                 text = "Download thread %s did not stop within %g s; left behind."
                 logger.warning(text, lane.name, self.ends_within_s)
+        self._gathered()
 
     def _dispatch(self) -> None:
         posted: dict[Lane, list[Run]] = {}
@@ -196,15 +202,16 @@ class Bridge:
     def _finished(self, run: Run, result: FileResult | None, error: DownloadError | None) -> None:
         """Called on the run's download thread."""
         with self._lock:
-            assert run.lane is not None
-            run.lane.running -= 1
+            lane = run.lane
+            assert lane is not None
+            lane.running -= 1
             run.lane = None
             self._in_lanes.discard(run)
             self._bytes_fetched += run.progress.fetched
             self._note_host(run, error)
             self._turns.ended(run)
             run.step(Event.ENDED)
-            self._end(run, result, error)
+            self._end(run, result, error, lane)
             self._dispatch()
 
     def _note_host(self, run: Run, error: DownloadError | None) -> None:
@@ -217,16 +224,39 @@ class Bridge:
         if error is not None:
             counts.errors[error.reason] += 1
 
-    def _end(self, run: Run, result: FileResult | None = None, error: DownloadError | None = None) -> None:
-        """Tell the jobs of a run that is done; neither result nor error means cancelled."""
+    def _end(
+        self,
+        run: Run,
+        result: FileResult | None = None,
+        error: DownloadError | None = None,
+        lane: Lane | None = None,
+    ) -> None:
+        """Tell the jobs of a run that is done, in ``lane`` if in any; neither result nor error means cancelled."""
         if self._runs.get(run.key) is run:
             del self._runs[run.key]
         run.settle(result=result, error=error)
-        self._report(run.jobs)
+        self._report(run.jobs, lane)
 
-    def _report(self, jobs: Iterable[Job]) -> None:
-        """Have ``on_done`` called. A burst of finished files costs the receiving thread one wake-up."""
+    def _report(self, jobs: Iterable[Job], lane: Lane | None = None) -> None:
+        """Have ``on_done`` called. A burst of finished files costs the receiving thread one wake-up.
+
+        From ``lane``, which calls this, more may follow in a moment.
+        """
         self._done.extend(jobs)
+        if lane is None or not self._in_lanes:
+            self._have_handed_over()
+        elif not self._gathering:
+            self._gathering = True
+            lane.call_later(GATHER_S, self._gathered)
+
+    def _gathered(self) -> None:
+        """Have what was gathered handed over."""
+        with self._lock:
+            self._gathering = False
+            if self._done:
+                self._have_handed_over()
+
+    def _have_handed_over(self) -> None:
         if not self._delivery_due:
             self._delivery_due = True
             self._deliver(self._hand_over)

@@ -73,6 +73,11 @@ class Lane(ServiceThread):
         """End a file's task; what it has on disk stays."""
         self._call(lambda: run.task is None or run.task.cancel())
 
+    def call_later(self, seconds: float, function: Callable[[], object]) -> None:
+        """Have its loop call that in a while, if it turns then. Called on this thread."""
+        assert self._loop is not None
+        self._loop.call_later(seconds, function)
+
     def wake(self) -> None:
         """Have the loop end what it has."""
         if self._stop_asked is not None:

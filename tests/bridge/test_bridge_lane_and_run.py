@@ -28,8 +28,10 @@ class Inbox:
         self._calls: queue.Queue[Callable[[], object]] = queue.Queue()
         self.done: list[Job] = []
         self.threads: set[threading.Thread] = set()
+        self.calls = 0
 
     def deliver(self, call: Callable[[], object]) -> None:
+        self.calls += 1
         self._calls.put(call)
 
     def on_done(self, job: Job) -> None:
@@ -179,6 +181,44 @@ def test_a_slow_host_does_not_keep_others_waiting(
     assert all(job.result for job in quick)
     origin.release("gate")
     inbox.wait_for(15)
+
+
+def test_files_that_end_while_others_run_are_told_together_and_the_last_at_once(
+    origin: Origin, tmp_path: Path, inbox: Inbox, new_bridge: Callable[..., Bridge], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("scrapy_chunkdl.bridge.bridge.GATHER_S", 10 * HANG)
+    bridge = new_bridge(1)
+    names = [f"{n}.bin" for n in range(5)]
+    held = Job(FileRequest(origin.url("held.bin", 10, "hold:gate@get"), tmp_path), inbox.on_done)
+    begun = origin.when("held.bin", lambda stats: stats.methods["GET"] >= 1)
+    bridge.submit([held])
+    begun.result(HANG)
+    bridge.submit(Job(FileRequest(origin.url(name, 10), tmp_path), inbox.on_done) for name in names)
+    while bridge.running() > 1:
+        time.sleep(0.01)
+
+    origin.release("gate")
+    done = inbox.wait_for(6)
+
+    assert done[-1] is held
+    assert inbox.calls == 1
+
+
+def test_a_file_that_ended_is_told_though_another_runs_on(
+    origin: Origin, tmp_path: Path, inbox: Inbox, new_bridge: Callable[..., Bridge]
+) -> None:
+    bridge = new_bridge(1)
+    held = Job(FileRequest(origin.url("held.bin", 10, "hold:gate@get"), tmp_path), inbox.on_done)
+    begun = origin.when("held.bin", lambda stats: stats.methods["GET"] >= 1)
+    bridge.submit([held])
+    begun.result(HANG)
+
+    bridge.submit([Job(FileRequest(origin.url("other.bin", 10), tmp_path), inbox.on_done)])
+    done = inbox.wait_for(1)
+
+    assert [job.request.url for job in done] == [origin.url("other.bin", 10)]
+    origin.release("gate")
+    inbox.wait_for(2)
 
 
 def test_cancelled_files_are_reported_once_whether_they_run_or_wait(
