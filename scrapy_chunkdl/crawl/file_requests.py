@@ -102,7 +102,10 @@ class FileRequests:
         is_usual = scheme in WEB and attachment.shown is None and not self._via_scrapy.is_used
         if is_usual or not rest:
             return None
-        shown = as_request(attachment)
+        try:
+            shown = as_request(attachment)
+        except ValueError:  # no URL for Scrapy: the downloader says what is wrong with it
+            return None
         return shown if self._via_scrapy.takes(shown) else None
 
     def _folder_and_name(self, item: object, attachment: Attachment) -> tuple[Path, str | None]:

@@ -273,7 +273,8 @@ class ItemFiles:
         self._stats.inc_value(f"chunkdl/failures/{error.reason}")
         url = shown_url(same_file[0].url)
         of, text = url or f"an attachment of an item{_hint_of(self.item)}", str(error)
-        logger.warning("Gave up %s: %s", of, text.replace(url, "it", 1) if url else text)
+        told = text.replace(f"'{url}'" if f"'{url}'" in text else url, "it", 1) if url else text
+        logger.warning("Gave up %s: %s", of, told)
         self._stats.report.given_up(url[:_LONGEST_SHOWN], _host_of(same_file[0].url), error.reason, text)
         outcome = {
             "status": "failed",

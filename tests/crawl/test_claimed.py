@@ -231,6 +231,7 @@ class World:
             new_files=new_files,
             wake=lambda: None,
             feeds=self.feeds,  # type: ignore[arg-type]
+            url_fields=(),
             admit=None,
             disk=disk_gate.DiskGate(self.folder, NO_RESERVE),
         )

@@ -19,7 +19,7 @@ LIST, PAYLOAD, DEAD = "s:items", "{s:items}:payload", "{s:items}:dead"
 FOR_PEOPLE = {"take_out", "take_waiting", "check"}
 """Scripts that no crawl or worker runs."""
 
-ITEMS = [b"a", b"b", b"c", b"d"]
+ITEMS = [b'{"ori_url": "http://h/%d"}' % n for n in range(4)]
 
 
 def commands_of_crawls() -> list[str]:
@@ -49,7 +49,11 @@ def strict_client(strict: Server) -> Iterator[redis.Redis]:
 def limited(strict: Server, strict_client: redis.Redis) -> Iterator[ItemQueue]:
     """A queue of a user who may do all; what is taken from it is taken later."""
     strict_client.execute_command("ACL", "SETUSER", "u", "reset", "on", ">p", "~*", "+@all")
-    queue = ItemQueue(make_client({"REDIS_URL": strict.url, "REDIS_PARAMS": {"username": "u", "password": "p"}}), LIST)
+    queue = ItemQueue(
+        make_client({"REDIS_URL": strict.url, "REDIS_PARAMS": {"username": "u", "password": "p"}}),
+        LIST,
+        url_fields=["ori_url"],
+    )
     yield queue
     queue.close()
 
@@ -163,6 +167,14 @@ def claim_what_was_parked(queue: ItemQueue) -> Callable[[], object]:
     return lambda: queue.claim(4, "p")
 
 
+def claim_past_a_parked_host(queue: ItemQueue) -> Callable[[], object]:
+    queue.push(ITEMS[:1], 1)
+    queue.park("h:80", 0, claimed(queue))
+    queue.client.zadd("{s:items}:parked_hosts", {"h:80": 1e15})
+    queue.push(ITEMS[1:], 2)
+    return lambda: queue.claim(4, "p")
+
+
 def claim_the_dead(queue: ItemQueue) -> Callable[[], object]:
     queue.push(ITEMS, 1)
     ids = claimed(queue)
@@ -188,6 +200,7 @@ VERBS: dict[str, Callable[[ItemQueue], Callable[[], object]]] = {
     "claim": claim,
     "claim what is due": claim_what_is_due,
     "claim what was parked": claim_what_was_parked,
+    "claim past a parked host": claim_past_a_parked_host,
     "claim the dead": claim_the_dead,
     "retry": after_a_claim("retry", 0.0),
     "release": after_a_claim("release"),
@@ -195,7 +208,9 @@ VERBS: dict[str, Callable[[ItemQueue], Callable[[], object]]] = {
     "park": after_a_claim("park", "h", 0.0),
     "bury": after_a_claim("bury", {"reason": "x"}),
 }
-WRITES = [name for name in COMMANDS if name in {"HSET", "HDEL", "HINCRBY", "ZADD", "ZREM", "RPUSH", "LPOP", "EXPIRE"}]
+WRITES = [
+    name for name in COMMANDS if name in {"HSET", "HDEL", "HINCRBY", "ZADD", "ZREM", "RPUSH", "LPOP", "LTRIM", "EXPIRE"}
+]
 
 
 @pytest.mark.parametrize("command", WRITES)
@@ -228,7 +243,8 @@ def come_out(server: Server, client: redis.Redis) -> list[bytes]:
     """Claim all there is, as another process would do when all leases and delays are over."""
     queue = ItemQueue(make_client({"REDIS_URL": server.url}), LIST)
     found: list[bytes] = client.lrange(DEAD, 0, -1)
-    queue.let_out("h")
+    for host in ("h", "h:80"):
+        queue.let_out(host)
     for _ in range(20):
         for due in ("leases", "delayed"):
             for item_id in client.zrange(f"{{s:items}}:{due}", 0, -1):
