@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 import threading
 import time
 from collections import deque
@@ -14,13 +15,18 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 
 from scrapy_chunkdl.bridge.run import Run
-from scrapy_chunkdl.download import Downloader, DownloadError, FileResult, Limits, Options
+from scrapy_chunkdl.download import Downloader, DownloadError, FileResult, Limits, Options, Permanent
 from scrapy_chunkdl.services.thread import ServiceThread
 from scrapy_chunkdl.text.masking import printable
 
 logger = logging.getLogger(__name__)
 
 _TICK = 1.0
+
+_NO_SUCH_NAME = (
+    f"Its name has letters that file names cannot have in this process, whose locale makes them "
+    f"{sys.getfilesystemencoding()}: set PYTHONUTF8=1, or LC_ALL=C.UTF-8."
+)
 
 _SATURATED = 0.9
 """Share of a core from which on a thread is taken to be held up by the core, not by Python's lock or by the network."""
@@ -143,6 +149,8 @@ class Lane(ServiceThread):
             self._finished(run, None, error)
         elif isinstance(error, RuntimeError) and _program_ends():
             self._finished(run, None, None)
+        elif isinstance(error, UnicodeEncodeError) and error.encoding == sys.getfilesystemencoding():
+            self._finished(run, None, Permanent(_NO_SUCH_NAME, reason="bad_path"))
         else:
             url = printable(run.request.url)
             logger.error("Downloading %s failed by a bug of scrapy-chunkdl", url, exc_info=error)

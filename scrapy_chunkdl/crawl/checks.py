@@ -27,6 +27,8 @@ from scrapy_chunkdl.storage import without_password
 
 logger = logging.getLogger(__name__)
 
+_OURS = "scrapy_chunkdl."
+
 CHECK_KEY = "chunkdl-check"
 """Asked for once, to see that a store answers; there need not be such a file."""
 
@@ -85,8 +87,8 @@ def refuse_rivals(crawler: Crawler, config: Config) -> None:
     """A FilesPipeline or ImagesPipeline on our fields would meet our results in place of URLs, or write over them."""
     assert crawler.engine is not None
     for pipeline in getattr(crawler.engine.scraper.itemproc, "middlewares", ()):
-        if not isinstance(pipeline, FilesPipeline):
-            continue
+        if not isinstance(pipeline, FilesPipeline) or pipeline.process_item.__module__.startswith(_OURS):
+            continue  # ours may be derived from it, too
         for kind in ("files", "images"):
             name = type(pipeline).__qualname__
             if getattr(pipeline, f"{kind}_urls_field", None) in config.attachments:

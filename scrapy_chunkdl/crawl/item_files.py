@@ -274,7 +274,7 @@ class ItemFiles:
         url = shown_url(same_file[0].url)
         of, text = url or f"an attachment of an item{_hint_of(self.item)}", str(error)
         told = text.replace(f"'{url}'" if f"'{url}'" in text else url, "it", 1) if url else text
-        logger.warning("Gave up %s: %s", of, told)
+        logger.warning("Gave up %s: %s", of, told.removeprefix("it: "))
         self._stats.report.given_up(url[:_LONGEST_SHOWN], _host_of(same_file[0].url), error.reason, text)
         outcome = {
             "status": "failed",

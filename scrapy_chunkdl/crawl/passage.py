@@ -24,6 +24,7 @@ from scrapy.exceptions import DropItem
 from scrapy.http import TextResponse
 from scrapy.utils.defer import deferred_from_coro, maybe_deferred_to_future
 from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
 
 from scrapy_chunkdl.crawl import scrapy_engine
 from scrapy_chunkdl.crawl.scrapy_engine import PLACEHOLDER_URL
@@ -220,8 +221,12 @@ class Passage:
         scrapy_engine.when_done(started, lambda problem: self._passed(problem, delivery, then))
 
     def _passed(self, problem: object, delivery: Delivery, then: Callable[[], object]) -> None:
-        if problem is not None:  # nobody was told: a log formatter that fails does that
+        if (
+            problem is not None
+        ):  # nobody was told: a log formatter that fails does that, or a pipeline that is cancelled
             delivery.outcome = "error"
+            raised = problem.value if isinstance(problem, Failure) else problem
+            delivery.error = delivery.error or (raised if isinstance(raised, BaseException) else None)
         for kept, thing in (
             (self._arriving, delivery.item),
             (self._watching, delivery.item),

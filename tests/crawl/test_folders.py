@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -146,3 +148,25 @@ def test_parts_wait_in_the_work_folder_and_leave_no_folders_behind(project: Proj
     assert all(Path(path).stat().st_size == 10_000 for finished in project.scraped() for path in paths(finished))
     assert list((project.folder / "work" / "chunkdl-parts").iterdir()) == []
     assert not (project.folder / ".scrapy" / "chunkdl-parts").exists()
+
+
+def test_a_locale_without_a_name_s_letters_gives_that_file_up_with_what_to_set(
+    project: Project, origin: Origin
+) -> None:
+    project.settings["CHUNKDL_MODE"] = "inline"
+    project.items = [item(attachment(origin.url("a", 10), "a.bin"), attachment(origin.url("b", 10), "文.bin"))]
+    project.write()
+    locale = {"LC_ALL": "C", "LANG": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+
+    done = subprocess.run(
+        [sys.executable, "-m", "scrapy", "crawl", "files"],
+        cwd=project.folder,
+        env={**os.environ, **locale},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.stderr.count("set PYTHONUTF8=1, or LC_ALL=C.UTF-8.") == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    assert [len(path) > 0 for path in paths(project.scraped()[0])] == [True, False]

@@ -386,3 +386,55 @@ def test_a_pipeline_before_ours_is_told_by_its_place_though_the_numbers_are_equa
     assert crawl.returncode == 1
     assert "ITEM_PIPELINES has Seen before ChunkDownloadPipeline (1)" in crawl.log
     assert project.seen() == []
+
+
+@pytest.mark.parametrize("raised", ["asyncio.CancelledError", "GeneratorExit", "TimeoutError", "MemoryError"])
+def test_whatever_a_pipeline_raises_is_named_and_the_item_is_kept(
+    project: Project, origin: Origin, client: redis.Redis, raised: str
+) -> None:
+    project.settings |= {"CHUNKDL_RETRY_DELAY": 0.01, "CHUNKDL_MAX_DELIVERIES": 2}
+    project.settings["ITEM_PIPELINES"] = {OURS: 1, "probe.support.Raises": 2}
+    project.support = f"""
+    import asyncio
+
+    class Raises:
+        async def process_item(self, item, spider=None):
+            if item["n"] == 1:
+                raise {raised}
+            return item
+    """
+    project.items = [item(attachment(origin.url(str(n), 10)), n=n) for n in range(3)]
+
+    crawl = project.crawl()
+
+    assert sorted(found["n"] for found in project.scraped()) == [0, 2]
+    assert f"now in a later pipeline ({raised.rpartition('.')[2]}" in crawl.log
+    assert [json.loads(dead)["n"] for dead in client.lrange(DEAD, 0, -1)] == [1]
+
+
+def test_one_item_at_a_time_is_the_least(project: Project, origin: Origin, client: redis.Redis) -> None:
+    project.settings["CONCURRENT_ITEMS"] = 0
+    project.items = [item(attachment(origin.url(str(n), 10)), n=n) for n in range(3)]
+
+    project.crawl()
+
+    assert sorted(found["n"] for found in project.scraped()) == [0, 1, 2]
+
+
+def test_a_class_derived_from_ours_and_filespipeline_is_ours(
+    project: Project, origin: Origin, client: redis.Redis
+) -> None:
+    project.settings["ITEM_PIPELINES"] = {"probe.support.Both": 1}
+    project.settings |= {"CHUNKDL_ATTACHMENTS": "file_urls", "CHUNKDL_FILES_FIELD": "files"}
+    project.support = """
+    from scrapy.pipelines.files import FilesPipeline
+    from scrapy_chunkdl.pipelines import ChunkDownloadPipeline
+
+    class Both(ChunkDownloadPipeline, FilesPipeline):
+        pass
+    """
+    project.items = [{"file_urls": [origin.url("a", 10)]}]
+
+    crawl = project.crawl()
+
+    assert [len(found["files"]) for found in project.scraped()] == [1], crawl.log
