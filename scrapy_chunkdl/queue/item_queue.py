@@ -364,6 +364,7 @@ class ItemQueue:
         wanted += [(None, key, "list") for key in (self.dead_key, self.failed_key)]
         wanted += [(None, key, "zset") for key in sets]
         wanted += [(None, key, "hash") for key in (*hashes, self.past_key, self.totals_key)]
+        self._check(keys=[f"{{chunkdl}}:try {self.token}"], args=[])  # what all queues of this Redis share
         types = self._check(keys=[self._try_key, *(key for _, key, _ in wanted)], args=[])
         for (setting, key, kind), found in zip(wanted, map(_text_of, types), strict=True):
             if found not in ("none", kind):

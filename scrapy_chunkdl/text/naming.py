@@ -22,6 +22,11 @@ MOST_BYTES = 240
 
 FALLBACK = "file"
 
+_LONGEST_SHOWN = 80
+_LONGEST_FOLDER_BYTES = 255
+_LONGEST_PATH_BYTES = 4095 - 40
+"""Linux' PATH_MAX, less what the name of a part file adds."""
+
 _LONGEST_EXTENSION = 20
 _MAY_BE_SECRET = frozenset("?@#")
 _OURS = (".part", ".part.journal", ".part.journal~")
@@ -170,5 +175,13 @@ def inside(store: Path, relative: str) -> Path:
     """Join a relative path to the store. Raises ValueError for one that leaves it; symbolic links are not followed."""
     path = PurePosixPath(relative.replace("\\", "/"))
     if path.is_absolute() or ".." in path.parts or "\0" in relative or not path.parts:
-        raise ValueError(f"{relative!r} is not a path inside the store")
-    return store.joinpath(*path.parts)
+        raise ValueError(f"{relative[:_LONGEST_SHOWN]!r} is not a path inside the store")
+    joined = store.joinpath(*path.parts)
+    try:
+        *folders, name_bytes = (len(part.encode()) for part in path.parts)
+        length_bytes = len(str(joined).encode())
+    except UnicodeEncodeError:
+        raise ValueError(f"{relative[:_LONGEST_SHOWN]!r} has half an emoji, which no file name takes") from None
+    if name_bytes > MOST_BYTES or max(folders, default=0) > _LONGEST_FOLDER_BYTES or length_bytes > _LONGEST_PATH_BYTES:
+        raise ValueError(f"{relative[:_LONGEST_SHOWN]!r}… is longer than file systems take")
+    return joined

@@ -97,6 +97,18 @@ def test_a_user_with_what_the_sentence_names_may_do_all(strict_client: redis.Red
     assert strict_client.keys("*") == []
 
 
+@pytest.mark.parametrize("keys", ["~*:items*", "~{chunkdl}:*", "~{chunkdl}:host:*"])
+def test_keys_that_a_user_may_not_touch_are_told_at_the_start(
+    strict_client: redis.Redis, limited: ItemQueue, keys: str
+) -> None:
+    strict_client.execute_command("ACL", "SETUSER", "u", "resetkeys", keys)
+
+    with pytest.raises(redis.RedisError) as refused:
+        limited.check()
+
+    assert "~*:items* and ~{chunkdl}:*" in explain(refused.value)
+
+
 @pytest.mark.parametrize("command", ["HSET", "ZADD", "TIME", "LPOP"])
 def test_a_command_that_was_renamed_is_named_at_the_start(command: str) -> None:
     with Server(binary_of("redis7"), "--rename-command", command, "") as server:

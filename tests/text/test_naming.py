@@ -196,3 +196,21 @@ def test_a_distinct_name_keeps_stem_and_extension() -> None:
 def test_a_path_that_leaves_the_store_is_refused(path: str) -> None:
     with pytest.raises(ValueError, match="not a path inside the store"):
         naming.inside(Path("/store"), path)
+
+
+@pytest.mark.parametrize(
+    ("path", "told"),
+    [
+        ("d/" * 3000 + "a", "longer than file systems take"),
+        ("d" * 256 + "/a", "longer than file systems take"),
+        ("a" * 241, "longer than file systems take"),
+        ("\u6587" * 81, "longer than file systems take"),
+        ("a\ud800/b", "half an emoji"),
+    ],
+    ids=["deep", "folder", "name", "in bytes", "surrogate"],
+)
+def test_a_path_that_no_file_system_takes_is_refused(path: str, told: str) -> None:
+    with pytest.raises(ValueError, match=told) as refused:
+        naming.inside(Path("/store"), path)
+
+    assert len(str(refused.value)) <= 300
