@@ -59,6 +59,11 @@ class FileRequests:
         lists_of_urls = (path.rpartition(".")[2] for path in self._config.attachments)
         return tuple(dict.fromkeys((self._config.url_field, *lists_of_urls)))
 
+    @property
+    def selects(self) -> bool:
+        """Whether the project says what is fetched: an item may have attachments besides."""
+        return self._hooks.selects
+
     def wanted(self, item: object) -> list[Attachment]:
         """Return the files to fetch for an item: its attachments, or what ``get_media_requests`` makes of them."""
         found = attachments.find(item, self._config)

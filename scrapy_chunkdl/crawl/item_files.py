@@ -32,7 +32,7 @@ from scrapy_chunkdl.download import (
     host_of,
     without_userinfo,
 )
-from scrapy_chunkdl.items.attachments import Attachment, strip
+from scrapy_chunkdl.items.attachments import Attachment, says_of_request, strip
 from scrapy_chunkdl.items.shown import about
 from scrapy_chunkdl.queue.metrics_table import size_class
 from scrapy_chunkdl.settings.config import Config
@@ -129,7 +129,7 @@ class ItemFiles:
 
     def strip(self) -> None:
         """Take from the item what only requests needed, where CHUNKDL_STRIP_REQUESTS says so."""
-        if self._config.strip_requests:
+        if self._config.strip_requests and (self._requests.selects or any(map(says_of_request, self._attachments))):
             try:
                 strip(self.item, self._config)
             except ValueError as error:
@@ -265,8 +265,10 @@ class ItemFiles:
             }
 
         self._stats.finished.note(told)
-        url, kind = shown_url(result.url)[:_LONGEST_SHOWN], result.content_type or ""
-        self._stats.report.finished(url, _host_of(result.url), kind, result.size, result.elapsed, result.status)
+        self._stats.report.finished(
+            lambda: shown_url(result.url)[:_LONGEST_SHOWN],
+            *(_host_of(result.url), result.content_type or "", result.size, result.elapsed, result.status),
+        )
 
     def _give_up(self, same_file: Sequence[Attachment], error: DownloadError) -> None:
         self._stats.inc_value("chunkdl/files/failed")

@@ -101,6 +101,7 @@ class Passage:
         self._holder: Request | None = None
         self._response = TextResponse(PLACEHOLDER_URL, encoding="utf-8", request=Request(PLACEHOLDER_URL))
         self._context = copy_context()
+        scrapy_engine.send_directly(self._scraper)
         self._start_itemproc = self._wrap_scraper()
         self._wrap_pipelines()
 

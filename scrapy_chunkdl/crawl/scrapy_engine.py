@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
+from inspect import iscoroutinefunction
 from types import SimpleNamespace
 from typing import Any, Protocol, TypeVar
 
 from pydispatch import dispatcher
+from pydispatch.robustapply import robustApply
 from scrapy import Request, Spider, signals
 from scrapy.crawler import Crawler
 from scrapy.exceptions import CloseSpider, StopDownload
@@ -146,6 +149,51 @@ class Announcer:
 
     def _sent(self, outcome: object) -> None:
         self.pending -= 1
+
+
+class DirectSignals:
+    """A manager of signals that calls receivers of Scrapy's own at once; all else is the ``manager``'s.
+
+    That starts a task for each receiver of each item, which is most of what an item costs that nobody looks at. Where
+    any receiver may take its time, a coroutine or one that is not Scrapy's, it is left to do so.
+    """
+
+    def __init__(self, manager: Any) -> None:
+        self._manager = manager
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._manager, name)
+
+    async def send_catch_log_async(self, signal: object = dispatcher.Any, **arguments: Any) -> list[tuple[Any, Any]]:
+        """Send a signal, as the manager does. What a receiver raises is logged."""
+        sender = arguments.get("sender", self._manager.sender)
+        receivers = list(dispatcher.liveReceivers(dispatcher.getAllReceivers(sender, signal)))
+        if "dont_log" in arguments or not all(map(_returns_at_once, receivers)):
+            sent: list[tuple[Any, Any]] = await self._manager.send_catch_log_async(signal, **arguments)
+            return sent
+        arguments["sender"] = sender
+        responses = []
+        for receiver in receivers:
+            try:
+                response = robustApply(receiver, signal=signal, **arguments)
+            except Exception as error:
+                told, extra = {"receiver": receiver}, {"spider": arguments.get("spider")}
+                _signals_logger.error("Error caught on signal handler: %(receiver)s", told, exc_info=True, extra=extra)
+                response = error
+            responses.append((receiver, response))
+        return responses
+
+
+def send_directly(scraper: Any) -> None:
+    """Have what a scraper tells of items reach Scrapy's own receivers without a task for each."""
+    scraper.signals = DirectSignals(scraper.signals)
+
+
+_signals_logger = logging.getLogger("scrapy.utils.signal")
+
+
+def _returns_at_once(receiver: Any) -> bool:
+    return str(getattr(receiver, "__module__", "")).startswith("scrapy.") and not iscoroutinefunction(receiver)
 
 
 def when_done(started: Coroutine[Any, Any, object] | Deferred[Any], then: Callable[[object], object]) -> None:

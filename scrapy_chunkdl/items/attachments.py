@@ -108,6 +108,11 @@ REQUEST_ONLY = ("headers", "proxy", "cookiejar")
 """What an attachment says of its request, which nobody needs when the file is there."""
 
 
+def says_of_request(attachment: Attachment) -> bool:
+    """Whether there may be anything in an attachment that only its request needs."""
+    return bool(attachment.headers or attachment.proxy or attachment.cookiejar or attachment.problem)
+
+
 def strip(item: object, config: Config) -> None:
     """Take from the attachments of an item what only their requests needed. Raises ValueError where that is refused."""
     for found in find(item, config):

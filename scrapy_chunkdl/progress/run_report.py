@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -73,8 +73,10 @@ class RunReport:
     _bytes: int = 0
     _number: int = 0
 
-    def finished(self, url: str, host: str, content_type: str, size: int, elapsed_s: float, status: str) -> None:
-        """Note a file that is there; ``url`` as it may be shown."""
+    def finished(
+        self, shown: Callable[[], str], host: str, content_type: str, size: int, elapsed_s: float, status: str
+    ) -> None:
+        """Note a file that is there; ``shown`` returns its URL as it may be shown: few are."""
         self._outcomes[status] += 1
         self._number += 1
         new = size if status == "downloaded" else 0
@@ -89,13 +91,11 @@ class RunReport:
             group.files += 1
             group.size_bytes += new
             group.seconds += elapsed_s
-        told = {"url": url, "size_bytes": size, "seconds": round(elapsed_s, 3)}
         for most, value in ((self._slowest, elapsed_s), (self._largest, float(size))):
-            entry = (value, self._number, told)
-            if len(most) < MOST_EXAMPLES:
-                heapq.heappush(most, entry)
-            elif entry > most[0]:
-                heapq.heapreplace(most, entry)
+            is_room = len(most) < MOST_EXAMPLES
+            if is_room or value > most[0][0]:
+                told = {"url": shown(), "size_bytes": size, "seconds": round(elapsed_s, 3)}
+                (heapq.heappush if is_room else heapq.heapreplace)(most, (value, self._number, told))
 
     def given_up(self, url: str, host: str, reason: str, message: str) -> None:
         """Note a file that could not be had."""

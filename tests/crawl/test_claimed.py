@@ -83,6 +83,8 @@ class Sealed(Attachment):
 class Requests:
     """What items want, by what they say: nothing, a file, or an error of the project's."""
 
+    selects = False
+
     def __init__(self, is_away: Callable[[], bool]) -> None:
         self.is_away = is_away
 

@@ -67,7 +67,7 @@ def test_a_run_without_files_leaves_none(project: Project) -> None:
 def large() -> dict[str, Any]:
     report = RunReport(1000.0)
     for n in range(3000):
-        report.finished(f"http://h{n}/{n}", f"h{n}", f"type/{n}", n, float(n % 7), "downloaded")
+        report.finished(f"http://h{n}/{n}".__str__, f"h{n}", f"type/{n}", n, float(n % 7), "downloaded")
         report.given_up(f"http://h{n}/{n}", f"h{n}", f"reason_{n}", "x")
     return report.as_dict("s", 2000.0, "finished")
 
@@ -90,7 +90,7 @@ HOSTILE = ["<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "\x1b[
 @pytest.mark.parametrize("word", HOSTILE)
 def test_what_comes_from_outside_is_text(word: str) -> None:
     report = RunReport(0.0)
-    report.finished(word, word, word, 1, 1.0, "downloaded")
+    report.finished(word.__str__, word, word, 1, 1.0, "downloaded")
     report.given_up(word, word, word, word)
     told = report.as_dict(word, 1.0, word)
 
