@@ -39,7 +39,7 @@ def open_in_folder(final: Path) -> tuple[list[Path], Path, int]:
     """Open the part file of ``final``, in a folder made for it: others may remove it again while it is empty."""
     unsynced: list[Path] = []
     for _ in range(_MOST_OPENINGS):
-        unsynced = make_folder(final.parent) or unsynced
+        unsynced = list(map(Path, make_folder(os.fspath(final.parent)))) or unsynced
         if not unsynced and final.is_dir():  # now, not after the last byte
             raise IsADirectoryError(errno.EISDIR, f"{final.name} is a folder")
         with suppress(FileNotFoundError):
@@ -146,13 +146,16 @@ def _open_locked(path: Path) -> tuple[int, bool]:
     raise Busy(path)
 
 
-def make_folder(folder: Path) -> list[Path]:
+def make_folder(folder: str) -> list[str]:
     """Make a folder and those above it; return the ones whose names for them are not on disk yet."""
+    above = os.path.dirname(folder) or os.curdir
     try:
-        folder.mkdir()
+        os.mkdir(folder)
     except FileExistsError:
         return []
     except FileNotFoundError:
-        above = make_folder(folder.parent)
-        return [*make_folder(folder), *above]
-    return [folder.parent]
+        if above == folder:  # this process stands in a folder that was removed
+            raise
+        made = make_folder(above)
+        return [*make_folder(folder), *made]
+    return [above]

@@ -204,7 +204,7 @@ def sync_file(fd: int) -> None:
         _tell("fsync", "A file system here cannot sync files: after a power failure what came last may be gone.")
 
 
-def open_folder(folder: Path) -> int:
+def open_folder(folder: Path | str) -> int:
     """Open a folder to sync it; -1 where that cannot be done."""
     flags = os.O_RDONLY
     for name in ("O_DIRECTORY", "O_CLOEXEC"):
@@ -229,7 +229,7 @@ def sync_opened_folder(fd: int) -> None:
         _tell("folder", "A file system here cannot sync folders: after a power failure the newest names may be gone.")
 
 
-def sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path | str) -> None:
     """Open a folder and sync it."""
     fd = open_folder(folder)
     try:

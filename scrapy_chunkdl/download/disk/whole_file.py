@@ -52,7 +52,7 @@ class WholeFile:
         try:
             self._fd = platform.open_file(self._path)
         except FileNotFoundError:
-            self.unsynced = [str(above) for above in make_folder(Path(self.folder))]
+            self.unsynced = make_folder(self.folder)
             self._fd = platform.open_file(self._path)
         try:
             there = os.fstat(self._fd)
@@ -241,4 +241,4 @@ class FolderSyncs:
 
 def sync_folder(folder: str) -> None:
     """Have the names in a folder on disk."""
-    platform.sync_folder(Path(folder))
+    platform.sync_folder(folder)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from mmap import mmap
 from typing import Any
 
 import aiohttp
@@ -120,7 +121,7 @@ class _Receiver(asyncio.BufferedProtocol):
         self._timer: asyncio.TimerHandle | None = None
         self._is_lost = False
         if not hasattr(_thread, "buffer"):
-            _thread.buffer = memoryview(bytearray(BUFFER))
+            _thread.buffer = memoryview(mmap(-1, BUFFER))  # of which only what is read into takes room
         self._buffer: memoryview = _thread.buffer
 
     async def run(self) -> End:

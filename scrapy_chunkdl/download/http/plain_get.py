@@ -14,6 +14,7 @@ import ssl
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable
+from mmap import mmap
 from typing import Any, NamedTuple, TypeVar
 
 import aiohappyeyeballs
@@ -97,7 +98,7 @@ class PlainConnections:
         self._busy.add(connection)
         if self._timer is None:
             self._look()
-        buffer = self._buffers.pop() if self._buffers else memoryview(bytearray(BUFFER))
+        buffer = self._buffers.pop() if self._buffers else memoryview(mmap(-1, BUFFER))
         is_kept = is_given = False
         try:
             answer = await connection.ask(request, most_bytes, buffer)
