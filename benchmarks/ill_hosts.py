@@ -2,13 +2,15 @@
 
 ``python benchmarks/ill_hosts.py [--banned N] [--others N] [--pairs N]``: real crawls of one process on a Redis, from
 two origins of the tests, one of which serves a few files and then answers 503 to all. Timed is how long it takes until
-all of the others are done, the start of the process left out.
+all of the others are done, the start of the process left out. With it goes the CPU time of the crawl and of Redis
+meanwhile, which tells more on a busy machine.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import sys
 import tempfile
@@ -27,8 +29,14 @@ SERVED = 20
 LIST, DONE, FAILED, DEAD = "files:items", "done", "{files:items}:failed", "{files:items}:dead"
 
 
-def run(folder: Path, others: int, banned: int) -> tuple[float, int, int, int]:
-    """Return the seconds, the requests to the host that bans, the files given up, and the items that wait for it."""
+def cpu_s(process_id: int) -> float:
+    """Return the CPU time of a process so far."""
+    fields = Path(f"/proc/{process_id}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def run(folder: Path, others: int, banned: int) -> tuple[float, float, int, int, int]:
+    """Return seconds, those of CPU, requests to the host that bans, files given up, and items that wait for it."""
     with ExitStack() as stack:
         server = stack.enter_context(Server(any_binary()))
         client = stack.enter_context(server.client())
@@ -45,20 +53,23 @@ def run(folder: Path, others: int, banned: int) -> tuple[float, int, int, int]:
             client.rpush(LIST, *map(json.dumps, waiting[start : start + 1000]))
         process = project.start()
         began: float | None = None
+        redis_id, used = client.info("server")["process_id"], 0.0
         done = seen = 0
         while done < others:
             time.sleep(0.02)
             if began is None and good.requests + bad.requests:
                 began = time.monotonic()
+                used = -cpu_s(process.pid) - cpu_s(redis_id)
             for raw in client.lrange(DONE, seen, -1):
                 seen += 1
                 done += json.loads(raw)["n"] == "o"
         took = time.monotonic() - (began or 0.0)
+        used += cpu_s(process.pid) + cpu_s(redis_id)
         asked, failed, parked = bad.requests, client.llen(FAILED), client.zcard("{files:items}:parked")
         failed += client.llen(DEAD)
         process.kill()
         process.communicate()
-    return took, max(0, asked - SERVED), failed, parked
+    return took, used, max(0, asked - SERVED), failed, parked
 
 
 def main() -> None:
@@ -72,12 +83,16 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="chunkdl-") as folder:
         for pair in range(options.pairs):
             for banned in (0, options.banned) if pair % 2 else (options.banned, 0):
-                took, asked, failed, parked = run(Path(folder) / f"{pair}-{banned}", options.others, banned)
-                (among if banned else alone).append(took)
+                took, used, asked, failed, parked = run(Path(folder) / f"{pair}-{banned}", options.others, banned)
+                (among if banned else alone).append((took, used))
                 told = f", {asked} requests in vain, {failed} given up, {parked} wait" if banned else ""
-                print(f"{options.others} items, {banned} of the host that bans: {took:.1f} s{told}", flush=True)
-    ratio = statistics.median(among) / statistics.median(alone)
-    print(f"the others take {ratio:.2f} times as long")
+                print(
+                    f"{options.others} items, {banned} of the host that bans: {took:.1f} s, {used:.1f} s of CPU{told}",
+                    flush=True,
+                )
+    for what, at in (("as long", 0), ("as much CPU", 1)):
+        ratio = statistics.median(one[at] for one in among) / statistics.median(one[at] for one in alone)
+        print(f"the others take {ratio:.2f} times {what}")
 
 
 if __name__ == "__main__":

@@ -1,24 +1,26 @@
 """How much may still be fetched in this day or hour: CHUNKDL_BUDGET, for each host and for all together.
 
-used = what all processes told by now
-left here = ceil((most - used) / processes) - what came here since - what is under way here
+used + what all processes have set aside for files that are under way <= most
+left here = what is set aside for this process - what came here since - what is under way here
 
-A host with nothing left waits for the next period; a file that has begun is finished. So a budget is passed by no more
-than what is under way at once, an item for each process, and what comes in the five seconds after one more process
-joins in. Days and hours are those of UTC, by Redis' clock. Counts and decides; knows nothing of Redis, items or of who
-waits.
+A file begins only where that is left for it. So a budget of files is exact; one of bytes is passed by no more than the
+last file is larger than what was left for it, as a size is known when it comes: until then the largest that came so far
+is taken for it, and as long as none came one file is asked for at a time. A host with nothing left waits for the next
+period; a file that has begun is finished. Days and hours are those of UTC, by Redis' clock. Counts and decides; knows
+nothing of Redis, items or of who waits.
 """
 
 from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from typing import NamedTuple
 
 from scrapy_chunkdl.download.host_rules import fits
-from scrapy_chunkdl.queue.budgets import PERIODS_S, Count, Used
+from scrapy_chunkdl.queue.budgets import PERIODS_S, Asked, Count, Standing, Used
 from scrapy_chunkdl.settings.budget import ALL, Limit
 from scrapy_chunkdl.text.units import size_text
 
@@ -29,7 +31,7 @@ _HOSTS_REMEMBERED = 4096
 class Over:
     """A limit of a host, or of :data:`ALL`, by which nothing more may begin before ``until`` (seconds since 1970).
 
-    ``is_used_up``: it is; else what is left of it is under way, or another process' share.
+    ``is_used_up``: it is, or too little is left for what would begin; else what is left of it is under way.
     """
 
     who: str
@@ -51,8 +53,18 @@ class Over:
 @dataclass(frozen=True, slots=True)
 class _Known:
     number: int
-    used: int
-    processes: int
+    stands: Standing
+
+
+class _Left(NamedTuple):
+    """What is not used, what of it is not set aside either, and what is set aside here and not under way."""
+
+    in_all: int
+    free: int
+    here: int
+
+
+_UNKNOWN = _Left(1, 0, 0)
 
 
 class Budget:
@@ -114,10 +126,28 @@ class Budget:
         """Whether something came that was not told."""
         return bool(self._new or self._telling)
 
-    def asked(self, hosts: Iterable[str]) -> list[Count]:
-        """Return what has to be asked about for these hosts and for all."""
-        of_each = (self.limits_of(host) for host in (ALL, *hosts))
-        return list(dict.fromkeys(_count(who, limit) for limits in of_each for who, limit in limits))
+    def asked(
+        self,
+        hosts: Iterable[str],
+        under_way: Mapping[str, int] = {},
+        new: Mapping[str, int] = {},
+        first: Mapping[str, int] = {},
+    ) -> list[Asked]:
+        """Return what has to be asked about for these hosts and for all: what is ``under_way``, and what would begin.
+
+        All three have as many ``bytes`` and ``files`` as are, by fields such as ``files *`` or ``bytes host:80``.
+        """
+        asked: dict[Count, Asked] = {}
+        for who, limit in (one for host in (ALL, *hosts) for one in self.limits_of(host)):
+            count = _count(who, limit)
+            needed = under_way.get(count[1], 0) + self._new[count]  # what came and is not told yet is set aside still
+            asked[count] = Asked(count, limit.most, needed, needed + new.get(count[1], 0), first.get(count[1], 0))
+        return list(asked.values())
+
+    def last_parts(self) -> list[tuple[int, Mapping[Count, int]]]:
+        """Return all that was not told, or perhaps not, as it is to be told."""
+        part, telling = self.part()
+        return [(part, telling), (part + 1, dict(self._new))]
 
     def told(self, part: int, used: Used) -> None:
         """Take note of how much is used, what was told with that part of :meth:`part` included."""
@@ -125,42 +155,42 @@ class Budget:
             self._telling = {}
         self._ahead = used.now - self._clock()
         self._known = {count: known for count, known in self._known.items() if known.number == self._number(count[0])}
-        for count, number in used.counts.items():
-            self._known[count] = _Known(self._number(count[0]), number, used.processes)
+        for count, stands in used.counts.items():
+            self._known[count] = _Known(self._number(count[0]), stands)
 
     def knows(self, host: str) -> bool:
         """Whether it is known how much of all limits of a host is used in this period."""
         return all(self._of(_count(who, limit)) is not None for who, limit in self.limits_of(host))
 
-    def over(self, host: str, under_way: Mapping[str, int]) -> Over | None:
-        """Return a limit that keeps files of a host, or of :data:`ALL`, from beginning; None if they may.
+    def over(self, host: str, under_way: Mapping[str, int], need: Mapping[str, int] | None = None) -> Over | None:
+        """Return a limit by which nothing of a host, or of :data:`ALL`, is worth a try; None if something is left.
 
-        ``under_way`` has as many ``bytes`` and ``files`` as are, by fields such as ``files *`` or ``bytes host:80``.
+        With what files ``need`` it is a limit by which they may not begin: they may use what is set aside alone.
         """
-        return next((over for over in self._overs(host, under_way) if over is not None), None)
+        return next(self._overs(host, under_way, need), None)
 
     def left_files(self, under_way: Mapping[str, int]) -> int | None:
         """Return how many files may begin in all, None for any number."""
-        left = [self._left(who, limit, under_way)[1] for who, limit in self._of_all if limit.what == "files"]
+        left = [self._left(who, limit, under_way).free for who, limit in self._of_all if limit.what == "files"]
         return max(0, min(left)) if left else None
 
-    def _overs(self, host: str, under_way: Mapping[str, int]) -> Iterable[Over | None]:
+    def _overs(self, host: str, under_way: Mapping[str, int], need: Mapping[str, int] | None) -> Iterator[Over]:
         for who, limit in self.limits_of(host):
-            left, here = self._left(who, limit, under_way)
-            if here <= 0:
-                seconds = PERIODS_S[limit.period]
-                until = (self._number(limit.period) + 1) * seconds
-                yield Over(who, limit, until, left <= 0)
+            left = self._left(who, limit, under_way)
+            needed = need.get(_count(who, limit)[1], 0) if need is not None else 0
+            if left.free <= 0 if need is None else needed > left.here:
+                until = (self._number(limit.period) + 1) * PERIODS_S[limit.period]
+                is_short = limit.what == "files" and left.in_all < needed <= limit.most
+                yield Over(who, limit, until, left.in_all <= 0 or is_short)
 
-    def _left(self, who: str, limit: Limit, under_way: Mapping[str, int]) -> tuple[int, int]:
-        """Return what is left for all processes, and for what this one may begin now; 1 and 0 where that is unknown."""
+    def _left(self, who: str, limit: Limit, under_way: Mapping[str, int]) -> _Left:
         count = _count(who, limit)
         known = self._of(count)
         if known is None:
-            return 1, 0
-        since = self._new[count] + self._telling.get(count, 0)
-        left = limit.most - known.used
-        return left - since, -(-left // known.processes) - since - under_way.get(count[1], 0)
+            return _UNKNOWN
+        since, running = self._new[count] + self._telling.get(count, 0), under_way.get(count[1], 0)
+        in_all = limit.most - known.stands.used - since
+        return _Left(in_all, in_all - known.stands.others - running, known.stands.granted - since - running)
 
     def _of(self, count: Count) -> _Known | None:
         known = self._known.get(count)
@@ -186,8 +216,8 @@ class LocalBudgets:
         self._numbers: dict[str, int] = {}
         self._used: Counter[Count] = Counter()
 
-    def tell(self, part: int, spent: Mapping[Count, int], asked: Sequence[Count]) -> Used:
-        """Add what was spent, and return how much of what is ``asked`` about is used."""
+    def tell(self, part: int, spent: Mapping[Count, int], asked: Sequence[Asked], largest: int = 0) -> Used:
+        """Add what was spent, and return how what is ``asked`` about stands: all that is left is this process'."""
         now = self._clock()
         numbers = {period: int(now // seconds) for period, seconds in PERIODS_S.items()}
         over = {period for period, number in numbers.items() if self._numbers.get(period) != number}
@@ -195,4 +225,16 @@ class LocalBudgets:
         if over:
             self._used = Counter({count: used for count, used in self._used.items() if count[0] not in over})
         self._used.update(spent)
-        return Used(now, 1, {count: self._used[count] for count in asked})
+        return Used(now, {one.of: self._stands(one) for one in asked}, largest)
+
+    def leave(self, parts: Sequence[tuple[int, Mapping[Count, int]]]) -> None:
+        """What it used goes with it."""
+
+    def _stands(self, one: Asked) -> Standing:
+        used = self._used[one.of]
+        free = one.most - used
+        gets = max(one.needed, min(one.wanted, free))
+        may_be_more = one.first > one.most or one.of[1].startswith("bytes ")
+        if gets < one.first and not one.needed and free > 0 and may_be_more:
+            gets = one.first
+        return Standing(used, 0, gets)

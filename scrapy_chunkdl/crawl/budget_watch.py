@@ -11,14 +11,14 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, Protocol
 
 from scrapy_chunkdl.bridge.bridge import Bridge
 from scrapy_chunkdl.bridge.run import Job
 from scrapy_chunkdl.crawl.budget import Budget, Over
-from scrapy_chunkdl.queue.budgets import Count, Used
+from scrapy_chunkdl.queue.budgets import Asked, Count, Used
 from scrapy_chunkdl.queue.item_queue import parked_under
 from scrapy_chunkdl.settings.budget import ALL
 
@@ -29,6 +29,9 @@ MARK = "@budget"
 TELL_EVERY_S = 5.0
 TELL_SOON_S = 1.0
 """Seconds between two words to Redis: while something comes, and while items wait for a share that may grow."""
+
+_UNKNOWN_BYTES = 1 << 50
+"""What a file is taken to need as long as none has come: it is asked for while no other is."""
 
 SHORT_S = 2.0
 """Seconds until an item comes back that found all that is left under way."""
@@ -42,8 +45,11 @@ MOST_LINES = 20
 class Counts(Protocol):
     """Where counts are kept."""
 
-    def tell(self, part: int, spent: Mapping[Count, int], asked: list[Count]) -> Used:
-        """Add what was spent, once for each ``part``; return what is used."""
+    def tell(self, part: int, spent: Mapping[Count, int], asked: list[Asked], largest: int = 0) -> Used:
+        """Add what was spent, once for each ``part``, and set aside what is asked for; return how that stands."""
+
+    def leave(self, parts: list[tuple[int, Mapping[Count, int]]]) -> None:
+        """Add what was spent last; nothing is set aside any more."""
 
 
 class BudgetWatch:
@@ -72,6 +78,8 @@ class BudgetWatch:
         self._let_out = let_out
         self._clock = clock
         self._fetched: dict[str, int] = {}
+        self._reserving: list[tuple[Counter[str], Mapping[str, int]]] = []
+        self._largest = 0
         self._over: dict[str, Over] = {}
         self._asks = False
         self._told_at = float("-inf")
@@ -90,6 +98,7 @@ class BudgetWatch:
             for job in jobs:
                 if job.result is not None and job.result.status == "downloaded":
                     self._budget.spend(job.host, "files", 1)
+                    self._largest = max(self._largest, job.result.size)
 
     def _count_bytes(self) -> None:
         if not self._budget.counts_bytes:
@@ -111,14 +120,41 @@ class BudgetWatch:
         else:
             self._tell(unknown, go_on)
 
-    def over(self, hosts: Iterable[str], also: Mapping[str, int] = {}) -> Over | None:
-        """Return what keeps files of these hosts from beginning; ``also`` is under way besides what has begun."""
+    def reserve(self, items: Sequence[Sequence[Job]], go_on: Callable[[], None]) -> None:
+        """Have set aside what the files of some items will be counted with, as far as it is there; then ``go_on``.
+
+        :meth:`over` tells of each item whether it may begin.
+        """
+        hosts = {job.host for jobs in items for job in jobs}
+
+        def ask() -> None:
+            needs = [self.need_of(jobs) for jobs in items]
+            new: Counter[str] = sum(needs, Counter())
+            asks = new, {field: next(need[field] for need in needs if need[field]) for field in new}
+            self._reserving.append(asks)
+
+            def reserved() -> None:
+                self._reserving.remove(asks)
+                go_on()
+
+            self._tell(hosts, reserved)
+
+        self.when_known(hosts, ask)
+
+    def need_of(self, jobs: Iterable[Job]) -> Counter[str]:
+        """Return what an item will be counted with whose files have not begun."""
+        return sum((self._expected(job) for job in jobs), Counter())
+
+    def over(self, jobs: Sequence[Job], also: Mapping[str, int] = {}) -> Over | None:
+        """Return what keeps an item with these files from beginning; ``also`` is under way besides what has begun."""
         if not self._budget.is_set:
             return None
+        self._count_bytes()
         under_way = self._under_way()
         under_way.update(also)
-        for host in hosts:
-            if (over := self._budget.over(host, under_way)) is not None:
+        need = self.need_of(jobs)
+        for host in dict.fromkeys(job.host for job in jobs):
+            if (over := self._budget.over(host, under_way, need)) is not None:
                 self._note(over)
                 return over
         return None
@@ -145,8 +181,25 @@ class BudgetWatch:
         found: Counter[str] = Counter()
         for job in self._begun():
             if job.run is not None or job.is_done:
-                found.update(expected(job))
+                found.update(self._expected(job))
         return found
+
+    def _expected(self, job: Job) -> Counter[str]:
+        """Return what a file will still be counted with: itself, and what it has to fetch, or may have to.
+
+        Under the names of its host and of all.
+        """
+        progress, bytes_left = job.progress, 0
+        if self._budget.counts_bytes and not job.is_done:
+            size = progress.size if progress.size is not None else self._largest or _UNKNOWN_BYTES
+            bytes_left = max(0, size - progress.done)
+        return Counter(
+            {
+                f"{what} {who}": number
+                for what, number in (("files", 1), ("bytes", bytes_left))
+                for who in (ALL, job.host)
+            }
+        )
 
     def _note(self, over: Over) -> None:
         before = self._over.get(over.who)
@@ -162,13 +215,13 @@ class BudgetWatch:
         if not self._budget.is_set or self._asks:
             return
         waits = bool(parked or self._over)
-        every_s = TELL_EVERY_S
+        every_s, begun = TELL_EVERY_S, self._under_way()
         if not self._budget.knows(ALL) or any(not over.is_used_up for over in self._over.values()):
             every_s = TELL_SOON_S
         if self._clock() - self._told_at < every_s:
             return
         self._count_bytes()
-        if waits or self._budget.has_news or not self._budget.knows(ALL):
+        if waits or begun or self._budget.has_news or not self._budget.knows(ALL):
             self._tell((), lambda: None, looks_at_parked=bool(parked))
 
     def waits(self) -> list[str]:
@@ -181,18 +234,27 @@ class BudgetWatch:
 
     def _tell(self, hosts: Collection[str], then: Callable[[], None], *, looks_at_parked: bool = False) -> None:
         self._asks, self._told_at = True, self._clock()
+        self._count_bytes()
         part, spent = self._budget.part()
+        begun = [job for job in self._begun() if job.run is not None or job.is_done]
+        under_way: Counter[str] = sum(map(self._expected, begun), Counter())
+        new: Counter[str] = sum((one for one, _ in self._reserving), Counter())
+        first = {field: number for _, firsts in reversed(self._reserving) for field, number in firsts.items()}
+        largest = self._largest
         about = [*hosts, *(host for host in self._over if host != ALL)][:MOST_HOSTS_ASKED]
         about += [host for host in {field.partition(" ")[2] for _, field in spent} if host != ALL]
+        about += [host for host in {field.partition(" ")[2] for field in (*under_way, *new)} if host != ALL]
 
         def tell() -> tuple[Used, list[str]]:
             names = [name for name in self._parked() if name.endswith(MARK)] if looks_at_parked else []
-            asked = self._budget.asked([*about, *(name.removesuffix(MARK) for name in names[:MOST_HOSTS_ASKED])])
-            return self._counts.tell(part, spent, asked), names[:MOST_HOSTS_ASKED]
+            hosts = [*about, *(name.removesuffix(MARK) for name in names[:MOST_HOSTS_ASKED])]
+            asked = self._budget.asked(hosts, under_way, new, first)
+            return self._counts.tell(part, spent, asked, largest), names[:MOST_HOSTS_ASKED]
 
         def told(answer: tuple[Used, list[str]]) -> None:
             used, names = answer
             self._asks = False
+            self._largest = max(self._largest, used.largest)
             self._budget.told(part, used)
             self._look_again(names)
             then()
@@ -213,17 +275,12 @@ class BudgetWatch:
             elif over.who != ALL:
                 self._note(over)
 
-
-def expected(job: Job) -> Counter[str]:
-    """Return what a file that has begun will still be counted with: itself, and what it has to fetch, if that is known.
-
-    Under the names of its host and of all.
-    """
-    progress = job.progress
-    needs = max(0, progress.size - progress.done) if progress.size is not None and not job.is_done else 0
-    return Counter(
-        {f"{what} {who}": number for what, number in (("files", 1), ("bytes", needs)) for who in (ALL, job.host)}
-    )
+    def leave(self) -> None:
+        """Tell what came last, and let go of what is set aside: nothing begins any more."""
+        if self._budget.is_set:
+            self._count_bytes()
+            parts = self._budget.last_parts()
+            self._ask(lambda: self._counts.leave(parts), lambda _: None)
 
 
 def name_of(over: Over) -> str:

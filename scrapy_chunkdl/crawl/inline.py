@@ -66,7 +66,7 @@ class InlineMode(Mode):
             lambda call, then: then(call()),
             begun=lambda: (job for files in self._items for job in files.jobs),
         )
-        self._waiting: deque[tuple[frozenset[str], _Start]] = deque()
+        self._waiting: deque[tuple[tuple[Job, ...], _Start]] = deque()
         self._told_waits_at = 0.0
         self._is_over = False
         self._may_be_idle = False
@@ -102,7 +102,7 @@ class InlineMode(Mode):
             if files.postponed and not self._is_over:
                 host = self._hosts.ill(problem.host for problem in files.postponed if isinstance(problem, HostIll))
                 if host is None:
-                    self._waiting.append((self._hosts_of(files), start))
+                    self._waiting.append((self._jobs_of(files), start))
                 else:
                     self._parked.append((host, start))
                 return
@@ -125,21 +125,23 @@ class InlineMode(Mode):
             self._bridge.submit(files.jobs)
 
         first = self._new_files(item, on_done=done, trace=trace)  # raises what hooks raise
-        hosts = self._hosts_of(first)
-        if first.is_done or self._may_begin(hosts):
+        jobs = self._jobs_of(first)
+        if first.is_done or self._may_begin(jobs):
             begin(first)
         else:
-            self._waiting.append((hosts, lambda: begin(first)))
+            self._waiting.append((jobs, lambda: begin(first)))
         return fired
 
-    def _hosts_of(self, files: ItemFiles) -> frozenset[str]:
-        return frozenset(job.host for job in files.jobs) if self._budget.is_set else frozenset()
+    def _jobs_of(self, files: ItemFiles) -> tuple[Job, ...]:
+        return tuple(files.jobs) if self._budget.is_set else ()
 
-    def _may_begin(self, hosts: frozenset[str]) -> bool:
+    def _may_begin(self, jobs: tuple[Job, ...]) -> bool:
         if self._schedule.is_paused or not self._disk.room(1, len(self._items)):
             return False
-        self._budget.when_known(hosts, lambda: None)
-        return self._budget.over(hosts) is None
+        if not jobs:
+            return True
+        self._budget.reserve([jobs], lambda: None)
+        return self._budget.over(jobs) is None
 
     def tick(self) -> None:
         """Begin what waited for room; a tick after an item is done, have the engine look whether the spider is idle."""
@@ -150,11 +152,11 @@ class InlineMode(Mode):
         self._schedule.tick()
         self._budget.tick(len(self._waiting))
         for _ in range(len(self._waiting)):
-            hosts, start = self._waiting.popleft()
-            if self._may_begin(hosts):
+            jobs, start = self._waiting.popleft()
+            if self._may_begin(jobs):
                 start()
             else:
-                self._waiting.append((hosts, start))
+                self._waiting.append((jobs, start))
         if self._waiting and not self._items:
             self._tell_waits()
         if self._may_be_idle:

@@ -12,8 +12,9 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from scrapy_chunkdl.bridge.bridge import Bridge
+from scrapy_chunkdl.bridge.run import Job
 from scrapy_chunkdl.crawl.budget import Over
-from scrapy_chunkdl.crawl.budget_watch import SHORT_S, BudgetWatch, expected, name_of
+from scrapy_chunkdl.crawl.budget_watch import SHORT_S, BudgetWatch, name_of
 from scrapy_chunkdl.crawl.claimed import ClaimedItem, Event, State
 from scrapy_chunkdl.crawl.disk_gate import DiskGate
 from scrapy_chunkdl.crawl.host_watch import HostWatch
@@ -50,7 +51,7 @@ class Postponing:
         if not self._budget.is_set:
             self._submit(items)
         elif items:
-            self._budget.when_known({host for item in items for host in _hosts_of(item)}, lambda: self._begin(items))
+            self._budget.reserve([_jobs_of(item) for item in items], lambda: self._begin(items))
 
     def _begin(self, items: Sequence[ClaimedItem]) -> None:
         items = [item for item in items if item.state is State.DOWNLOADING and item.files is not None]
@@ -64,11 +65,10 @@ class Postponing:
         begun: Counter[str] = Counter()
         wait: dict[str, tuple[Over, list[ClaimedItem]]] = {}
         for item in items:
-            over = self._budget.over(_hosts_of(item), begun) if item.state is State.DOWNLOADING else None
+            over = self._budget.over(_jobs_of(item), begun) if item.state is State.DOWNLOADING else None
             if over is None:
                 yield item
-                for job in item.files.jobs if item.files is not None else ():
-                    begun.update(expected(job))
+                begun.update(self._budget.need_of(_jobs_of(item)))
             elif over.who == ALL:
                 item.files = None
                 self._settling.postpone(item, Event.POSTPONED, SHORT_S)
@@ -124,5 +124,5 @@ class Postponing:
         self._settling.postpone(item, Event.POSTPONED, self._disk.delay_s if is_full else SUSPECT_HOST_DELAY_S)
 
 
-def _hosts_of(item: ClaimedItem) -> set[str]:
-    return {job.host for job in item.files.jobs} if item.files is not None else set()
+def _jobs_of(item: ClaimedItem) -> list[Job]:
+    return item.files.jobs if item.files is not None else []

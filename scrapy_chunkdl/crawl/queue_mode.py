@@ -131,7 +131,7 @@ class QueueMode(Mode):
         self._passage = Passage(crawler, admit)
         breaker = Breaker(items_key)
         health = HostHealth(client, queue.token)
-        budget = BudgetWatch(
+        budget = self._budget = BudgetWatch(
             Budget(config.budget or {}),
             SharedBudgets(client, queue.token),
             bridge,
@@ -311,6 +311,7 @@ class QueueMode(Mode):
         steps = Steps()
         steps.add("connections to Redis", self._queue.close)
         steps.add("courier", self._courier.stop)
+        steps.add("budgets", self._budget.leave)
         steps.add("report", lambda: self._courier.call(self._leave, lambda _: None))
         steps.add("heartbeat", self._heartbeat.stop)
         steps.undo()

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 from clocks import Clock
 
 from scrapy_chunkdl.crawl.budget import Budget, LocalBudgets, Over
-from scrapy_chunkdl.queue.budgets import Used
 from scrapy_chunkdl.settings.budget import budget
 
 DAY, HOUR = 86400, 3600
@@ -25,10 +25,15 @@ class Ledger:
         self.budget = Budget(budget(limits), self.clock)
         self.counts = LocalBudgets(self.clock)
 
-    def tell(self, *hosts: str, processes: int = 1) -> None:
+    def tell(self, *hosts: str, others: int = 0) -> None:
         part, spent = self.budget.part()
         used = self.counts.tell(part, spent, self.budget.asked(hosts))
-        self.budget.told(part, Used(used.now, processes, used.counts))
+        counts = {count: stands._replace(others=others) for count, stands in used.counts.items()}
+        self.budget.told(part, replace(used, counts=counts))
+
+    def reserve(self, under_way: Counter[str], new: Counter[str], first: Counter[str], *hosts: str) -> None:
+        part, spent = self.budget.part()
+        self.budget.told(part, self.counts.tell(part, spent, self.budget.asked(hosts, under_way, new, first)))
 
     def over(self, host: str, under_way: Counter[str] = NOTHING) -> Over | None:
         return self.budget.over(host, under_way)
@@ -96,12 +101,44 @@ def test_what_is_not_told_yet_and_what_is_under_way_counts() -> None:
     assert "is under way (CHUNKDL_BUDGET, files_per_day)" in short.sentence()
 
 
-@pytest.mark.parametrize(("processes", "mine"), [(1, 10), (3, 4), (5, 2), (20, 1)])
-def test_processes_share_what_is_left(processes: int, mine: int) -> None:
+@pytest.mark.parametrize(("others", "mine"), [(0, 10), (3, 7), (10, 0), (12, 0)])
+def test_what_others_have_set_aside_is_not_claimed_for(others: int, mine: int) -> None:
     ledger = Ledger({"*": {"files_per_day": 10}})
-    ledger.tell(processes=processes)
+    ledger.tell(others=others)
 
     assert ledger.budget.left_files(NOTHING) == mine
+
+
+@pytest.mark.parametrize(
+    ("limit", "used", "under_way", "new", "first", "may"),
+    [
+        ({"files_per_day": 5}, 0, 0, 5, 1, 5),
+        ({"files_per_day": 5}, 3, 1, 4, 1, 1),
+        ({"files_per_day": 5}, 3, 2, 4, 1, 0),
+        ({"files_per_day": 5}, 4, 0, 3, 3, 1),
+        ({"files_per_day": 2}, 0, 0, 3, 3, 3),
+        ({"files_per_day": 2}, 0, 1, 3, 3, 1),
+        ({"bytes_per_day": 1000}, 0, 0, 900, 300, 900),
+        ({"bytes_per_day": 1000}, 400, 300, 900, 300, 300),
+        ({"bytes_per_day": 1000}, 900, 0, 900, 300, 300),
+        ({"bytes_per_day": 1000}, 900, 50, 900, 300, 50),
+        ({"bytes_per_day": 1000}, 1000, 0, 900, 300, 0),
+    ],
+)
+def test_a_file_begins_only_where_its_part_is_set_aside_and_one_may_pass_what_is_left_where_none_is_under_way(
+    limit: dict[str, int], used: int, under_way: int, new: int, first: int, may: int
+) -> None:
+    ledger, what = Ledger({"*.gov": limit}), next(iter(limit)).partition("_")[0]
+    ledger.budget.spend(GOV, what, used)
+    running = Counter({f"{what} {GOV}": under_way})
+
+    ledger.reserve(running, Counter({f"{what} {GOV}": new}), Counter({f"{what} {GOV}": first}), GOV)
+
+    def over(needs: int) -> Over | None:
+        return ledger.budget.over(GOV, running, Counter({f"{what} {GOV}": needs}))
+
+    assert may == 0 or over(may) is None
+    assert over(may + 1) is not None
 
 
 def test_nothing_begins_where_it_is_not_known_what_is_used() -> None:
