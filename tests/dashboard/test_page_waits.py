@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -89,6 +90,56 @@ def test_a_file_whose_server_does_not_answer_is_no_0_bytes(
         expect(cell(page, "files", "Rate")).to_have_text("–")
         origin.release("gate")
         expect(page.locator("#files-none")).to_be_visible()
+
+
+def test_limits_of_a_host_are_changed_in_a_dialog_hold_while_it_runs_and_are_taken_back_at_a_click(
+    browser: Browser, tmp_path: Path, origin: Origin, open_page: OpenPage
+) -> None:
+    items = [item(attachment(origin.url(f"{n}.bin", 1000), f"{n}.bin")) for n in range(300)]
+    host = origin.url("x", 1).split("/")[2]
+    settings = {"CHUNKDL_HOSTS": {host: {"delay": 0.5}}, "CHUNKDL_PROBE": "get", "CHUNKDL_RETRY_TIMES": 2}
+    with (
+        site(tmp_path, "chunkdl", "worker", "files", **settings) as running,
+        running.server.client() as client,
+    ):
+        client.rpush(WAITING, *map(json.dumps, items))
+        page = open_page(running.dashboard.url)
+        button = page.get_by_role("button", name=f"Limits of {host}")
+        expect(button).to_have_text("Change")
+
+        button.click()
+        page.get_by_label("Seconds between two requests").fill("3600")
+        page.get_by_role("button", name="Set", exact=True).click()
+        expect(page.get_by_text(f"The limits of {host} are set.")).to_be_visible()
+        expect(button).to_have_text("Changed")
+        stands_since = Stands(lambda: origin.requests)
+        wait_for(lambda: stands_since() > 3, "requests go on")
+        stood_at = origin.requests
+        button.click()
+        expect(page.get_by_label("Seconds between two requests")).to_have_value("3600")
+        page.get_by_role("button", name="As the settings say").click()
+        expect(page.get_by_text(f"What the settings say holds for {host}.")).to_be_visible()
+        wait_for(lambda: origin.requests > stood_at + 4, "what waited for its moment waits on")
+        expect(button).to_have_text("Change")
+
+        button.click()
+        page.get_by_label("Seconds between two requests").fill("0")
+        page.get_by_role("button", name="Set", exact=True).click()
+        wait_for(lambda: client.hget("{files:items}:totals", "items/finished") == b"300", "the items do not come")
+
+
+class Stands:
+    """For how many seconds a number has not changed."""
+
+    def __init__(self, number: Callable[[], int]) -> None:
+        self._number = number
+        self._last, self._since = number(), time.monotonic()
+
+    def __call__(self) -> float:
+        now = self._number()
+        if now != self._last:
+            self._last, self._since = now, time.monotonic()
+        return time.monotonic() - self._since
 
 
 def report(**fields: object) -> bytes:

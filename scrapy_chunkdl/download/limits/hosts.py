@@ -33,6 +33,9 @@ from scrapy_chunkdl.download.limits.starts import Starts
 from scrapy_chunkdl.download.model import Options
 from scrapy_chunkdl.download.progress import Progress
 
+_LOOK_EVERY_S = 0.25
+"""Seconds between two looks of a request that waits for its moment whether limits are others by now."""
+
 _Waiter = tuple[asyncio.AbstractEventLoop, "asyncio.Future[None]"]
 
 
@@ -66,6 +69,7 @@ class Limits:
         self._robots = options.robots
         self._longest_space_s = longest_s(options)
         self._last_start: OrderedDict[str, float] = OrderedDict()
+        self._changes = 0
         self._shares = shares
         self.habits = Habits()
         self.circuits = Circuits(recovered=self._recovered)
@@ -87,6 +91,8 @@ class Limits:
         self._rules.put_first(rules)
         self.rates.rules_changed()
         with self._lock:
+            self._changes += 1
+            self._last_start.clear()  # a long delay that is over would have moments in it far ahead
             for host in self._hosts:
                 self._grant_waiters(host)
 
@@ -107,17 +113,27 @@ class Limits:
         """Wait until the host's last request was begun long enough ago, by any process where they share a delay."""
         if self._starts is not None:
             await self._starts.turn(host)
-        spacing = self._spacings.get(host)
+        while not await self._had_turn(host):
+            pass  # the limits are others now: what was waited for is another moment
+
+    async def _had_turn(self, host: str) -> bool:
+        rules, spacing = self._changes, self._spacings.get(host)
         delay = max(self._delay_of(host), spacing.space_s if spacing is not None else 0.0)
         if not delay:
-            return
+            return True
         with self._lock:
             now = time.monotonic()
             at = self._last_start[host] = max(now, self._last_start.get(host, -delay) + delay)
             self._last_start.move_to_end(host)
             if len(self._last_start) > remembered.HOSTS_REMEMBERED:
                 self._last_start.popitem(last=False)
-        await asyncio.sleep(at - now)
+        while (left_s := at - now) > _LOOK_EVERY_S:
+            await asyncio.sleep(_LOOK_EVERY_S)
+            if rules != self._changes:
+                return False
+            now = time.monotonic()
+        await asyncio.sleep(left_s)
+        return True
 
     def pace(self, host: str) -> Pace:
         """Return how fast a body from ``host`` may come."""
