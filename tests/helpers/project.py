@@ -115,6 +115,12 @@ class Seen:
 """
 
 
+def _write(path: Path, text: str) -> None:
+    """Write a file, unless it is that already: another process may read it at this moment."""
+    if not path.exists() or path.read_text() != text:
+        path.write_text(text)
+
+
 @dataclass
 class Crawl:
     """A finished crawl."""
@@ -148,12 +154,12 @@ class Project:
         } | self.settings
         package = self.folder / "probe"
         package.mkdir(parents=True, exist_ok=True)
-        (self.folder / "scrapy.cfg").write_text("[settings]\ndefault = probe.settings\n")
-        (package / "__init__.py").write_text("")
+        _write(self.folder / "scrapy.cfg", "[settings]\ndefault = probe.settings\n")
+        _write(package / "__init__.py", "")
         lines = [f"{name} = {value!r}\n" for name, value in settings.items()]
-        (package / "settings.py").write_text(FEEDS + "".join(lines))
-        (package / "support.py").write_text(SUPPORT + textwrap.dedent(self.support))
-        (package / "spider.py").write_text(f"ITEMS = {self.items!r}\n" + textwrap.dedent(self.spider))
+        _write(package / "settings.py", FEEDS + "".join(lines))
+        _write(package / "support.py", SUPPORT + textwrap.dedent(self.support))
+        _write(package / "spider.py", f"ITEMS = {self.items!r}\n" + textwrap.dedent(self.spider))
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         """Start ``scrapy crawl files`` and return the process; its log is read with ``communicate``."""
