@@ -109,6 +109,8 @@ def refuse_unusable_store(config: Config, root: Path, store: Store | None) -> No
     setting = "CHUNKDL_WORK_FOLDER" if "://" in config.store else f"CHUNKDL_STORE = {config.store!r}"
     try:
         require_writable(root, setting)
+        if config.work_folder:  # what is refused, reports and the embedded server's data go there, too
+            require_writable(Path(config.work_folder).absolute(), "CHUNKDL_WORK_FOLDER")
     except ConfigError as error:
         raise Unusable(str(error), STORE_UNUSABLE) from error
     if store is not None:

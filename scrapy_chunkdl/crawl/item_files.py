@@ -41,6 +41,9 @@ from scrapy_chunkdl.text.masking import masked, printable, shown_url
 logger = logging.getLogger(__name__)
 
 _LONGEST_HINT = 100
+_MOST_TOLD = 100
+"""Files given up of one item that are told of, each in a line."""
+
 _LONGEST_SHOWN = 200
 
 Results = list[tuple[bool, Any]]
@@ -115,6 +118,7 @@ class ItemFiles:
         self._outcomes: dict[int, tuple[bool, Any]] = {}
         self._same_file: dict[Job, Sequence[Attachment]] = {}
         self._left = 0
+        self._told = 0
         self._not_wanted: set[Job] = set()
         files: dict[object, list[Attachment]] = {}
         for attachment in self._attachments:
@@ -276,7 +280,11 @@ class ItemFiles:
         url = shown_url(same_file[0].url)
         of, text = url or f"an attachment of an item{_hint_of(self.item)}", str(error)
         told = text.replace(f"'{url}'" if f"'{url}'" in text else url, "it", 1) if url else text
-        logger.warning("Gave up %s: %s", of, told.removeprefix("it: "))
+        self._told += 1
+        if self._told == _MOST_TOLD:
+            told += " Further files of this item that are given up are told at DEBUG."
+        level = logging.WARNING if self._told <= _MOST_TOLD else logging.DEBUG
+        logger.log(level, "Gave up %s: %s", of, told.removeprefix("it: "))
         self._stats.report.given_up(url[:_LONGEST_SHOWN], _host_of(same_file[0].url), error.reason, text)
         outcome = {
             "status": "failed",

@@ -16,6 +16,7 @@ _SCHEMES = ("redis", "rediss", "unix")
 _HOW = 'it should be a URL such as "redis://:password@host:6379/0"'
 _ENCODE = "in a password, write / as %2F, # as %23, ? as %3F, [ as %5B, ] as %5D, @ as %40, : as %3A"
 _INTEGERS = {"port": "a port number", "db": "a number"}
+_TIMEOUTS = ("socket_timeout", "socket_connect_timeout")
 _NUMBERS = ("socket_timeout", "socket_connect_timeout", "health_check_interval", "max_connections")
 
 
@@ -58,6 +59,8 @@ def check(settings: Mapping[Any, Any]) -> None:
     for name in _NUMBERS:
         if params.get(name) is not None and not _is_number(params[name]):
             raise ValueError(f"{_place(name)} = {params[name]!r}: it should be a number.")
+        if name in _TIMEOUTS and params.get(name) == 0:
+            raise ValueError(f"{_place(name)} = 0 would wait for no answer: give seconds above 0, or None.")
 
 
 def _place(name: str) -> str:

@@ -134,7 +134,7 @@ class ItemQueue:
         url_fields: Sequence[str] = (),
     ) -> None:
         prefix = key_prefix(key)
-        check_lists(client, key, above)
+        check_lists(client, key, above, done_key)
         self.key, self.above = key, tuple(above)
         self.lists = [*above, key]
         self.token = token or new_token()

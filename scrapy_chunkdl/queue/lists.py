@@ -13,14 +13,21 @@ from redis.cluster import RedisCluster
 from redis.crc import key_slot
 
 
-def check_lists(client: Any, key: str, above: Sequence[str]) -> None:
+def check_lists(client: Any, key: str, above: Sequence[str], done_key: str | None = None) -> None:
     """Raise ValueError for lists that are the same, or that no script can reach together, as a Cluster has them apart.
+
+    ``done_key`` is the list of what is done: among those that are claimed from, its items would go round for ever.
 
     All keys that a script touches have to hash to one slot (Redis Cluster specification, hash tags).
     """
     lists = [*above, key]
     if len(set(lists)) < len(lists):
         raise ValueError(f"The lists {', '.join(lists)} are to differ: name each once, the first to be claimed first.")
+    if done_key in lists:
+        raise ValueError(
+            f"CHUNKDL_DONE_KEY = {done_key!r} is a list that items are claimed from, and would go round for ever in: "
+            "name another."
+        )
     if not isinstance(client, RedisCluster):
         return
     slot = key_slot(key.encode())

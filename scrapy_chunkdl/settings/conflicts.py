@@ -55,6 +55,24 @@ CONFLICTS = (
         'name several, such as ["%(spider)s:urgent", "%(spider)s:items"], or remove it.',
     ),
     Conflict(
+        lambda set_to: set_to["path_field"] in (set_to["url_field"], set_to["filename_field"]),
+        "CHUNKDL_PATH_FIELD = {path_field!r} is the field of the URL or of the name, too, which the path would be "
+        "written over: name another.",
+    ),
+    Conflict(
+        lambda set_to: (
+            set_to["result_field"] is not None
+            and set_to["result_field"] in (set_to["url_field"], set_to["filename_field"], set_to["path_field"])
+        ),
+        "CHUNKDL_RESULT_FIELD = {result_field!r} is the field of the URL, the name or the path, too, which the result "
+        "would be written over: name another.",
+    ),
+    Conflict(
+        lambda set_to: set_to["files_field"] in {path.partition(".")[0] for path in set_to["attachments"]},
+        "CHUNKDL_FILES_FIELD = {files_field!r} is where attachments stand (CHUNKDL_ATTACHMENTS), which the files would "
+        "be written over: name another.",
+    ),
+    Conflict(
         lambda set_to: set_to["naming"] == "content" and "://" in set_to["store"],
         'CHUNKDL_NAMING = "content" needs a local folder, and CHUNKDL_STORE is {scheme}://…: use '
         'CHUNKDL_NAMING = "url", or a folder.',

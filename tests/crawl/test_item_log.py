@@ -109,3 +109,14 @@ def test_attachments_of_all_types_are_stripped(of: Any) -> None:
 def test_in_the_text_of_an_item_they_are_masked(text: str) -> None:
     assert "s3cr3t" not in shown(text)
     assert shown("headers of the table: {'a': 1} n=1") == "headers of the table: {'a': 1} n=1"
+
+
+def test_an_item_of_many_files_that_are_given_up_does_not_flood_the_log(project: Project) -> None:
+    project.settings |= {"CHUNKDL_MODE": "inline"}
+    project.items = [item(*range(500))]
+
+    crawl = project.crawl()
+
+    assert crawl.log.count("Gave up") == 100
+    assert crawl.log.count("Further files of this item that are given up are told at DEBUG.") == 1
+    assert crawl.stats["chunkdl/failures/bad_attachment"] == 500
