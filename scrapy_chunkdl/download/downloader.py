@@ -108,8 +108,13 @@ class Downloader:
         if self._beside is None:
             from scrapy_chunkdl.download.http.beside import Beside
 
-            assert self._session is not None
-            self._beside = Beside(self._session, self._options, installed_schemes(self._options))
+            schemes, session = self._schemes, self._session
+            assert schemes is not None
+            assert session is not None
+            known = installed_schemes(self._options)
+            self._beside = Beside(
+                session, self._options, self._limits, known, lambda context: schemes.sources(context, Tried())
+            )
         return self._beside
 
     async def _transfer(self, request: FileRequest, progress: Progress, tried: Tried) -> FileResult:

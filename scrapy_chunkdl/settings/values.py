@@ -254,13 +254,18 @@ def stores(value: Any) -> Mapping[str, Any]:
     return {scheme.lower(): place for scheme, place in value.items() if place is not None}
 
 
+CHECKSUMS = frozenset(name for name in hashlib.algorithms_guaranteed if not name.startswith("shake_")) | {
+    *("crc32", "crc32c", "crc64ecma", "crc64nvme"),
+}
+"""What the downloader can compute."""
+
+
 def checksum(value: Any) -> str | None:
-    """Read the name of a checksum that every Python has."""
+    """Read the name of a checksum: a hash that every Python has, or a CRC."""
     if value is None or value == "":
         return None
-    known = sorted(name for name in hashlib.algorithms_guaranteed if not name.startswith("shake_"))
-    if value not in known:
-        raise ValueError("None or one of " + ", ".join(known))
+    if value not in CHECKSUMS:
+        raise ValueError("None or one of " + ", ".join(sorted(CHECKSUMS)))
     return str(value)
 
 

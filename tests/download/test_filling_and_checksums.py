@@ -210,6 +210,17 @@ async def test_the_items_checksum_is_made_of_the_bytes_as_they_come(
         assert sum(bytes_read) <= SIZE
 
 
+@pytest.mark.parametrize("algorithm", ["crc32", "crc32c", "crc64nvme", "sha256"])
+@pytest.mark.parametrize("size", [0, 1000, SIZE])
+async def test_the_checksum_that_the_settings_ask_for_is_reported(client: Client, algorithm: str, size: int) -> None:
+    client = client.with_options(checksum=algorithm)
+
+    result = await client.right(client.url(size=size), size=size)
+    again = await client.fetch(client.url(size=size))
+
+    assert result.checksum == again.checksum == f"{algorithm}:{content_hash('file.bin', size, 1, algorithm)}"
+
+
 @pytest.mark.parametrize("algorithm", ["crc32", "crc32c", "crc64nvme", "md5", "sha256"])
 @pytest.mark.parametrize("more", ["", "ranges:none"])
 async def test_a_wrong_checksum_of_the_item_is_fetched_again_and_given_up(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 from scrapy.settings import Settings
 
+from scrapy_chunkdl.download.disk.checksum import ALGORITHMS
+from scrapy_chunkdl.settings import values
 from scrapy_chunkdl.settings.config import Config, ConfigError
 
 
@@ -250,3 +252,7 @@ def test_a_setting_of_others_with_our_prefix_is_told_its_name(name: str) -> None
 def test_a_setting_of_ours_that_looks_like_one_of_scrapy_redis_is_named() -> None:
     with pytest.raises(ConfigError, match="Did you mean CHUNKDL_REDIS_WAIT"):
         read({"CHUNKDL_REDIS_WAT": 1})
+
+
+def test_the_checksums_that_may_be_asked_for_are_those_that_can_be_computed() -> None:
+    assert values.CHECKSUMS == ALGORITHMS

@@ -102,15 +102,24 @@ def strength(algorithm: str) -> tuple[int, str]:
     return size, algorithm
 
 
+def algorithm_of(text: str) -> str | None:
+    """Return which of :data:`ALGORITHMS` is meant by a name as servers, lists and metalinks write it; None for none.
+
+    SHA-256, SHA2-256, SHA3-256, BLAKE2b, BLAKE2b-512, CRC-32C are such.
+    """
+    plain = text.strip().lower().replace("sha2-", "sha")
+    plain = {"blake2b-512": "blake2b", "blake2s-256": "blake2s"}.get(plain, plain)
+    spellings = plain, plain.replace("-", "").replace("/", ""), plain.replace("-", "_")
+    return next((name for name in spellings if name in ALGORITHMS), None)
+
+
 def parse_expected(text: str) -> tuple[str, str]:
     """Split "sha256:hex" into algorithm and lower-case hex; base64 does as well, as clouds give it.
 
     Raises Permanent, reason ``bad_checksum``.
     """
     algorithm, _, digest = text.strip().partition(":")
-    algorithm = algorithm.lower()
-    spellings = algorithm.replace("-", "").replace("/", ""), algorithm.replace("-", "_")  # SHA-256, SHA3-256
-    algorithm = next((name for name in spellings if name in ALGORITHMS), algorithm)
+    algorithm = algorithm_of(algorithm) or algorithm.lower()
     size = strength(algorithm)[0] if algorithm in ALGORITHMS else 0
     plain = digest.lower() if re.fullmatch(f"[0-9a-fA-F]{{{size * 2}}}", digest) else _hex_of_base64(digest)
     if not size or len(plain) != size * 2:

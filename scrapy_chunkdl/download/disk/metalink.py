@@ -13,7 +13,7 @@ from xml.etree.ElementTree import ParseError
 from defusedxml.common import DefusedXmlException
 from defusedxml.ElementTree import DefusedXMLParser
 
-from scrapy_chunkdl.download.disk.checksum import ALGORITHMS, parse_expected, strength
+from scrapy_chunkdl.download.disk.checksum import algorithm_of, parse_expected, strength
 from scrapy_chunkdl.download.errors import Permanent
 from scrapy_chunkdl.download.model import Pieces
 
@@ -25,6 +25,9 @@ _LAST = 1_000_000
 """The priority of a URL that names none (RFC 5854 §4.2.16.2 has 1 to 999999)."""
 
 _MOST_URLS = 1000
+_MOST_FILES = 20_000
+_DEEPEST = 32
+"""Elements within each other: what is read has four. Each is looked at with all it is in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,10 +99,14 @@ class _Reader:
         name = tag.removeprefix(_NAMESPACE)
         if not self._path and (name == tag or name != "metalink"):
             raise _bad("it is no metalink of version 4 (RFC 5854)")
-        self._path.append(name if name != tag else tag)
+        if len(self._path) >= _DEEPEST:
+            raise _bad(f"it has elements {_DEEPEST} deep in each other")
+        self._path.append(name)
         self._text = None
         match self._path[1:]:
             case ["file"]:
+                if len(self.files) >= _MOST_FILES:
+                    raise _bad(f"it has more than {_MOST_FILES} files")
                 self.files.append(_Found(attributes.get("name", "")))
             case ["file", "pieces"]:
                 self.files[-1].pieces.append((attributes.get("type", ""), attributes.get("length", ""), []))
@@ -132,11 +139,9 @@ class _Reader:
 def _file(found: _Found, schemes: Collection[str], base: str) -> MetalinkFile:
     urls = (urljoin(base, url) for _, _, url in sorted(found.urls))
     usable = tuple(dict.fromkeys(url for url in urls if url.partition("://")[0].lower() in schemes))
-    size = None
-    if found.size:
-        if not (found.size.isascii() and found.size.isdigit() and len(found.size) < 19):
-            raise _bad(f"the size of {found.name!r} is no number: {found.size!r}")
-        size = int(found.size)
+    size = _number(found.size)
+    if found.size and size is None:
+        raise _bad(f"the size of {found.name!r} is no number: {found.size!r}")
     file = MetalinkFile(found.name, usable, _strongest(found.hashes), size)
     pieces = [one for kind, length, digests in found.pieces if (one := _pieces(kind, length, digests)) is not None]
     best = max(pieces, key=lambda one: strength(one.algorithm), default=None)
@@ -146,31 +151,31 @@ def _file(found: _Found, schemes: Collection[str], base: str) -> MetalinkFile:
 
 
 def _priority(attributes: dict[str, str]) -> int:
-    text = attributes.get("priority", "")
-    if text.isascii() and text.isdigit():
-        return int(text)
-    preference = attributes.get("preference", "")  # as of version 3: the highest is the best
-    return _LAST - int(preference) if preference.isascii() and preference.isdigit() else _LAST
+    if (priority := _number(attributes.get("priority", ""))) is not None:
+        return priority
+    preference = _number(attributes.get("preference", ""))  # as of version 3: the highest is the best
+    return _LAST - preference if preference is not None else _LAST
 
 
-def _algorithm(text: str) -> str:
-    """Return an algorithm by its name in the registry (sha-256), or any other text for one that nobody knows."""
-    return text.strip().lower().replace("-", "")
+def _number(text: str) -> int | None:
+    """Read a number of at most 18 digits; None for what is none."""
+    text = text.strip()
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else None
 
 
 def _strongest(hashes: Iterable[tuple[str, str]]) -> str | None:
-    known = {_algorithm(kind): digest for kind, digest in hashes if _algorithm(kind) in ALGORITHMS}
+    known = {name: digest for kind, digest in hashes if (name := algorithm_of(kind)) is not None}
     best = max(known, key=strength, default=None)
     return ":".join(_checked(best, known[best])) if best is not None else None
 
 
 def _pieces(kind: str, length: str, digests: list[str]) -> Pieces | None:
-    algorithm = _algorithm(kind)
-    if algorithm not in ALGORITHMS:
+    algorithm = algorithm_of(kind)
+    if algorithm is None:
         return None
-    if not (length.isascii() and length.isdigit() and len(length) < 19 and int(length)):
+    if not (bytes_each := _number(length)):
         raise _bad(f"the length of its pieces is no number: {length!r}")
-    return Pieces(int(length), algorithm, tuple(_checked(algorithm, digest)[1] for digest in digests))
+    return Pieces(bytes_each, algorithm, tuple(_checked(algorithm, digest)[1] for digest in digests))
 
 
 def _checked(algorithm: str, digest: str) -> tuple[str, str]:

@@ -141,9 +141,9 @@ class FtpConnection:
             raise
 
     async def answers(self) -> bool:
-        """Whether an idle connection is still good."""
+        """Whether an idle connection is still good, and nothing more is said of an earlier transfer (226, 426)."""
         with suppress(DownloadError, Refused, asyncio.TimeoutError):
-            await within(self.stall_s, self._ask(self._client.command("NOOP", "2xx")))
+            await within(self.stall_s, self._ask(self._client.command("NOOP", ("200", "250"))))
             return True
         return False
 

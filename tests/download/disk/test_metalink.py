@@ -50,7 +50,7 @@ def test_the_strongest_checksum_of_the_whole_counts_not_those_of_pieces() -> Non
     [file] = read_metalink(
         document(
             f'<file name="a"><hash type="sha-1">{SHA1}</hash><hash type="sha-256"> {SHA256.upper()} </hash>'
-            f'<hash type="what">1</hash>{pieces}</file>'
+            f'<hash type="what">1</hash><hash>2</hash><hash type="sha-512/256">{SHA256[:-1]}b</hash>{pieces}</file>'
         ),
         SCHEMES,
     )
@@ -87,6 +87,8 @@ def test_a_document_of_one_file_needs_no_name() -> None:
         (ENTITIES.encode(), "bad_metalink"),
         (b'<?xml version="1.0" encoding="no-such"?><a/>', "bad_metalink"),
         (document("<file/>" * (1 << 21)), "bad_metalink"),
+        (document("<file/>" * (1 << 20)), "bad_metalink"),
+        (document("<a>" * (1 << 20)), "bad_metalink"),
         (document("")[:-3], "bad_metalink"),
         (document("") + b"more", "bad_metalink"),
     ],
@@ -115,6 +117,7 @@ def test_what_is_relative_is_so_to_the_document() -> None:
         (['priority="2"', 'priority="1"', ""], "bac"),
         (['preference="10"', 'preference="100"', ""], "bac"),
         (['priority="x"', 'priority="5"', 'priority=""'], "bac"),
+        (['priority="2"', 'priority=" 1 "', f'priority="{"9" * 5000}"'], "bac"),
         (['location="de"', 'location="us" priority="999999"', ""], "bac"),
     ],
 )

@@ -15,6 +15,7 @@ from fetching import CHUNK, QUICK, SIZE, payload
 from ftp_server import Ftp, age
 
 from scrapy_chunkdl.download import Downloader, DownloadError, FileRequest, FileResult, Options
+from scrapy_chunkdl.download.http.beside import beside_url
 
 RIGHT = hashlib.sha256(payload()).hexdigest()
 
@@ -115,6 +116,37 @@ async def test_a_list_that_fails_is_asked_for_again(lists: tuple[Lists, str], tm
     result = await fetch(f"{base}/a.bin", tmp_path, "SHA256SUMS")
 
     assert result.checksum == f"sha256:{RIGHT}"
+
+
+async def test_a_list_that_lies_beside_a_file_of_an_ftp_server_is_had_from_there(tmp_path: Path) -> None:
+    served = tmp_path / "ftp"
+    served.mkdir()
+    for name, data in (("a b.bin", payload()), ("SHA256SUMS", f"{RIGHT}  a b.bin\n{'0' * 64}  b.bin\n".encode())):
+        (served / name).write_bytes(data)
+        age(served / name, 3600.0)
+    with Ftp(served) as ftp:
+        result = await fetch(ftp.url("a%20b.bin"), tmp_path / "out", "SHA256SUMS")
+
+        with pytest.raises(DownloadError) as caught:
+            await fetch(ftp.url("a%20b.bin"), tmp_path / "other", "MD5SUMS")
+
+    assert result.checksum == f"sha256:{RIGHT}"
+    assert caught.value.reason == "not_found"
+
+
+@pytest.mark.parametrize(
+    ("url", "reference", "found"),
+    [
+        ("https://h/pub/a.iso", "SUMS", "https://h/pub/SUMS"),
+        ("s3://bucket/pub/a.iso", "SUMS", "s3://bucket/pub/SUMS"),
+        ("az://bucket/pub/a.iso", "../SUMS", "az://bucket/SUMS"),
+        ("sftp://h:22/~/a.iso", "a.iso.md5", "sftp://h:22/~/a.iso.md5"),
+        ("ftp://h/a.iso", "https://other/SUMS", "https://other/SUMS"),
+        ("https://h/a.iso?key=1", "?sum", "https://h/a.iso?sum"),
+    ],
+)
+def test_what_lies_beside_a_file_is_of_its_scheme(url: str, reference: str, found: str) -> None:
+    assert beside_url(url, reference) == found
 
 
 async def test_many_files_of_one_list_ask_for_it_once(lists: tuple[Lists, str], tmp_path: Path) -> None:

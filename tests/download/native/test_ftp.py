@@ -185,6 +185,14 @@ async def test_what_a_server_lacks_is_done_without(ftp: Ftp, tmp_path: Path, ref
     await right(ftp.url(), tmp_path)
 
 
+async def test_a_connection_that_still_speaks_of_the_last_transfer_is_not_used_again(ftp: Ftp, tmp_path: Path) -> None:
+    ftp.replies["NOOP"] = "226 Transfer complete.\r\n200 OK"
+
+    await right(ftp.url(), tmp_path)
+
+    assert ftp.count()["PASS"] > 1
+
+
 async def test_a_server_without_rest_is_asked_for_one_stream(ftp: Ftp, tmp_path: Path) -> None:
     ftp.replies["REST"] = "502 no"
 
