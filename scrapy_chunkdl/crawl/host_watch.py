@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 LOOK_EVERY_S = 5.0
 LOOK_IF_ILL_EVERY_S = 1.0
-"""Seconds between two looks at what other processes found out: while something runs, and while a host is ill."""
+"""Seconds between two looks at what other processes found out: while something runs, and while a host fails."""
 
 MOST_WARNINGS = 20
 """Hosts whose illness is a warning: a crawl of many dead hosts would tell of nothing else."""
@@ -116,7 +116,7 @@ class HostWatch:
         """Look what others found out, if it is time. ``parked`` items wait for hosts."""
         if not self._patience_s or self._looks:
             return
-        watches = bool(parked or self._circuits.hosts())
+        watches = bool(parked or self._circuits.hosts() or self._circuits.have_failed_lately)
         if not (watches or is_busy):
             return
         if self._clock() - self._looked_at < (LOOK_IF_ILL_EVERY_S if watches else LOOK_EVERY_S):

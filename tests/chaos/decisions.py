@@ -44,6 +44,13 @@ SECOND_HOST = "127.0.0.2"
 BANS = ("status:429", "status:503", "status:503:1", "close")
 """What it answers to all while it bans; no 403, which so few files cannot be told from private ones by."""
 
+SCHEDULE = [
+    {"from": "08:00", "to": "09:00", "zone": "UTC", "pause": True},
+    {"from": "10:00", "to": "11:00", "zone": "UTC", "rate": 400_000},
+]
+TIMES = {"pause by the schedule": 8.5 * 3600, "slow by the schedule": 10.5 * 3600}
+"""What the clock of the workers' schedule shows meanwhile, in seconds of a day; else it is midnight."""
+
 
 @dataclass(frozen=True)
 class File:
@@ -236,6 +243,8 @@ class Odds:
             "pipelines away": 4,
             "ban a host": 8,
             "fill the disk": 4,
+            "pause by the schedule": 5,
+            "slow by the schedule": 3,
         }
     )
 

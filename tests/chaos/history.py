@@ -8,7 +8,7 @@ keys of :class:`~scrapy_chunkdl.queue.item_queue.ItemQueue` and what each step p
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,14 +51,14 @@ class History:
             (key, b"LPOP"): self._pop,
             (key, b"LTRIM"): self._trim,
             (done_key, b"RPUSH"): lambda *words: self.done.extend(words),
-            (f"{{{key}}}:payload", b"HSET"): self._set_payload,
+            (f"{{{key}}}:payload", b"HSET"): lambda *words: _by_two(self._set_payload, words),
             (f"{{{key}}}:payload", b"HDEL"): self._drop_payload,
             (f"{{{key}}}:tries", b"HSET"): self._set_count,
             (f"{{{key}}}:tries", b"HINCRBY"): self._refund,
             (f"{{{key}}}:owner", b"HSET"): self._set_owner,
             (f"{{{key}}}:leases", b"ZADD"): self._set_lease,
             (f"{{{key}}}:delayed", b"ZADD"): self._delay,
-            (f"{{{key}}}:parked", b"ZADD"): self._park,
+            (f"{{{key}}}:parked", b"ZADD"): lambda *words: _by_two(self._park, words),
             (f"{{{key}}}:calls", b"HSET"): self._remember_call,
             (f"{{{key}}}:dead", b"RPUSH"): self._die,
             (f"{{{key}}}:failed", b"RPUSH"): self._record,
@@ -174,6 +174,11 @@ class History:
             if self._places[payload] != 1:
                 self.broken.append(f"in {self._places[payload]} places after a step of Redis: {payload[:60]!r}")
         self._touched, self._begun, self._gone, self._is_ack, self._is_record = set(), {}, [], False, False
+
+
+def _by_two(verb: Callable[[bytes, bytes], None], words: tuple[bytes, ...]) -> None:
+    for first, second in zip(words[::2], words[1::2], strict=True):
+        verb(first, second)
 
 
 def read_log(folder: Path) -> bytes:

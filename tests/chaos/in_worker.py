@@ -21,7 +21,7 @@ import decisions
 from scrapy import signals
 from scrapy.exceptions import DontCloseSpider, DropItem
 
-from scrapy_chunkdl.crawl import disk_gate, postponing
+from scrapy_chunkdl.crawl import disk_gate, postponing, schedule
 from scrapy_chunkdl.queue import host_health
 from scrapy_chunkdl.queue.item_queue import Claimed, ItemQueue, Suspects
 
@@ -39,6 +39,19 @@ AWAY = FOLDER / "away"
 
 MORE = FOLDER / "more"
 """While this exists, the workers stay though the list is empty."""
+
+CLOCK = FOLDER / "clock"
+"""What the clock of the schedule shows, in seconds of a day; where there is none it is midnight."""
+
+
+def clock() -> float:
+    try:
+        return float(CLOCK.read_text())
+    except FileNotFoundError:
+        return 0.0
+
+
+schedule.ScheduleGate.__init__.__defaults__ = (clock,)
 
 _evidence = os.open(FOLDER / "evidence.jsonl", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 _deliveries: dict[str, tuple[int, int]] = {}

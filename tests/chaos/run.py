@@ -6,10 +6,10 @@
 Items with files of all kinds are pushed in waves. Meanwhile workers kill themselves between any two steps of an item,
 are killed, stopped, interrupted once or twice, and frozen from outside; Redis is killed, shut down and started again
 with its append-only file, and fails over to its replica behind the one address; the origin drops connections and goes
-away; later pipelines fail, for one item or for all, make items larger than Redis takes, and end the process, again and
-again for the same item. Then it becomes calm, the rest is worked off, and everything is held against what was pushed:
-see verdict.py. Prints the figures, and exits with 1 if a promise was broken, naming the item or file. The decisions
-come from the seed: see decisions.py.
+away, a host bans, a disk fills, the schedule pauses and slows down; later pipelines fail, for one item or for all, make
+items larger than Redis takes, and end the process, again and again for the same item. Then it becomes calm, the rest is
+worked off, and everything is held against what was pushed: see verdict.py. Prints the figures, and exits with 1 if a
+promise was broken, naming the item or file. The decisions come from the seed: see decisions.py.
 
 With ``--fsync everysec`` every kill of Redis also takes the second of its log that may not have been on disk, as when
 the machine dies. That loses items: the figures say how many; everything else must hold all the same.
@@ -99,6 +99,7 @@ SETTINGS = {
     "CHUNKDL_STALL_TIMEOUT": 1.5,
     "CHUNKDL_CONNECT_TIMEOUT": 3,
     "CHUNKDL_SHUTDOWN_GRACE": 1,
+    "CHUNKDL_SCHEDULE": decisions.SCHEDULE,
 }
 
 
@@ -167,7 +168,7 @@ class Chaos:
         self._events = decisions.events(self.seed, arguments.workers, decisions.Odds())
         self._next_event = next(self._events)
         self._redis_back_at: float | None = None
-        self._pipelines_back_at = self._ban_ends_at = self._room_at = 0.0
+        self._pipelines_back_at = self._ban_ends_at = self._room_at = self._window_ends_at = 0.0
         self._log_sizes: deque[tuple[float, int]] = deque()
         self.store = folder / "project" / "downloads"
         self._filler = self.store / "filler"
@@ -192,7 +193,8 @@ class Chaos:
         try:
             self._reign()
             self._ban_ends_at = self._room_at = 0.0
-            (self.folder / "away").unlink(missing_ok=True)
+            for name in ("away", "clock"):
+                (self.folder / name).unlink(missing_ok=True)
             (self.folder / "calm").touch()
             self._drain()
         finally:
@@ -272,6 +274,8 @@ class Chaos:
             self.origin.ban("")
         if now >= self._room_at:
             self._filler.unlink(missing_ok=True)
+        if now >= self._window_ends_at:
+            (self.folder / "clock").unlink(missing_ok=True)
         if now >= self._pipelines_back_at:
             (self.folder / "away").unlink(missing_ok=True)
         if self._redis_back_at is not None and now >= self._redis_back_at:
@@ -346,6 +350,10 @@ class Chaos:
         elif event.what == "fill the disk":
             self._fill_the_disk()
             self._room_at = time.monotonic() + 2 * event.seconds
+        elif event.what in decisions.TIMES:
+            (self.folder / "clock.new").write_text(str(decisions.TIMES[event.what]))
+            (self.folder / "clock.new").replace(self.folder / "clock")
+            self._window_ends_at = time.monotonic() + 3 * event.seconds
         elif event.what == "pipelines away":
             (self.folder / "away").touch()
             self._pipelines_back_at = time.monotonic() + 2 * event.seconds

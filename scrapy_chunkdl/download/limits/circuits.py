@@ -45,6 +45,7 @@ SERVES_S = 5.0
 SENT_AGAIN_EVERY_S = 1.0
 """Seconds between two requests to a host that are sent a second time by themselves."""
 
+_LATELY_S = 10.0
 _FILES_REMEMBERED = 256
 _ANY = 1 << 30
 
@@ -112,6 +113,12 @@ class Circuits:
         self._ill: dict[str, Told] = {}
         self._trials: dict[str, bool] = {}
         self._changed: Callable[[Fall | str], object] | None = None
+        self._failed_at = float("-inf")
+
+    @property
+    def have_failed_lately(self) -> bool:
+        """Whether any host failed in the last seconds, so that it is worth to hear at once what others find out."""
+        return self._clock() - self._failed_at < _LATELY_S
 
     def switch_on(self, changed: Callable[[Fall | str], object]) -> None:
         """Begin to take hosts for ill."""
@@ -251,7 +258,7 @@ class Circuits:
 
     def _failed(self, host: str, file: int, reason: str, asked_at: float, pause_s: float) -> None:
         assert self._changed is not None
-        now = self._clock()
+        self._failed_at = now = self._clock()
         fall = Fall(host, reason, pause_s)
         with self._lock:
             row = self._rows.of(host)
