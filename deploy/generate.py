@@ -244,7 +244,7 @@ def _queries(metric: Metric) -> list[tuple[str, str]]:
     if metric.kind == "counter":
         return [(f"sum{by} (rate({metric.name}{chosen}[$__rate_interval]))", legend)]
     if metric.kind == "gauge":
-        together = "max" if metric.name.endswith("_age_seconds") else "min" if "_disk_" in metric.name else "sum"
+        together = "max" if metric.name.endswith("_seconds") else "min" if "_disk_" in metric.name else "sum"
         return [(f"{together}{by} ({metric.name}{chosen})", legend)]
     labels = ", ".join(("le", *metric.labels))
     each = f"sum by ({labels}) (rate({metric.name}_bucket{chosen}[$__rate_interval]))"

@@ -55,7 +55,7 @@ def record() -> pyte.Screen:
 def is_worth_keeping(lines: list[str]) -> bool:
     """Whether the bars are drawn whole, with rates, and some files are done."""
     rows = [line for line in lines if re.search(r"B of \d.*[1-9].*B/s +\d+:\d\d", line)]
-    return len(rows) >= WANTED_ROWS and any(re.search(r"[1-9]\d* files done.* left", line) for line in lines)
+    return len(rows) >= WANTED_ROWS and any(re.search(r"\d left, [1-9]\d* files done", line) for line in lines)
 
 
 def as_svg(screen: pyte.Screen) -> str:

@@ -1,6 +1,6 @@
 """Traces by OpenTelemetry: an item has a span, its files have spans below it, their requests below those.
 
-Attributes follow the semantic conventions for messaging and for HTTP client spans (1.23 and later); what is ours begins
+Attributes follow the semantic conventions 1.44 for messaging spans, HTTP client spans and files; what is ours begins
 with ``chunkdl.``. URLs are masked as they are everywhere. Called on Scrapy's thread, requests are told of on download
 threads. Needs the extra ``otel``; :mod:`.traced` says whether it is used.
 """
@@ -28,6 +28,10 @@ MOST_REMEMBERED = 4096
 """Items whose last delivery here is remembered, so that the next one can be linked to it."""
 
 _LONGEST = 200
+_LONGEST_URL = 2000
+
+_METHODS = frozenset({"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "QUERY", "TRACE"})
+"""Those that the conventions know; any other is told as ``_OTHER``, in a span called HTTP."""
 _W3C = TraceContextTextMapPropagator()
 
 
@@ -43,7 +47,7 @@ class OtelTracing:
         self._last: OrderedDict[str, SpanContext] = OrderedDict()
 
     def queued(self, payload: bytes) -> bytes:
-        told: dict[str, str | int] = {**self._common, "messaging.operation.type": "send"}
+        told: dict[str, str | int] = {**self._common, **_operation("send")}
         told["messaging.message.body.size"] = len(payload)
         span = self._tracer.start_span(f"send {self._key}", kind=SpanKind.PRODUCER, attributes=told)
         span.end()
@@ -57,7 +61,7 @@ class OtelTracing:
             f"process {self._key}",
             parent,
             SpanKind.CONSUMER,
-            {**self._common, "messaging.operation.type": "process", "chunkdl.item.deliveries": deliveries},
+            {**self._common, **_operation("process"), "chunkdl.item.deliveries": deliveries},
             self._links(traceparent, parent, deliveries),
         )
         if traceparent is not None:
@@ -98,7 +102,7 @@ class OtelItem:
             span.set_attribute("file.name", printable(request.name)[:_LONGEST])
         self._files[job] = span
         below = trace.set_span_in_context(span, Context())
-        job.progress.traced = lambda exchange: self._request(exchange, below)
+        job.progress.traced = lambda exchange: self._request(exchange, below)  # on a download thread
 
     def done(self, job: Job) -> None:
         span = self._files.pop(job, None)
@@ -134,12 +138,15 @@ class OtelItem:
     def _request(self, exchange: Exchange, below: Context) -> None:
         """Make the span of a request that was answered, or was not: it lasts until the head of its answer."""
         end_ns = time.time_ns()
-        attributes: dict[str, str | int] = {"http.request.method": exchange.method, **_address(exchange.url)}
-        if exchange.number > 1:
-            attributes["http.request.resend_count"] = exchange.number - 1
-        span = self._tracer.start_span(
-            exchange.method, below, SpanKind.CLIENT, attributes, start_time=end_ns - int(exchange.took_s * 1e9)
-        )
+        method = exchange.method if exchange.method in _METHODS else "_OTHER"
+        attributes: dict[str, str | int] = {"http.request.method": method, **_address(exchange.url)}
+        if method != exchange.method:
+            attributes["http.request.method_original"] = printable(exchange.method)[:_LONGEST]
+        if exchange.resent:
+            attributes["http.request.resend_count"] = exchange.resent
+        name = method if method in _METHODS else "HTTP"
+        start_ns = end_ns - int(exchange.took_s * 1e9)
+        span = self._tracer.start_span(name, below, SpanKind.CLIENT, attributes, start_time=start_ns)
         if exchange.status is not None:
             span.set_attribute("http.response.status_code", exchange.status)
         if exchange.status is None or exchange.status >= 400:
@@ -148,13 +155,17 @@ class OtelItem:
         span.end(end_ns)
 
 
+def _operation(name: str) -> dict[str, str | int]:
+    return {"messaging.operation.name": name, "messaging.operation.type": name}
+
+
 def _failed(span: Span, error: DownloadError) -> None:
     span.set_attributes({"chunkdl.file.outcome": "failed", "error.type": error.reason})
     span.set_status(Status(StatusCode.ERROR, printable(str(error))[:_LONGEST]))
 
 
 def _address(url: str) -> dict[str, str | int]:
-    told: dict[str, str | int] = {"url.full": masked(url)[:_LONGEST]}
+    told: dict[str, str | int] = {"url.full": masked(url)[:_LONGEST_URL]}
     with suppress(ValueError):
         parts = urlsplit(url)
         told["server.address"] = parts.hostname or ""

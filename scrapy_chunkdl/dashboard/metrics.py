@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from scrapy_chunkdl.queue.host_health import Illness
 from scrapy_chunkdl.queue.metrics_table import METRICS, MOST_VALUES, OTHER, REDIS_UP, is_label
 from scrapy_chunkdl.queue.metrics_table import Metric as Row
 from scrapy_chunkdl.queue.status import Status
@@ -50,6 +51,11 @@ class _Told(Collector):
 
 
 def _gauges(row: Row, measured: Measured) -> Metric:
+    if not row.of_spider:
+        family = GaugeMetricFamily(row.name, row.meaning, labels=row.labels)
+        for values, number in GAUGES_OF_REDIS[row.name](measured).items():
+            family.add_metric(values, number)
+        return family
     family = GaugeMetricFamily(row.name, row.meaning, labels=["spider", *row.labels])
     for spider, status in measured:
         for values, number in GAUGES[row.name](status).items():
@@ -130,8 +136,13 @@ def _disks(name: str) -> Callable[[Status], Values]:
     return of
 
 
-def _ill_hosts(status: Status) -> Values:
-    longest = sorted(status.ill_hosts, key=lambda ill: -ill.since_s)[:MOST_ILL_HOSTS]
+def _ill(measured: Measured) -> dict[str, Illness]:
+    """Return the hosts that are left alone, once each: all spiders on a Redis know the same."""
+    return {ill.host: ill for _, status in measured for ill in status.ill_hosts}
+
+
+def _ill_hosts(measured: Measured) -> Values:
+    longest = sorted(_ill(measured).values(), key=lambda ill: -ill.since_s)[:MOST_ILL_HOSTS]
     return {(ill.host[:LONGEST_HOST], ill.reason if is_label(ill.reason) else OTHER): ill.since_s for ill in longest}
 
 
@@ -151,9 +162,13 @@ GAUGES: Mapping[str, Callable[[Status], Values]] = {
     "chunkdl_bytes_per_second": _alone(lambda status: status.throughput[1].bytes_per_second),
     "chunkdl_workers_held_up": _alone(lambda status: sum(bool(worker.waits) for worker in status.workers)),
     "chunkdl_host_circuits": _circuits,
-    "chunkdl_ill_hosts": _alone(lambda status: len(status.ill_hosts)),
-    "chunkdl_ill_host_seconds": _ill_hosts,
     "chunkdl_disk_free_bytes": _disks("disk_free"),
     "chunkdl_disk_size_bytes": _disks("disk_size"),
 }
-"""How each gauge of the table is read off a status."""
+"""How each gauge of a spider is read off its status."""
+
+GAUGES_OF_REDIS: Mapping[str, Callable[[Measured], Values]] = {
+    "chunkdl_ill_hosts": lambda measured: {(): float(len(_ill(measured)))},
+    "chunkdl_ill_host_seconds": _ill_hosts,
+}
+"""How the others are read off all of them."""

@@ -83,9 +83,9 @@ class Activity:
 
 
 class Exchange(NamedTuple):
-    """A request, the ``number``-th of its file, and the head of its answer, which took ``took_s`` seconds to come.
+    """A request of a file, and the head of its answer, which took ``took_s`` seconds to come.
 
-    ``status`` is None where none came, for ``reason``.
+    ``status`` is None where none came, for ``reason``. ``resent`` is how often the file had been retried before.
     """
 
     method: str
@@ -93,7 +93,7 @@ class Exchange(NamedTuple):
     status: int | None
     reason: str
     took_s: float
-    number: int
+    resent: int
 
 
 @dataclass(slots=True, eq=False)
@@ -154,7 +154,8 @@ class Progress:
         if self.told is not None:
             self.told(status, time.monotonic() - asked_at)
         if self.traced is not None:
-            self.traced(Exchange(method, url, status, reason, time.monotonic() - asked_at, self.requests))
+            took_s, resent = time.monotonic() - asked_at, sum(self.retries.values())
+            self.traced(Exchange(method, url, status, reason, took_s, resent))
 
     def retried(self, reason: str) -> None:
         """Count a retry by its reason."""

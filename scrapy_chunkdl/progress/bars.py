@@ -13,9 +13,11 @@ import time
 from collections.abc import Sequence
 from typing import Any, TextIO
 
-from rich.console import Console, Group
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, Group, RenderResult
 from rich.file_proxy import FileProxy
 from rich.live import Live
+from rich.measure import Measurement
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
@@ -25,6 +27,9 @@ from scrapy_chunkdl.text.units import size_text, time_left
 
 _ROWS_LEFT_FREE = 6
 _MOST_ROWS = 12
+_BETWEEN = " · "
+_NARROW = 72
+"""Columns below which names need the room of the bars."""
 
 
 class Bars:
@@ -66,7 +71,8 @@ class Bars:
         rate = self._rates.setdefault(0, Rate()).note(totals.fetched, now)
         room = max(1, min(_MOST_ROWS, self._console.height - _ROWS_LEFT_FREE))
         table = Table.grid(padding=(0, 1), expand=True)
-        for justify, ratio in (("left", 3), ("left", 2), ("right", None), ("right", None), ("right", None)):
+        has_bars = self._console.width >= _NARROW
+        for justify, ratio in (("left", 3), *([("left", 2)] * has_bars), *([("right", None)] * 3)):
             table.add_column(justify=justify, ratio=ratio, no_wrap=True)  # type: ignore[arg-type]
         known = unknown = 0
         for row in rows:
@@ -76,8 +82,8 @@ class Bars:
             unknown += missing is None
             if table.row_count < room:
                 table.add_row(
-                    Text(f"{row.name} · {row.item}" if row.item else row.name, overflow="ellipsis"),
-                    ProgressBar(total=row.size or None, completed=row.done, pulse=row.size is None),
+                    _Named(row.name, row.item),
+                    *([ProgressBar(total=row.size or None, completed=row.done, pulse=row.size is None)] * has_bars),
                     f"{size_text(row.done)} of {size_text(row.size) if row.size is not None else '?'}",
                     f"{size_text(speed)}/s",
                     time_left(missing, speed),
@@ -125,6 +131,27 @@ def _overall(totals: Totals, rate: float, left: str) -> Text:
         f"{totals.retries} retries",
     ]
     return Text(", ".join(parts), style="bold", overflow="ellipsis", no_wrap=True)
+
+
+class _Named:
+    """A file and the item it is of, in as many columns as there are: each keeps its half of them if it needs that."""
+
+    def __init__(self, name: str, item: str) -> None:
+        self._name = name
+        self._item = item
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        room = options.max_width - cell_len(_BETWEEN)
+        name, item = Text(self._name), Text(self._item)
+        if self._item:
+            name.truncate(max(room - item.cell_len, room // 2), overflow="ellipsis")
+            item.truncate(max(room - name.cell_len, 0), overflow="ellipsis")
+            name = Text.assemble(name, _BETWEEN, item)
+        name.truncate(options.max_width, overflow="ellipsis")
+        yield name
+
+    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
+        return Measurement(1, options.max_width)
 
 
 class _Above(io.TextIOBase):

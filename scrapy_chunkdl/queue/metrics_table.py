@@ -41,7 +41,7 @@ _WORD = re.compile(r"[A-Za-z0-9_]{1,40}\Z")
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """One metric. ``labels`` come behind ``spider``, which all but :data:`REDIS_UP` have.
+    """One metric. ``labels`` come behind ``spider``, which it has if it is ``of_spider``; else it is of all of Redis.
 
     ``source`` of a counter or histogram is what its fields begin with; a gauge is read off the queue's status.
     ``buckets`` are upper bounds in seconds.
@@ -53,11 +53,7 @@ class Metric:
     labels: tuple[str, ...] = ()
     source: str = ""
     buckets: tuple[float, ...] = ()
-
-    @property
-    def of_spider(self) -> bool:
-        """Whether it has the label ``spider``."""
-        return self.name != REDIS_UP
+    of_spider: bool = True
 
     @property
     def series(self) -> tuple[str, ...]:
@@ -70,7 +66,7 @@ class Metric:
 REDIS_UP = "chunkdl_redis_up"
 
 METRICS: tuple[Metric, ...] = (
-    Metric(REDIS_UP, "gauge", "Whether Redis answers."),
+    Metric(REDIS_UP, "gauge", "Whether Redis answers.", of_spider=False),
     Metric("chunkdl_items", "gauge", "Items by state; failed counts files.", ("state",)),
     Metric("chunkdl_backlog_items", "gauge", "Items waiting, leased and delayed: the number to scale workers by."),
     Metric(
@@ -91,12 +87,18 @@ METRICS: tuple[Metric, ...] = (
         "Hosts that items wait for: open are left alone, half_open are being tried.",
         ("state",),
     ),
-    Metric("chunkdl_ill_hosts", "gauge", "Hosts that are left alone until they serve again, on the whole Redis."),
+    Metric(
+        "chunkdl_ill_hosts",
+        "gauge",
+        "Hosts that are left alone until they serve again, by all spiders on this Redis.",
+        of_spider=False,
+    ),
     Metric(
         "chunkdl_ill_host_seconds",
         "gauge",
         "Seconds since a host was left alone, by what it failed with; of the 100 that are so longest.",
         ("host", "reason"),
+        of_spider=False,
     ),
     Metric("chunkdl_disk_free_bytes", "gauge", "Room where files grow, the least of each machine.", ("host",)),
     Metric("chunkdl_disk_size_bytes", "gauge", "Size of the same disk.", ("host",)),

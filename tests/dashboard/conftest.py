@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
-import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from patience import HANG
-from served import WAITING, Dashboard, NewDashboard
+from served import WAITING, Dashboard, NewDashboard, served
 
 from scrapy_chunkdl.dashboard.board import Board
-from scrapy_chunkdl.dashboard.server import new_app
-from scrapy_chunkdl.dashboard.serving import serve
 from scrapy_chunkdl.queue.client import make_client
 from scrapy_chunkdl.queue.item_queue import ItemQueue
 from scrapy_chunkdl.settings.config import Config
@@ -22,30 +18,6 @@ from scrapy_chunkdl.settings.config import Config
 if TYPE_CHECKING:
     from pages import OpenPage
     from playwright.sync_api import Browser, Page
-
-
-@contextmanager
-def served(board: Board, host: str = "127.0.0.1", token: str | None = None) -> Iterator[Dashboard]:
-    """Serve a board in a loop of its own."""
-    loop, stop = asyncio.new_event_loop(), asyncio.Event()
-    ready = threading.Event()
-    urls: list[str] = []
-
-    def tell(url: str) -> None:
-        urls.append(url)
-        ready.set()
-
-    thread = threading.Thread(
-        target=lambda: loop.run_until_complete(serve(new_app(board, host, token), "127.0.0.1", 0, stop, tell))
-    )
-    thread.start()
-    try:
-        assert ready.wait(HANG)
-        yield Dashboard(int(urls[0].rsplit(":", 1)[1].strip("/")))
-    finally:
-        loop.call_soon_threadsafe(stop.set)
-        thread.join()
-        loop.close()
 
 
 @pytest.fixture

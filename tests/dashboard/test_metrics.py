@@ -14,7 +14,7 @@ from served import TOTALS, WAITING, Dashboard, NewDashboard, report
 from servers import Server, any_binary, wait_for
 
 from scrapy_chunkdl.dashboard.board import Board
-from scrapy_chunkdl.dashboard.metrics import GAUGES
+from scrapy_chunkdl.dashboard.metrics import GAUGES, GAUGES_OF_REDIS
 from scrapy_chunkdl.queue.client import make_client
 from scrapy_chunkdl.queue.host_health import HostHealth
 from scrapy_chunkdl.queue.item_queue import ItemQueue
@@ -46,7 +46,8 @@ def of_files(redis_url: str, new_dashboard: NewDashboard) -> Dashboard:
 
 
 def test_every_gauge_of_the_table_has_a_way_to_be_read() -> None:
-    assert {row.name for row in METRICS if row.kind == "gauge"} == {*GAUGES, REDIS_UP}
+    assert {row.name for row in METRICS if row.kind == "gauge" and row.of_spider} == GAUGES.keys()
+    assert {row.name for row in METRICS if not row.of_spider} == {*GAUGES_OF_REDIS, REDIS_UP}
 
 
 def test_a_crawl_is_measured_from_its_requests_to_its_acks(
@@ -118,7 +119,20 @@ def test_hosts_that_are_waited_for_are_counted_by_the_state_of_their_circuit(
 
     assert 'chunkdl_host_circuits{spider="s",state="open"} 3.0' in told
     assert 'chunkdl_host_circuits{spider="s",state="half_open"} 1.0' in told
-    assert 'chunkdl_ill_hosts{spider="s"} 5.0' in told
+    assert "\nchunkdl_ill_hosts 5.0\n" in told
+
+
+def test_a_host_that_is_left_alone_counts_once_however_many_spiders_there_are(
+    board: Board, queue: ItemQueue, new_dashboard: NewDashboard
+) -> None:
+    board.add("t", "t:items", queue.client, Config())
+    HostHealth(queue.client, "a").fell("a.example:443", "http_503", 0.0)
+
+    told = samples(new_dashboard(board))
+
+    assert told["chunkdl_ill_hosts", frozenset()] == 1
+    [seconds] = [labels for name, labels in told if name == "chunkdl_ill_host_seconds"]
+    assert seconds == {("host", "a.example:443"), ("reason", "http_503")}
 
 
 def test_free_disk_is_told_of_each_machine(dashboard: Dashboard, queue: ItemQueue) -> None:

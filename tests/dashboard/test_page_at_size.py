@@ -5,24 +5,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 import redis
-from pages import OpenPage, cell, record
+from large_queues import WAITING, fill, key_of, large_board
+from pages import OpenPage, cell
 from playwright.sync_api import Locator, Page, expect
 from served import Dashboard, NewDashboard
 from servers import Server, any_binary
-
-from scrapy_chunkdl.dashboard.board import Board
-from scrapy_chunkdl.queue.client import make_client
-from scrapy_chunkdl.queue.recent import Recent
-from scrapy_chunkdl.queue.status import Pace, Report
-from scrapy_chunkdl.queue.tally import Part
-from scrapy_chunkdl.queue.totals import Totals
-from scrapy_chunkdl.settings.config import Config
-
-SPIDERS, WORKERS, WAITING, FAILED = 300, 60, 1_000_000, 100_000
 
 WATCH = """() => {
     window.mostRows = 0;
@@ -35,16 +25,6 @@ WATCH = """() => {
     }).observe(document.querySelector("main"), { childList: true, subtree: true });
 }"""
 """Counts the new rows of each task: what a task takes is theirs. Time itself is the machine's."""
-
-
-def key(n: int) -> str:
-    return f"spider{n:03}:items"
-
-
-def report(n: int, **more: Any) -> bytes:
-    pace = Pace(30.0, (30,) * 61, (3_000_000,) * 61, (7,) * 61)
-    told = Report(f"machine-{n}", 4711, "0.1.0", "claiming", 3, 7, pace, 1 << 40, 1 << 42)
-    return json.dumps({**json.loads(told.encode()), **more}).encode()
 
 
 @pytest.fixture(scope="module")
@@ -61,30 +41,10 @@ def client(server: Server) -> Iterator[redis.Redis]:
 
 @pytest.fixture(scope="module")
 def large(server: Server, serve_board: NewDashboard) -> Iterator[Dashboard]:
-    """Spider 250 has the million, and nobody at work; 121 the failed; the first 100 are at work; the rest is idle."""
-    client = server.client()
-    now = client.time()[0] * 1000
-    board, to_redis = Board(), make_client({"REDIS_URL": server.url})
-    for n in range(SPIDERS):
-        board.add(f"spider{n:03}", key(n), to_redis, Config())
-    for n in range(100):
-        for worker in range(6):
-            told = f"{now + 3_600_000} {now - 600_000} ".encode() + report((n + worker) % WORKERS)  # for ten minutes
-            client.hset(f"{{{key(n)}}}:workers", f"machine-{(n + worker) % WORKERS}:4711:{n:08}", told)
-        client.rpush(key(n), *range(50))
-    one = json.dumps({"title": "report %d", "url": "https://site/page/%d", "files": ["https://site/%d.pdf"]})
-    for start in range(0, WAITING, 10_000):
-        client.rpush(key(250), *(one.replace("%d", str(n)) for n in range(start, start + 10_000)))
-    for start in range(0, FAILED, 10_000):
-        client.rpush("{spider121:items}:failed", *(record(n) for n in range(start, start + 10_000)))
-    for worker in range(WORKERS):
-        told = f"{now + 3_600_000} {now - 600_000} ".encode() + report(worker)
-        client.hset(f"{{{key(0)}}}:workers", f"machine-{worker}:4711:all", told)
-    Totals(to_redis, key(0), "x").add(Part(1, {"files/downloaded": 12_345, "received": 9e12, "items/finished": 12_000}))
-    Recent(to_redis, key(0)).add([{"name": f"{n}.pdf", "url": f"https://site/{n}", "size": n} for n in range(100)])
-    yield serve_board(board)
-    to_redis.close()
-    client.close()
+    with server.client() as client:
+        fill(client)
+    with large_board(server.url) as board:
+        yield serve_board(board)
 
 
 def spider(page: Page, row: int) -> Locator:
@@ -153,13 +113,13 @@ def test_waiting_items_are_searched_moved_to_the_front_and_taken_out(
     expect(cell(page, "waiting", "Item")).to_contain_text("report 4321")
     page.get_by_role("button", name="Move report 4321 to the front", exact=True).click()
     expect(page.get_by_text("report 4321 is claimed next.")).to_be_visible()
-    assert json.loads(client.lindex(key(250), 0))["title"] == "report 4321"
+    assert json.loads(client.lindex(key_of(250), 0))["title"] == "report 4321"
 
     expect(cell(page, "waiting", "Place")).to_have_text("1")
     page.get_by_role("button", name="Take report 4321 out", exact=True).click()
     page.get_by_role("dialog").get_by_role("button", name="Take out").click()
     expect(page.get_by_text("report 4321 was taken out")).to_be_visible()
-    assert client.llen(key(250)) == WAITING - 1
+    assert client.llen(key_of(250)) == WAITING - 1
     assert json.loads(client.lindex("{spider250:items}:dead", 0))["title"] == "report 4321"
 
 

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import json
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import redis
 from patience import HANG
 
+from scrapy_chunkdl.dashboard.board import Board
+from scrapy_chunkdl.dashboard.server import new_app
+from scrapy_chunkdl.dashboard.serving import serve
 from scrapy_chunkdl.queue.status import Pace, Report
 
 WAITING, FAILED, DEAD, CONTROL = "s:items", "{s:items}:failed", "{s:items}:dead", "{s:items}:control"
@@ -53,6 +59,30 @@ class Dashboard:
 
 
 NewDashboard = Callable[..., Dashboard]
+
+
+@contextmanager
+def served(board: Board, host: str = "127.0.0.1", token: str | None = None) -> Iterator[Dashboard]:
+    """Serve a board in a loop of its own."""
+    loop, stop = asyncio.new_event_loop(), asyncio.Event()
+    ready = threading.Event()
+    urls: list[str] = []
+
+    def tell(url: str) -> None:
+        urls.append(url)
+        ready.set()
+
+    thread = threading.Thread(
+        target=lambda: loop.run_until_complete(serve(new_app(board, host, token), "127.0.0.1", 0, stop, tell))
+    )
+    thread.start()
+    try:
+        assert ready.wait(HANG)
+        yield Dashboard(int(urls[0].rsplit(":", 1)[1].strip("/")))
+    finally:
+        loop.call_soon_threadsafe(stop.set)
+        thread.join()
+        loop.close()
 
 
 def report(state: str = "claiming") -> bytes:

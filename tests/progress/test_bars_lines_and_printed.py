@@ -19,6 +19,7 @@ import redis
 from origin import Origin
 from patience import HANG
 from project import Project, attachment, item
+from rich.cells import cell_len
 
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
@@ -107,6 +108,43 @@ def test_a_terminal_shows_each_file_and_all_of_them_and_is_left_as_it_was(projec
     assert "\x1b[?25l" in shown
     assert terminal.raw.rindex("\x1b[?25h") > terminal.raw.rindex("\x1b[?25l")  # the cursor is back
     assert "Downloads: 2 files done, 0 given up, 3 MB fetched" in terminal.text
+
+
+NAMED = [
+    ("observations-of-the-year-1999-final-version.nc", "Observations of all stations, 1999 to 2026"),
+    ("short.nc", "Observations of all stations, 1999 to 2026, with corrections"),
+    ("measurements-of-the-year-1999-final-version.nc", "Short"),
+    ("\u89c2\u6d4b\u6570\u636e" * 9 + ".nc", "\u4e00\u4efd\u62a5\u544a" * 9),  # each of these takes two columns
+]
+"""Names of files, and titles of their items."""
+
+ROW = re.compile(
+    r"^(\S.*?) \u00b7 (\S.*?) +(?:[\u2501\u2578\u257a]+ +)?\S+ \S?B of 600 kB +\S+ \S?B/s +\d+:\d\d$", re.MULTILINE
+)
+ALL = re.compile(r"^\d+:\d\d left, 1 files done, 4 to do, ", re.MULTILINE)
+
+
+@pytest.mark.parametrize("columns", [80, 60])
+def test_a_narrow_terminal_has_the_time_that_is_left_each_file_and_its_item_on_whole_lines(
+    project: Project, origin: Origin, columns: int
+) -> None:
+    slow = [attachment(origin.url(f"{n}", 600_000, "rate:100000@get"), name) for n, (name, _) in enumerate(NAMED)]
+    project.items = [item(attachment(origin.url("a", 1000)))]
+    project.items += [
+        {**item(), "data": [{"title": title, "attachments": [file]}]}
+        for file, (_, title) in zip(slow, NAMED, strict=True)
+    ]
+
+    terminal = Terminal(project, columns=columns)
+    terminal.read_to_its_end()
+
+    lines = "\n".join(part.rstrip() for part in re.split(r"[\r\n]+", terminal.text))
+    rows = [[told.removesuffix("\u2026") for told in found] for found in ROW.findall(lines)]
+    for name, title in NAMED:
+        assert any(len(a) > 3 < len(b) and name.startswith(a) and title.startswith(b) for a, b in rows), (name, rows)
+    assert ALL.search(lines)
+    drawn = [line for line in lines.splitlines() if " of 600 kB" in line or " to do" in line]
+    assert max(map(cell_len, drawn)) <= columns
 
 
 def test_ctrl_c_says_at_once_what_is_finished_what_goes_back_and_for_how_long(
