@@ -13,9 +13,14 @@ import { byId, set, setText } from "./dom.js";
 import { recall, remember } from "./memory.js";
 import { say } from "./messages.js";
 import { timeOfDay } from "./format.js";
-import { currentLanguage, setLanguage, t, translate } from "./texts.js";
+import { currentLanguage, languageTag, setLanguage, t, translate } from "./texts.js";
+import { inTurn } from "./turns.js";
 
+const COLOURED = "body > :not(main, script), #spiders, #detail > *"; // what has a ground of its own
+const WORDED = "body > :not(main, script), #spiders > :not(table), #detail > * > :not(table), thead, tbody > tr";
+const ELEMENTS_AT_ONCE = 300; // styled and laid out in one frame
 const FEW_SPIDERS = 3; // with more, what is told of the chosen one stands beside their list
+const MANY_SPIDERS = 15; // with more, their list is as high as the window
 
 const state = {
   chosen: new URLSearchParams(location.search).get("spider"),
@@ -24,9 +29,9 @@ const state = {
   redisError: null,
   spider: null, // the last details of the chosen spider
 };
+const wanted = {}; // of language and colours, what was chosen last
 
-applyTheme(recall("theme") ?? "auto");
-byId("theme").value = document.documentElement.dataset.theme;
+document.documentElement.dataset.theme = byId("theme").value = recall("theme") ?? "auto";
 byId("language").value = currentLanguage();
 
 const history = new History(() => state.chosen);
@@ -50,7 +55,10 @@ const live = new Live({
   },
 });
 
-renewWords();
+document.documentElement.lang = languageTag();
+translate(document.body);
+showConnection();
+renewColours();
 live.follow(state.chosen);
 
 byId("language").addEventListener("change", (event) => {
@@ -59,9 +67,9 @@ byId("language").addEventListener("change", (event) => {
 });
 byId("theme").addEventListener("change", (event) => {
   remember("theme", event.target.value);
-  inParts(() => applyTheme(event.target.value), renewColours);
+  inParts("theme", event.target.value, renewColours);
 });
-matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => inParts(renewColours));
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", renewColours);
 addEventListener("popstate", () => follow(new URLSearchParams(location.search).get("spider")));
 
 function choose(name) {
@@ -108,19 +116,18 @@ function showStatus() {
   }
   const row = rows.find(({ spider }) => spider === state.chosen);
   byId("main").classList.toggle("beside", rows.length > FEW_SPIDERS);
+  byId("main").classList.toggle("many", rows.length > MANY_SPIDERS);
   const shown = state.status;
-  const current = (show) => () => shown === state.status && show(); // else a newer one does it
-  return inTurn([current(() => spiders.update(rows, state.chosen)), current(() => showRow(row))]);
+  const isCurrent = () => shown === state.status && row?.spider === (state.chosen ?? undefined); // else a newer one does it
+  return inTurn([() => spiders.update(rows, state.chosen), ...piecesOf(row)], isCurrent);
 }
 
-/** What the status tells of the chosen spider. */
-function showRow(row) {
-  set(byId("detail"), "hidden", row === undefined);
-  if (row === undefined || row.spider !== state.chosen) return;
-  showFigures(row);
-  showAttention(row);
-  for (const part of [files, hosts, givenUp, waiting, finished]) part.know(row);
-  workers.update(row);
+/** What the status tells of the chosen spider, a piece for each section. */
+function piecesOf(row) {
+  const detail = () => set(byId("detail"), "hidden", row === undefined);
+  if (row === undefined) return [detail];
+  const known = [files, hosts, givenUp, waiting, finished].map((part) => () => void part.know(row));
+  return [() => (showFigures(row), showAttention(row), detail()), ...known, () => workers.update(row)];
 }
 
 function showSpider() {
@@ -128,31 +135,46 @@ function showSpider() {
   for (const part of ["history", "files"]) set(byId(part), "hidden", !shown?.[part]); // of no other spider
   if (shown === null) hosts.update({ hosts: [] });
   if (shown === null || state.status === null) return;
-  const current = (show) => () => shown === state.spider && show(); // newer ones may have come, or another was chosen
-  return inTurn([
-    current(() => shown.history && history.update(shown.history, Date.parse(state.status.time) / 1000)),
-    current(() => shown.files && files.update(shown.files)),
-    current(() => shown.hosts && hosts.update(shown.hosts)),
-  ]);
+  const pieces = [
+    () => shown.history && history.update(shown.history, Date.parse(state.status.time) / 1000),
+    () => shown.files && files.update(shown.files),
+    () => shown.hosts && hosts.update(shown.hosts),
+  ];
+  return inTurn(pieces, () => shown === state.spider); // newer ones may have come, or another was chosen
 }
 
-/** Do one after another, with room for the person's clicks and keys in between. */
-async function inTurn(parts) {
+/**
+ * Change "lang" or "theme", which have all styled and laid out anew, some parts of the page in each frame, and the page as a
+ * whole at the end; then do the steps. Where it is changed again meanwhile, that counts.
+ */
+function inParts(attribute, value, ...steps) {
+  wanted[attribute] = value;
+  const change = attribute === "lang" ? speak : colour;
+  const groups = grouped(document.querySelectorAll(attribute === "lang" ? WORDED : COLOURED));
+  const pieces = groups.map((parts) => () => parts.forEach((part) => change(part, value)));
+  return inTurn([...pieces, () => change(document.documentElement, value), ...steps], () => wanted[attribute] === value);
+}
+
+function grouped(parts) {
+  const groups = [];
+  let room = 0;
   for (const part of parts) {
-    await new Promise((resolve) => setTimeout(resolve));
-    await part();
+    const size = 1 + part.getElementsByTagName("*").length;
+    if (size > room) {
+      groups.push([]);
+      room = ELEMENTS_AT_ONCE;
+    }
+    groups.at(-1).push(part);
+    room -= size;
   }
+  return groups;
 }
 
-/** Do what has the whole page styled and laid out anew: out of sight first, and then a section in each frame. */
-async function inParts(...steps) {
-  const sections = [...byId("main").querySelectorAll("section, details")];
-  for (const section of sections) section.classList.add("later");
-  await inTurn(steps);
-  for (const section of sections) {
-    section.classList.remove("later");
-    if (!document.hidden) await new Promise((resolve) => requestAnimationFrame(() => setTimeout(resolve)));
-  }
+const colour = (part, theme) => (part.dataset.theme = theme);
+
+function speak(part, language) {
+  part.lang = language;
+  if (part !== document.documentElement) translate(part);
 }
 
 function showConnection() {
@@ -169,15 +191,12 @@ function showConnection() {
   document.title = `${trouble ? "⚠ " : ""}${state.chosen ? `${state.chosen} · ` : ""}chunkdl`;
 }
 
-function applyTheme(theme) {
-  document.documentElement.dataset.theme = theme;
-}
-
 function renewColours() {
-  return inTurn([() => history.renew(), () => files.renew(), showSpider]);
+  return inTurn([() => history.renew(), () => files.renew(), () => void showSpider()]);
 }
 
 function renewWords() {
   showConnection();
-  return inParts(() => translate(document), showStatus, () => givenUp.renew(), () => waiting.renew(), () => finished.renew(), renewColours);
+  const renewed = [givenUp, waiting, finished].map((part) => () => part.renew());
+  return inParts("lang", languageTag(), () => void showStatus(), ...renewed, renewColours);
 }

@@ -3,6 +3,7 @@ import { byId, colour, make, set, setText } from "./dom.js";
 import { amount, count, dayAndTime, dayOfYear, number, rate, timeOfDay } from "./format.js";
 import { get, ofSpider } from "./server.js";
 import { t } from "./texts.js";
+import { inTurn } from "./turns.js";
 
 const HOUR = 3600;
 const DAY = 86400;
@@ -138,6 +139,7 @@ export class History {
   #hours = null;
   #hoursOf = null;
   #askedAt = -Infinity;
+  #round = 0;
 
   /** `chosen()` names the spider that is shown. */
   constructor(chosen) {
@@ -153,7 +155,7 @@ export class History {
   async update({ minutes }, now) {
     if (this.#days > 0) return this.#showHours();
     const points = minutes.map((minute) => ({ ...minute, at: now - minute.age }));
-    for (const chart of this.#charts) chart.show(points, now, HOUR);
+    await this.#show(points, now, HOUR);
   }
 
   async #showHours() {
@@ -172,7 +174,13 @@ export class History {
       items_per_second: (hour["items/finished"] ?? 0) / HOUR,
       given_up: hour["files/failed"] ?? 0,
     }));
-    for (const chart of this.#charts) chart.show(points, now, days * DAY);
+    await this.#show(points, now, days * DAY);
+  }
+
+  /** A chart in each frame; what comes meanwhile is shown instead. */
+  #show(...shown) {
+    const round = ++this.#round;
+    return inTurn(this.#charts.map((chart) => () => chart.show(...shown)), () => round === this.#round);
   }
 
   renew() {

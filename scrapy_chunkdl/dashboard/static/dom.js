@@ -1,5 +1,6 @@
 // The few things done to the document everywhere. All text goes in as text: nothing here parses markup.
 import { t } from "./texts.js";
+import { turn } from "./turns.js";
 
 export const byId = (id) => document.getElementById(id);
 
@@ -27,8 +28,18 @@ export const plain = (text) =>
 
 export const setText = (element, text) => set(element, "textContent", String(text));
 
-const BUILT_AT_ONCE = 15; // rows: some 10 ms on a slow machine
-const FILLED_WITHIN = 10; // milliseconds; what is left is filled after the person's clicks and keys
+const BUILT_AT_ONCE = 8; // rows: some 10 ms on a slow machine, with what it takes to draw them
+const FILLED_WITHIN = 8; // milliseconds; what is left is filled in later frames
+
+function byTheirIds(rows, idOf) {
+  const found = new Map();
+  for (const row of rows) {
+    let id = idOf(row);
+    while (found.has(id)) id += "+"; // ids come from outside; none may hide another's row
+    found.set(id, row);
+  }
+  return found;
+}
 
 /**
  * A table whose rows stay the same elements while their ids do, so that focus, selection and canvases survive updates.
@@ -42,7 +53,7 @@ export class Table {
   #body = document.createElement("tbody");
   #rows = new Map();
   #decorate;
-  #rest = 0;
+  #round = 0;
 
   constructor(element, columns, decorate = () => {}) {
     this.#columns = columns;
@@ -53,21 +64,23 @@ export class Table {
   }
 
   /**
-   * Show these rows; `idOf` gives each its id. New rows are built a few at a time, so that clicks and keys are not kept
-   * waiting, and so are old ones filled; `then` is called when all are there. Those before `from` are filled already.
+   * Show these rows; `idOf` gives each its id. New rows are built a few in each frame, and so are old ones filled; `then` is
+   * called when all are there. Those before `from` are filled already.
    */
   update(rows, idOf, then = () => {}, from = 0) {
-    clearTimeout(this.#rest);
+    const round = ++this.#round;
     let room = BUILT_AT_ONCE;
     let left = null; // the number of the first row that has to wait
     const over = performance.now() + FILLED_WITHIN;
     this.#columns.forEach(({ head }, n) => setText(this.#head[n], t(head)));
     const before = this.#rows;
+    const wanted = byTheirIds(rows, idOf);
+    for (const [id, element] of before) if (!wanted.has(id)) element.remove(); // first: the others stay where they are
     this.#rows = new Map();
     let place = this.#body.firstElementChild;
-    for (const [n, row] of rows.entries()) {
-      let id = idOf(row);
-      while (this.#rows.has(id)) id += "+"; // ids come from outside; none may hide another's row
+    let n = -1;
+    for (const [id, row] of wanted) {
+      n++;
       const known = before.get(id);
       const waits = n >= from && (left !== null || performance.now() > over) && n > from;
       if (known === undefined && (waits || room-- <= 0)) {
@@ -76,15 +89,18 @@ export class Table {
       }
       if (known !== undefined && waits) left ??= n;
       const element = known !== undefined && (n < from || waits) ? known : this.#filled(known, row);
-      if (element === null) continue;
-      before.delete(id);
+      if (element === null) {
+        if (known === place) place = place?.nextElementSibling ?? null;
+        known?.remove();
+        continue;
+      }
       this.#rows.set(id, element);
       if (element === place) place = place.nextElementSibling;
+      else if (element === place?.nextElementSibling) place = element.nextElementSibling; // that one goes further down
       else this.#body.insertBefore(element, place);
     }
-    for (const element of before.values()) element.remove();
-    if (left !== null) this.#rest = setTimeout(() => this.update(rows, idOf, then, left));
-    else then();
+    if (left === null) then();
+    else turn().then(() => round === this.#round && this.update(rows, idOf, then, left));
   }
 
   /** The row, new where there is none yet; null where its data is so odd that it cannot be shown: the others can. */

@@ -245,6 +245,7 @@ export default {
   shown_filtered: "Matches {from}–{to}; {scanned} of {total} looked at",
   shown_old: "The list has changed since; refresh to see.",
   none_given_up: "Nothing here.",
+  it: "it",
   none_match: "Nothing matches.",
   list_failed: "The list could not be read: {error}",
   same_item: "same item",

@@ -5,10 +5,12 @@ import { amount, clock, count, duration, rate } from "./format.js";
 import { ask, perform, say } from "./messages.js";
 import { get, ofSpider, post } from "./server.js";
 import { t } from "./texts.js";
+import { turn } from "./turns.js";
 import { nameOf } from "./workers.js";
 
-const PAGE = 50;
+const PAGE = 25;
 const BUSY = ["r", "h", "t"];
+const DRAWN_WITHIN = 6; // milliseconds; the other maps are drawn in later frames
 
 const DOING = ["waiting_for_a_place", "waiting_for_a_host", "waiting_for_a_disk", "asking", "checking", "publishing", "delivering"];
 
@@ -45,6 +47,7 @@ export class Files {
   #asked = 0;
   #running = 0; // files, by the status: it is told of at once, which ones only a moment after somebody looks
   #width = 0; // of each map, in CSS pixels
+  #drawing = 0;
 
   #changed;
 
@@ -116,7 +119,7 @@ export class Files {
     // Width is asked for only when the browser has laid out the table anyway; while it is out of sight, that is never.
     new ResizeObserver(() => {
       this.#width = byId("files-table").querySelector("td.map canvas")?.clientWidth ?? 0;
-      this.#drawMaps();
+      turn().then(() => this.#drawMaps()); // not in the frame that is being laid out
     }).observe(byId("files-table"));
   }
 
@@ -133,7 +136,7 @@ export class Files {
 
   /** `first` is the first page, as events bring it. */
   async update(first) {
-    if (this.#offset === 0) this.#show(first);
+    if (this.#offset === 0) this.#show({ ...first, files: first.files.slice(0, PAGE) });
     else await this.#fetch();
   }
 
@@ -199,8 +202,15 @@ export class Files {
     set(byId("files-sampled"), "hidden", !sampled);
   }
 
-  #drawMaps() {
-    if (this.#width === 0) return;
-    for (const canvas of byId("files-table").querySelectorAll("td.map canvas")) draw(canvas, canvas.map, this.#width);
+  async #drawMaps() {
+    const round = ++this.#drawing;
+    let over = performance.now() + DRAWN_WITHIN;
+    for (const canvas of byId("files-table").querySelectorAll("td.map canvas")) {
+      if (this.#width === 0 || round !== this.#drawing) return;
+      draw(canvas, canvas.map, this.#width);
+      if (performance.now() < over) continue;
+      await turn();
+      over = performance.now() + DRAWN_WITHIN;
+    }
   }
 }

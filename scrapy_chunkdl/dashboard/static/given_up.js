@@ -5,7 +5,7 @@ import { ask, perform, say } from "./messages.js";
 import { get, ofSpider, post } from "./server.js";
 import { t } from "./texts.js";
 
-const PAGE = 50;
+const PAGE = 25;
 const QUIET_FOR = 300; // milliseconds without a key before what was typed is looked for
 const AGAIN_AFTER = 5000; // milliseconds between two looks at a list that keeps changing
 const SHOWN_OF_TEXT = 2000; // characters of an item that could not be read
@@ -57,9 +57,9 @@ export class GivenUp {
           head: "what",
           kind: "why",
           build: (cell) => cell.append(make("code"), " ", make("bdi")),
-          fill(cell, { reason, message }) {
+          fill(cell, { reason, message, url }) {
             setText(cell.firstChild, plain(reason ?? ""));
-            setText(cell.lastChild, plain(message ?? ""));
+            setText(cell.lastChild, plain((message ?? "").replace(url || "\n", () => t("it")))); // it stands beside it
           },
         },
         { head: "attempts", kind: "number", fill: (cell, { attempts }) => setText(cell, count(attempts)) },

@@ -28,15 +28,15 @@ export function t(key, values = {}) {
   return text.replace(/\{(\w+)\}/g, (_, name) => String(values[name]));
 }
 
-/** Fill in what the markup leaves to the language. */
-export function translate(root) {
-  for (const element of root.querySelectorAll("[data-t]")) {
-    const text = t(element.dataset.t);
-    if (element.textContent !== text) element.textContent = text;
+/** Fill in what the markup of a part of the page leaves to the language. */
+export function translate(part) {
+  for (const element of [part, ...part.querySelectorAll("[data-t], [data-t-label], [data-t-placeholder]")]) {
+    const { t: text, tLabel: label, tPlaceholder: placeholder } = element.dataset;
+    if (text && element.textContent !== t(text)) element.textContent = t(text);
+    if (label) element.ariaLabel = t(label);
+    if (placeholder) element.placeholder = t(placeholder);
   }
-  for (const element of root.querySelectorAll("[data-t-label]")) element.ariaLabel = t(element.dataset.tLabel);
-  for (const element of root.querySelectorAll("[data-t-placeholder]")) {
-    element.placeholder = t(element.dataset.tPlaceholder);
-  }
-  document.documentElement.lang = language === "zh" ? "zh-CN" : language; // last: all has to be styled anew for it
 }
+
+/** What `lang` is called for browsers and screen readers. */
+export const languageTag = () => (language === "zh" ? "zh-CN" : language);

@@ -5,7 +5,7 @@ import { ask, perform, say } from "./messages.js";
 import { get, ofSpider, post } from "./server.js";
 import { t } from "./texts.js";
 
-const PAGE = 50;
+const PAGE = 25;
 const QUIET_FOR = 300; // milliseconds without a key before what was typed is looked for
 const nothing = () => ({ total: 0, items: [], next: null, scanned: 0 });
 
@@ -39,7 +39,7 @@ export class Waiting {
           setText(cell.lastChild, plain(row.page || row.files.join(" ") || row.text));
         },
       },
-      { head: "files", kind: "number", fill: (cell, { files }) => setText(cell, count(files.length)) },
+      { head: "running", kind: "number", fill: (cell, { files }) => setText(cell, count(files.length)) },
       actionsColumn({
         actions: ["front", "out"],
         text: (action) => t(`waiting_${action}`),

@@ -245,6 +245,7 @@ export default {
   shown_filtered: "匹配的第 {from}–{to} 个；已看 {total} 条中的 {scanned} 条",
   shown_old: "列表已有变化，刷新后可见。",
   none_given_up: "这里什么也没有。",
+  it: "它",
   none_match: "没有匹配的记录。",
   list_failed: "无法读取列表：{error}",
   same_item: "同一条目",
