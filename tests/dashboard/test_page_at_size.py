@@ -142,4 +142,49 @@ def test_it_fits_and_follows_every_choice_at_any_width(large: Dashboard, open_pa
     overflow = page.evaluate("() => document.documentElement.scrollWidth - document.documentElement.clientWidth")
     assert overflow <= 0
     expect(cell(page, "spiders", "状态")).to_contain_text("没有进程在工作")
-    assert 0 < page.evaluate("() => window.mostRows") <= 30, "two tables' first rows"
+    assert 0 < page.evaluate("() => window.mostRows") <= 16, "the rows of one table, and those of one that came at once"
+
+
+CUT_OFF = """() => [...document.querySelectorAll("section, details, td")]
+    .filter((one) => one.checkVisibility() && one.scrollWidth > one.clientWidth + 1 && !one.matches(".title"))
+    .map((one) => one.id || one.closest("[id]").id + " " + one.dataset.label)"""
+"""Names what is wider than its place, but for names and URLs, which end in an ellipsis."""
+
+
+@pytest.mark.parametrize("width", [1440, 360])
+@pytest.mark.parametrize(("locale", "scheme"), [("en-US", "dark"), ("zh-CN", "light")])
+def test_nothing_is_cut_off_with_many_spiders_and_files(
+    large: Dashboard, open_page: OpenPage, width: int, locale: str, scheme: str
+) -> None:
+    where = f"http://127.0.0.1:{large.port}/?spider=spider000"
+    page = open_page(where, width=width, locale=locale, color_scheme=scheme)
+    expect(page.locator("#files-table tbody tr")).to_have_count(25)
+    page.locator("#waiting summary").click()
+    expect(page.locator("#waiting-table tbody tr")).to_have_count(25)
+
+    for section in ("workers", "files", "hosts", "waiting", "finished", "spiders"):
+        page.locator(f"#{section}").scroll_into_view_if_needed()
+        assert page.evaluate(CUT_OFF) == []
+
+
+ROWS = """() => {
+    window.kept = [...document.querySelectorAll("#spiders-table tbody tr")];
+    window.moved = new Set();
+    const note = (records) => records.forEach(({ addedNodes }) => addedNodes.forEach((one) => moved.add(one)));
+    new MutationObserver(note)
+        .observe(document.querySelector("#spiders-table tbody"), { childList: true });
+}"""
+
+
+def test_rows_that_stay_are_not_moved_when_others_go(large: Dashboard, open_page: OpenPage) -> None:
+    page = open_page(f"http://127.0.0.1:{large.port}/?spider=spider121", width=1440)
+    rows = page.locator("#spiders-table tbody tr")
+    expect(rows).to_have_count(50)
+    expect(spider(page, 0)).to_have_text("spider250")
+    page.evaluate(ROWS)
+
+    page.get_by_label("Name of a spider").fill("spider0")
+
+    expect(spider(page, 0)).to_have_text("spider121")
+    expect(spider(page, 50)).to_have_text("spider049")
+    assert page.evaluate("() => kept.filter((one) => one.isConnected && moved.has(one)).length") == 0
