@@ -86,7 +86,7 @@ class Downloader:
                 result = await self._transfer(request, progress, Tried())
             if self._schemes.is_http(request):
                 small_size = result.size <= self._options.chunk_size
-                by_ranges = progress.plan is not None
+                by_ranges = progress.plan is not None and not result.one_stream
                 self._limits.habits.brought(host_of(request.url), small=small_size, by_ranges=by_ranges)
                 self._limits.circuits.brought(host_of(request.url))
             return result

@@ -197,11 +197,14 @@ class Filling:
                     fetch = RangedFetch(self._sources, self._options, self._progress, part, remote)
                     measured.opening = await fetch.run(opening)
                     if measured.opening is None:
-                        self.one_stream = ""
+                        self.one_stream = "range_refused" if fetch.is_refused else ""
                         return remote, remote.size
-                    by_ranges = changes == 0 and await self._may_split(measured, measured.opening, part)
+                    is_silent = fetch.is_silent
+                    by_ranges = (
+                        changes == 0 and not is_silent and await self._may_split(measured, measured.opening, part)
+                    )
                     changes += by_ranges
-                    self.one_stream = "range_ignored"
+                    self.one_stream = "range_refused" if is_silent else "range_ignored"
                     continue
                 self.one_stream = self.one_stream or remote.one_stream or "keeps_changing"
                 return await StreamedFetch(self._sources, self._options, self._progress, part, part.done).run(opening)

@@ -24,11 +24,13 @@ ONE_STREAM: Mapping[str, str] = MappingProxyType(
         "coded": "its bytes come in a Content-Encoding",
         "no_ranges": "no ranges are offered",
         "range_ignored": "ranges are asked for and ignored",
-        "range_refused": "ranges are refused",
+        "range_refused": "ranges are refused, or never answered",
         "range_mismatch": "what comes for a range is not what was asked for, or of another version than the rest",
         "no_validator": "nothing tells its versions apart: no strong ETag, no date that is old enough, no digest",
         "keeps_changing": "it changed while it came, again and again",
-        "one_request": "it is asked for by one request (CHUNKDL_PROBE, or a request of one's own)",
+        "one_request": (
+            "it is asked for by one request (CHUNKDL_PROBE, links that a HEAD uses up, or a request of one's own)"
+        ),
         "source": "its server begins at the first byte only",
     }
 )

@@ -29,6 +29,7 @@ from types import TracebackType
 from typing import Protocol
 
 from scrapy_chunkdl.download.disk.record import Published
+from scrapy_chunkdl.download.http.headers import NO_VALIDATOR, Validator
 from scrapy_chunkdl.download.known import Known
 from scrapy_chunkdl.download.limits.hosts import Limits
 from scrapy_chunkdl.download.limits.slot import HostSlot
@@ -179,9 +180,9 @@ class Evidence:
     """What all answers so far, and the record of an earlier run, say one file is. Its sources share it.
 
     ``hinted`` is the size that a hint (HEAD) told, which decides where nothing else does, ``hinted_type`` the type it
-    told. ``disposition`` is the last Content-Disposition of a GET. ``keeps_coded`` is whether a Content-Encoding is
-    left as it is, since the checksum is of that form. ``expected`` is a checksum the item gives, as (algorithm, hex),
-    ``size_bytes`` and ``pieces`` what it gives besides.
+    told, ``hinted_validator`` the version. ``disposition`` is the last Content-Disposition of a GET. ``keeps_coded`` is
+    whether a Content-Encoding is left as it is, since the checksum is of that form. ``expected`` is a checksum the item
+    gives, as (algorithm, hex), ``size_bytes`` and ``pieces`` what it gives besides.
     ``main`` is the source the others have to agree with.
     """
 
@@ -189,6 +190,7 @@ class Evidence:
     known: Known | None = None
     hinted: int = 0
     hinted_type: str | None = None
+    hinted_validator: Validator = NO_VALIDATOR
     disposition: str | None = None
     keeps_coded: bool = False
     main: Source | None = None

@@ -82,6 +82,10 @@ class Sources:
         """Tell whether a request to ``host`` is to end early, for other processes that wait."""
         return self._limits.give_way(host)
 
+    def ranges_fell_silent(self, source: Source) -> None:
+        """Note that the source's host answered for the whole file, and not for its ranges."""
+        self._limits.habits.ranges_fell_silent(source.host)
+
     async def measure(self, finished: Published | None = None, *, by_hint: bool = True) -> Measured:
         """Learn what the file is from the first source that answers.
 

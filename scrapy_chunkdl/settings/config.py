@@ -157,7 +157,8 @@ class Config:
         "auto",
         values.one_of("auto", "head", "range", "get"),
         'How a file is sized up: `"head"` asks first, `"range"` lets the first chunk answer, `"auto"` asks first while '
-        'nothing is known of a host, and not where files were small or HEAD was of no use. `"get"` sends one plain GET '
+        "nothing is known of a host, and not where files were small, HEAD was of no use, or the link looks signed. "
+        '`"get"` sends one plain GET '
         "and no more, for links that are good for one request.",
     )
     check_type: bool = _setting(

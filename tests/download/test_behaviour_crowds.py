@@ -9,7 +9,7 @@ from fetching import CHUNK, SIZE, Client
 from origin import Origin
 from patience import HANG
 
-from scrapy_chunkdl.download import Downloader, FileRequest, Limits
+from scrapy_chunkdl.download import Downloader, DownloadError, FileRequest, Limits
 
 PACED = "rate:4000000"
 
@@ -41,6 +41,55 @@ async def test_ranges_refused_by_an_error_are_done_without(client: Client, refus
 @pytest.mark.parametrize("probe", ["head", "range"])
 async def test_ranges_refused_without_a_word_are_done_without(client: Client, refusal: str, probe: str) -> None:
     await client.with_options(probe=probe).right(client.url(refusal))
+
+
+@pytest.mark.parametrize(
+    "silence",
+    [
+        *("hang@range", "stall:0@range", "stall:100@range", "drip:0.05@range"),
+        *("hang@range@2-", f"hang@over={SIZE - 1}@range", f"stall:0@over={5 * CHUNK}@range"),
+    ],
+)
+@pytest.mark.parametrize("probe", ["head", "range"])
+async def test_a_file_whose_ranges_fall_silent_is_fetched_as_a_whole_long_before_they_are_given_up(
+    client: Client, silence: str, probe: str
+) -> None:
+    # The whole is asked for after a third of a stall, and no answer of a range is given up before the test is.
+    slow = client.with_options(probe=probe, stall_timeout=3.0, first_byte_timeout=HANG)
+    result = await slow.right(client.url(silence))
+
+    assert sum(result.retries.values()) <= client.options.chunks_per_file
+
+
+async def test_a_host_whose_ranges_fall_silent_is_asked_for_whole_files_from_then_on(
+    client: Client, origin: Origin
+) -> None:
+    options = client.with_options(probe="head", stall_timeout=2.0, first_byte_timeout=HANG).options
+    async with Downloader(options, Limits(options)) as downloader:
+        for number in range(4):
+            url = origin.url(f"n{number}", SIZE, "hang@range")
+            await asyncio.wait_for(downloader.fetch(FileRequest(url, client.folder, f"n{number}")), HANG)
+
+    ranged = [len(origin.stats(f"n{number}").headers("Range")) for number in range(4)]
+    assert ranged[:2] == [4, 4]
+    assert ranged[2:] == [0, 0]
+
+
+@pytest.mark.parametrize("size", [1000, SIZE])
+async def test_a_server_that_leaves_the_second_request_of_a_connection_unanswered_costs_one_stall_each(
+    client: Client, size: int
+) -> None:
+    slow = client.with_options(stall_timeout=0.5, first_byte_timeout=HANG)
+    await slow.right(client.url("hang@again", size=size), size=size)
+
+
+@pytest.mark.parametrize("when", ["", "@head"])
+async def test_a_head_that_never_comes_to_its_end_is_bounded(client: Client, when: str) -> None:
+    slow = client.with_options(stall_timeout=0.5, first_byte_timeout=HANG, connect_timeout=HANG, retry_times=1)
+    if when:
+        await slow.right(client.url(f"drip:0.01{when}"))
+    else:
+        await slow.fails(client.url("drip:0.01"), "stalled")
 
 
 @pytest.mark.parametrize("code", [400, 403, 404, 412, 500, 501])
@@ -97,6 +146,55 @@ async def test_a_link_good_for_so_many_requests_is_not_shared(client: Client, or
     size = 30 * CHUNK
     await client.right(origin.signed("s", client.url(PACED, size=size), uses=uses), size=size)
     assert origin.stats("file.bin").statuses[403] <= 2 * client.options.chunks_per_file
+
+
+@pytest.mark.parametrize("parameter", ["token=abc", "X-Amz-Signature=0a", "Expires=1&sig=b%3D"])
+@pytest.mark.parametrize("status", [403, 404, 410])
+@pytest.mark.parametrize("is_known", [False, True])
+async def test_a_link_that_looks_signed_and_is_good_for_one_request_brings_its_file(
+    client: Client, origin: Origin, parameter: str, status: int, is_known: bool
+) -> None:
+    client.is_known = is_known
+    patient = client.with_options(probe="auto", stall_timeout=HANG, first_byte_timeout=HANG)
+    url = f"{client.url(f'status:{status}@2-;hold:gate:0.3@get')}&{parameter}"
+    fetching = asyncio.ensure_future(patient.right(url))
+    refused = origin.when(client.key, lambda stats: stats.statuses[status] > 0)
+    await asyncio.wait_for(asyncio.wrap_future(refused), HANG)
+    origin.release("gate")
+
+    assert (await fetching).one_stream == "range_refused"
+    assert origin.stats(client.key).methods == {"GET": 2}
+
+
+async def test_a_link_that_looks_signed_comes_in_parts_where_ranges_are_served(client: Client, origin: Origin) -> None:
+    patient = client.with_options(probe="auto", stall_timeout=HANG, first_byte_timeout=HANG)
+    url = f"{client.url('hold:gate:0.3@plain;status:403@head')}&X-Amz-Signature=0a"
+    fetching = asyncio.ensure_future(patient.right(url))
+    served = origin.when(client.key, lambda stats: stats.statuses[206] >= 2)
+    await asyncio.wait_for(asyncio.wrap_future(served), HANG)
+    origin.release("gate")
+    await fetching
+
+    stats = origin.stats(client.key)
+    assert stats.methods["HEAD"] == 0
+    assert stats.statuses[206] >= 2
+
+
+async def test_a_host_whose_links_a_head_uses_up_is_asked_by_one_get_from_then_on(
+    client: Client, origin: Origin
+) -> None:
+    options = client.options
+    async with Downloader(options, Limits(options)) as downloader:
+        for number in range(3):
+            url = origin.url(f"n{number}", SIZE, "status:404@2-")
+            fetch = downloader.fetch(FileRequest(url, client.folder, f"n{number}"))
+            if number:
+                await asyncio.wait_for(fetch, HANG)
+            else:
+                with pytest.raises(DownloadError):
+                    await asyncio.wait_for(fetch, HANG)
+
+    assert [origin.stats(f"n{number}").methods for number in (1, 2)] == [{"GET": 1}] * 2
 
 
 async def test_one_plain_get_and_no_more(client: Client, origin: Origin) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 from collections.abc import Callable
 from dataclasses import replace
+from urllib.parse import quote
 
 import pytest
 from fetching import CHUNK, QUICK, SIZE, Client, payload
@@ -192,6 +194,54 @@ async def test_a_content_range_shorter_than_its_body_never_puts_bytes_where_they
     client: Client, when: str
 ) -> None:
     await client.with_options(retry_times=20).right(client.url(f"ranges:mislabelled:1000{when}", seed=3))
+
+
+@pytest.mark.parametrize(
+    "ranges",
+    [
+        "ranges:rewound",
+        *("ranges:rewound:all;framing:chunked@range", "ranges:rewound:all;framing:close@range"),
+        *("ranges:multipart", "ranges:multipart:labelled", "ranges:multipart:labelled;framing:chunked@range"),
+    ],
+)
+@pytest.mark.parametrize("head", ["", "status:405@head"])
+@pytest.mark.parametrize("probe", ["head", "range"])
+async def test_a_206_whose_body_is_not_the_range_it_names_is_not_believed(
+    client: Client, ranges: str, head: str, probe: str
+) -> None:
+    await client.with_options(probe=probe).right(client.url(f"{ranges};{head}"))
+
+
+async def test_a_file_that_repeats_its_beginning_costs_one_request_more(client: Client, origin: Origin) -> None:
+    origin.set_faults(client.key, f"body:{quote(base64.b64encode(bytes(SIZE)).decode())}")
+    result = await client.fetch(client.url())
+
+    assert result.path.read_bytes() == bytes(SIZE)
+    assert origin.stats(client.key).methods["GET"] == client.options.chunks_per_file + 1
+
+
+async def test_a_page_under_206_is_asked_for_again_whatever_its_validators(client: Client) -> None:
+    # The third range is of the type of pages, and not the file's.
+    await client.right(client.url(f"header:Content-Type=text/html@range@3-3;corrupt:{5 * CHUNK}@range@3-3"))
+
+
+async def test_a_body_that_ends_properly_before_what_head_told_of_this_version_is_asked_for_again(
+    client: Client, origin: Origin
+) -> None:
+    half = quote(base64.b64encode(payload(SIZE // 2)).decode())
+    origin.set_faults(client.key, f"ranges:none;body:{half}@get@1;framing:chunked@get")
+    await client.right(client.url())
+
+
+@pytest.mark.parametrize("now", [SIZE // 3, 2 * SIZE])
+@pytest.mark.parametrize("probe", ["get", "head", "range", "auto"])
+async def test_a_finished_file_of_another_size_under_the_same_validators_is_fetched(
+    client: Client, now: int, probe: str
+) -> None:
+    asking = client.with_options(probe=probe)
+    await asking.right(client.url("etag:fixed;date:fixed"))
+
+    await asking.right(client.url("etag:fixed;date:fixed", size=now), size=now)
 
 
 @pytest.mark.parametrize("end", ["rst:0.5", "cut:0.5"])

@@ -47,7 +47,7 @@ QUICK = Options(
 )
 
 
-WAITS = re.compile(r"\b(hang|stall|hold|delay|pause|rate|line|length|crowd)\b")
+WAITS = re.compile(r"\b(hang|drip|stall|hold|delay|pause|rate|line|length|crowd)\b")
 """Faults by which the downloader comes to wait, and whose tests last as long as its patience."""
 
 

@@ -10,6 +10,7 @@ Files
 
 Faults: ``name:arg:arg@when@when;name…``
     ``when`` narrows a fault to some requests: ``head``, ``get``, ``range`` (GET with Range), ``plain`` (GET without),
+    ``again`` (not the first one over its connection),
     ``over=N`` (GET that asks for the byte at offset N, among others), and, counted over the requests that pass those,
     ``3`` (the first three), ``2-4``, ``5-``, or ``10%`` (seeded share).
     A literal ``;``, ``:`` or ``@`` inside an argument is percent-encoded.
@@ -17,8 +18,9 @@ Faults: ``name:arg:arg@when@when;name…``
     instead of an answer
         ``status:CODE[:RETRY_AFTER]`` (``date+N`` makes an HTTP date N seconds ahead), ``hang``, ``reset``, ``close``,
         ``crowd:MOST:CODE[:RETRY_AFTER]`` (CODE while more than so many requests for this file run),
-        ``delay:SECONDS`` (then the answer), ``garbage`` (not HTTP), ``cookie:NAME=VALUE`` (403
-        unless sent), ``auth:VALUE`` (401 unless sent), ``page[:SIZE]`` (200 text/html without validators),
+        ``delay:SECONDS`` (then the answer), ``drip:SECONDS`` (an endless head, a byte each), ``garbage`` (not HTTP),
+        ``cookie:NAME=VALUE`` (403 unless sent), ``auth:VALUE`` (401 unless sent),
+        ``page[:SIZE]`` (200 text/html without validators),
         ``void`` (200 of 0 bytes without validators), ``lead:URL`` (302), ``crowd:MOST:rst|close|hang``,
         ``flood:PER_SECOND:BURST:CODE`` (CODE above that rate, shared by all files of the origin)
     the file
@@ -31,7 +33,8 @@ Faults: ``name:arg:arg@when@when;name…``
         ``etag:none|weak|backend[:N]|per-request|bare|empty|fixed``, ``date:none|now|backend|epoch|fixed``,
         ``ifrange:date|never|ignored|CODE`` (that error to each request with If-Range), ``clock:none`` (no Date)
     ranges
-        ``ranges:none|ignored|silent|multipart|unbounded|unlabelled|invalid|empty``,
+        ``ranges:none|ignored|silent|multipart[:labelled]|unbounded|unlabelled|invalid|empty``,
+        ``ranges:rewound[:all]`` (a 206 of the range asked for with the file's first bytes, or with all of it),
         ``ranges:shift:N|shorter:N|longer:N|earlier:N``, ``ranges:total:+N|-N|*``, ``ranges:416[:TOTAL|none]``,
         ``ranges:as200[:bare]`` (the part under 200, with Content-Range or bare), ``ranges:whole`` (206 with all of it,
         to plain requests, too), ``ranges:mislabelled:N`` (a Content-Range that ends N bytes early),
@@ -126,7 +129,7 @@ def _draw(key: str) -> float:
 
 
 KNOWN_FAULTS = frozenset(
-    {"status", "crowd", "hang", "reset", "close", "delay", "garbage", "cookie", "auth"}
+    {"status", "crowd", "hang", "reset", "close", "delay", "drip", "garbage", "cookie", "auth"}
     | {"page", "void", "lead", "flood", "clock", "code"}
     | {
         "by",
@@ -149,7 +152,7 @@ KNOWN_FAULTS = frozenset(
     }
     | {"framing", "extra", "cut", "rst", "stall", "hold", "pause", "rate", "line"}
 )
-KINDS = frozenset({"head", "get", "range", "plain"})
+KINDS = frozenset({"head", "get", "range", "plain", "again"})
 
 
 def parse_faults(text: str, seed: str = "") -> list[Fault]:
@@ -211,12 +214,14 @@ class Request:
     headers: dict[str, str]
     path: str = ""
     query: dict[str, str] = field(default_factory=dict)
+    is_first: bool = True
 
     @property
     def kinds(self) -> frozenset[str]:
+        again = frozenset[str]() if self.is_first else frozenset({"again"})
         if self.method != "GET":
-            return frozenset({self.method.lower()})
-        return frozenset({"get", "range" if "range" in self.headers else "plain"})
+            return again | {self.method.lower()}
+        return again | {"get", "range" if "range" in self.headers else "plain"}
 
     def covers(self, offset: int) -> bool:
         if self.method != "GET":
@@ -428,6 +433,7 @@ class _Connection:
         self.number = number
         self.reader = reader
         self.writer = writer
+        self._requests = 0
         self.peer: str = writer.get_extra_info("peername")[0]
         tls = writer.get_extra_info("ssl_object")
         self.resumed = bool(tls and tls.session_reused)
@@ -451,13 +457,23 @@ class _Connection:
             headers[name] = f"{headers[name]}, {value.strip()}" if name in headers else value.strip()
         parts = urlsplit(target)
         query = {name: values[-1] for name, values in parse_qs(parts.query, keep_blank_values=True).items()}
-        return Request(method, target, protocol == "HTTP/1.0", headers, unquote(parts.path), query)
+        self._requests += 1
+        path, is_first = unquote(parts.path), self._requests == 1
+        return Request(method, target, protocol == "HTTP/1.0", headers, path, query, is_first)
 
     async def gone(self) -> None:
         """Wait until the client leaves."""
         with contextlib.suppress(ConnectionError):
             while await self.reader.read(65536):
                 pass
+
+    async def drip(self, pause_s: float) -> None:
+        """Send a head without end, slowly, until the client leaves."""
+        left = asyncio.ensure_future(self.gone())
+        self.writer.write(b"HTTP/1.1 200 OK\r\nX-Drip: ")
+        while not left.done():
+            self.writer.write(b"x")
+            await asyncio.wait({left}, timeout=pause_s)
 
     def end(self, *, reset: bool) -> None:
         if reset:
@@ -879,6 +895,9 @@ class Origin:
         if "hang" in strikes:
             await connection.gone()
             raise _Gone
+        if pause := strikes.arg("drip"):
+            await connection.drip(float(pause))
+            raise _Gone
         if "reset" in strikes or "close" in strikes:
             raise _Gone(reset="reset" in strikes)
         if "garbage" in strikes:
@@ -965,7 +984,11 @@ class Origin:
                 response.headers["Content-Range"] = f"bytes */{total}"
             return response
         if len(ranges) > 1 or ranges_fault == "multipart":
-            return _multipart(ranges, headers, source)
+            response = _multipart(ranges, headers, source)
+            if strikes.arg("ranges", 1) == "labelled":
+                start, stop = ranges[0]
+                response.headers["Content-Range"] = f"bytes {start}-{stop - 1}/{source.length}"
+            return response
         return _partial(ranges[0], strikes, headers, source)
 
     # sending
@@ -1244,6 +1267,8 @@ def _partial(asked: tuple[int, int], strikes: Strikes, headers: dict[str, str], 
     elif kind == "invalid":
         headers["Content-Range"] = f"bytes {stop}-{start}/{total}"
     body: list[Segment] = [] if kind == "empty" else [(start, stop)]
+    if kind == "rewound":
+        body = [(0, source.length if strikes.arg("ranges", 1) == "all" else stop - start)]
     if kind == "as200" and strikes.arg("ranges", 1) == "bare":
         del headers["Content-Range"]
     return Response(200 if kind == "as200" else 206, headers, body, source)

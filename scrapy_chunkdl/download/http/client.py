@@ -202,6 +202,8 @@ class FileClient:
         else:
             self._circuits.ask(host)
             self._progress.requests += 1
+        if self._has_stalled and isinstance(connector := self._session.connector, PacedConnector):
+            connector.drop_idle(target.host or "", target.port or 0)
         asked_at = time.monotonic()
         try:
             with (

@@ -47,12 +47,13 @@ class Handler(ResponseHandler):
         self._early: bytearray | None = None  # what has come of a head that is waited for
         self._to_head = False
         self._left: int | None = None
+        self._has_begun = False  # a head, that is not whole yet
         self._answers = 0
         self.was_lost = False
 
     def set_response_params(self, **options: Any) -> None:
         """Wait for an answer."""
-        self._early, self._left = bytearray(), None
+        self._early, self._left, self._has_begun = bytearray(), None, False
         self._to_head = bool(options.get("skip_payload"))
         patience = options.get("read_timeout")
         if self._answers and patience and not _is_patient.get():
@@ -86,7 +87,9 @@ class Handler(ResponseHandler):
             if end < 0:
                 if len(early) > LONGEST_HEAD:
                     self._refuse(BadHead(f"it has more than {LONGEST_HEAD} bytes"))
-                elif early:
+                elif early and not self._has_begun:
+                    self._has_begun = True  # from its first byte on, the head has to come in the time of one stall
+                    self.read_timeout = min(self.read_timeout or self._stall_timeout, self._stall_timeout)
                     self.start_timeout()
                 return b""
             try:
@@ -97,6 +100,7 @@ class Handler(ResponseHandler):
                 self._refuse(error)
                 return b""
             del early[:end]
+            self._has_begun = False
             if not 100 <= head.status < 200 or head.status == 101:
                 return self._begin(head, bytes(early))
 

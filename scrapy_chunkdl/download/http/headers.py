@@ -220,6 +220,9 @@ class Validator(NamedTuple):
         return None
 
 
+NO_VALIDATOR = Validator()
+
+
 def _dated(modified: str | None, date: str | None, clock: Callable[[], float]) -> tuple[bool, bool]:
     """Return whether Last-Modified tells a version, and whether it is strong."""
     if date is not None and parse_date(date) is not None:

@@ -18,8 +18,8 @@ _END = re.compile(rb"\n\r*\n")
 _CLEAN = re.compile(
     rb"HTTP/1\.[01] [1-5]\d\d(?: [^\r\n\0]{0,500})?\r\n(?:[!#$%&'*+.^_`|~0-9A-Za-z-]+:[^\r\n\0]*\r\n)+\r\n"
 )
-_STATUS = re.compile(rb"(?:HTTP/([0-9])(?:\.[0-9])?|ICY)[ \t]+([1-9][0-9]{2})(?:[ \t]+(.*))?[ \t]*")
-_OLD = re.compile(rb"HTTP/1\.0|ICY")
+_STATUS = re.compile(rb"(?:HTTP/([0-9])(?:\.[0-9])?|ICY)[ \t]+([1-9][0-9]{2})(?:[ \t]+(.*))?[ \t]*", re.IGNORECASE)
+_OLD = re.compile(rb"HTTP/1\.0|ICY", re.IGNORECASE)
 _TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _DIGITS = re.compile(rb"[0-9]{1,18}")
 _LONGEST_REASON = 200

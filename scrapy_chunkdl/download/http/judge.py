@@ -22,7 +22,17 @@ from scrapy_chunkdl.download.errors import (
 )
 from scrapy_chunkdl.download.http.answers import covers_whole
 from scrapy_chunkdl.download.http.headers import parse_retry_after
-from scrapy_chunkdl.download.http.verdict import SLOW_DOWN, TOO_FAST, TOO_MANY, Asked, Came, Word, is_whole, verdict
+from scrapy_chunkdl.download.http.verdict import (
+    DEAD_LINK,
+    SLOW_DOWN,
+    TOO_FAST,
+    TOO_MANY,
+    Asked,
+    Came,
+    Word,
+    is_whole,
+    verdict,
+)
 from scrapy_chunkdl.download.known import Match, compare
 from scrapy_chunkdl.download.plan.retry import UNSAID_PAUSE, Backoff
 from scrapy_chunkdl.download.remote import Remote
@@ -38,6 +48,7 @@ class Judge:
         self._evidence = context.evidence
         self._backoff = Backoff(context.options.backoff_base, context.options.backoff_max)
         self.refused_head = 0
+        self._was_hinted = False  # and no GET was fine since
 
     def refused(
         self,
@@ -55,16 +66,18 @@ class Judge:
 
         AskLess, SourceChanged and Contradiction are among what is returned. ``asked_at`` is monotonic.
         """
-        match, is_doubtful, known = Match.UNTOLD, False, self._evidence.known
+        match, is_doubtful, is_vouched, known = Match.UNTOLD, False, False, self._evidence.known
         if remote is not None and is_whole(response.status):
             if known is not None:
                 match = compare(known, remote.known)
             is_doubtful = asked is Asked.FIRST and self._is_doubtful(response, remote, match)
+            is_vouched = remote.size != 0 and not remote.validator.is_empty
         came = self._came(
             response,
             asked,
             match=match,
             is_doubtful=is_doubtful,
+            is_vouched=is_vouched,
             conditional=conditional,
             failures=failures,
             is_served=is_served,
@@ -73,7 +86,10 @@ class Judge:
             came = came._replace(is_suspect=self._too_fast(came, host, asked_at))
         word = verdict(came, self._options.retry_codes)
         if word is Word.USE:
+            self._was_hinted = False
             return None
+        if self._was_hinted and came.status in DEAD_LINK and not came.is_suspect:
+            self._limits.habits.head_used_it_up(host)
         text = f"{response.url} answered {came.status} {response.reason or ''}".rstrip()
         if word is Word.CROWD:
             self._limits.refused(host, time.monotonic())
@@ -114,6 +130,7 @@ class Judge:
         if word is Word.WAIT_HOST:
             self._cool_down(host, came.pause)
         self.refused_head = 0 if word is Word.HINT else response.status
+        self._was_hinted = word is Word.HINT
         return word is Word.HINT
 
     def _too_fast(self, came: Came, host: str, asked_at: float) -> bool:

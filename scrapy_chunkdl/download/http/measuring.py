@@ -20,6 +20,7 @@ from scrapy_chunkdl.download.known import Match, compare
 from scrapy_chunkdl.download.limits.slot import HostSlot
 from scrapy_chunkdl.download.remote import Remote
 from scrapy_chunkdl.download.source import Measured, Opening, Source
+from scrapy_chunkdl.text.masking import masked
 
 
 class Measuring:
@@ -35,12 +36,15 @@ class Measuring:
         self._source = source
         self._finished = finished
         self._failures = failures
+        self._asks_ranges = True
 
     async def run(self, *, by_head: bool) -> Measured:
         """Ask, and return what the file is. Without ``by_head`` only GETs are asked."""
         remote, evidence = None, self._evidence
-        if self._options.probe == "get":
+        probe, host = self._options.probe, self._link.host
+        if probe == "get" or (probe == "auto" and self._limits.habits.wants_one_get(host)):
             return await self._open_plainly()
+        self._asks_ranges = self._limits.habits.answers_ranges(host)
         asks_head = by_head and self._wants_head()
         if asks_head:
             remote, known = await self._head(), evidence.known
@@ -48,7 +52,7 @@ class Measuring:
             if remote is not None and remote.size is not None and not remote.coding:
                 told_all = remote.size > 0 and remote.ranges is not None and match is not Match.CONTRADICTION
                 if told_all or (self._finished is not None and match is Match.SAME):
-                    return Measured(remote)
+                    return Measured(remote if self._asks_ranges else _without_ranges(remote))
             if match in (Match.OTHER, Match.CONTRADICTION):
                 self._finished = None  # 304 may be said to any older date, or to an ETag that stays (Tornado)
             if remote is not None and match is not Match.SAME:
@@ -66,9 +70,13 @@ class Measuring:
         probe, host = self._options.probe, self._link.host
         if self._file.requests.given is not None or probe == "range" or not self._limits.habits.wants_heads(host):
             return False
-        if self._limits.circuits.is_doubtful(host):
+        if self._limits.circuits.is_doubtful(host) or self._is_signed():
             return False
         return probe == "head" or self._finished is not None or not self._limits.habits.are_small(host)
+
+    def _is_signed(self) -> bool:
+        """Whether the link seems to be made for one method, or for one request: S3's answer a HEAD with 403."""
+        return self._options.probe == "auto" and masked(self._link.url) != self._link.url
 
     async def _head(self) -> Remote | None:
         """Ask by HEAD. None when it is refused, hangs, fails, leads nowhere, or is not to be believed: a GET will tell.
@@ -96,24 +104,26 @@ class Measuring:
         if evidence.known is not None and compare(evidence.known, remote.known) is Match.CONTRADICTION:
             return None if remote.validator.is_empty or not remote.size else remote
         evidence.hinted, evidence.hinted_type = remote.size or 0, remote.content_type
+        evidence.hinted_validator = remote.validator
         return remote
 
     async def _open(self, hint: Remote | None) -> Measured:
         """Ask by a GET of the first chunk, or of the whole if that is no more, and keep the answer for its body."""
         chunk = self._options.chunk_size
         is_small = hint is not None and hint.size is not None and hint.size <= chunk and not hint.coding
+        is_small |= not self._asks_ranges or self._is_signed()
         if (given := self._file.requests.given) is not None:
             is_small = not given.ranged
         headers = {} if is_small else {"Range": f"bytes=0-{chunk - 1}"}
         headers.update(_conditions(self._finished))
-        is_refused = False
+        is_refused = not self._asks_ranges
         async with self._slot() as slot:
             while True:
                 asked = Asked.FIRST if "Range" in headers else Asked.PLAIN
                 asked_at = time.monotonic()
                 response = None
                 try:
-                    response = await self._file.requests.get(self._link, headers, asked, failures=self._failures)
+                    response = await self._get(headers, asked)
                     answer = HttpAnswer(self._file, self._link, self._source, response, asked, headers)
                     if response.status == 304 and (finished := self._finished) is not None and _conditions(finished):
                         response.release()
@@ -137,12 +147,18 @@ class Measuring:
                         response.close()
                     raise
                 if is_refused:
-                    remote = remote._replace(ranges=False, no_ranges="range_refused")
+                    remote = _without_ranges(remote)
                 if not is_used:
                     response.close()
                     return Measured(remote)
                 slot.hand_on()
                 return Measured(remote, Opening(answer, self._source, slot, asked_at))
+
+    async def _get(self, headers: dict[str, str], asked: Asked) -> aiohttp.ClientResponse:
+        """Send a GET. A range is given as long as a HEAD to be answered: some servers never do."""
+        is_bound = asked is Asked.FIRST and self._options.robots is None and not self._limits.rates.is_limited
+        patience = min(self._options.connect_timeout, self._options.stall_timeout) if is_bound else None
+        return await self._file.requests.get(self._link, headers, asked, failures=self._failures, patience_s=patience)
 
     async def _open_plainly(self) -> Measured:
         """Ask by one plain GET, after which nothing else is asked for: what it brings, it brings in one stream."""
@@ -197,6 +213,10 @@ def _conditions(finished: Published | None) -> dict[str, str]:
     if (etag := before.strong_etag) is not None and etag.startswith('"'):
         return {"If-None-Match": etag}
     return {"If-Modified-Since": before.last_modified} if before.last_modified and before.date_is_strong else {}
+
+
+def _without_ranges(remote: Remote) -> Remote:
+    return remote._replace(ranges=False, no_ranges="range_refused")
 
 
 def _unchanged(finished: Published) -> Remote:

@@ -29,20 +29,33 @@ _MORE_TYPES = {
     ".7z": "application/x-7z-compressed",
     ".aab": "application/zip",
     ".apk": "application/vnd.android.package-archive",
+    ".azw": "application/vnd.amazon.ebook",
+    ".azw3": "application/vnd.amazon.mobi8-ebook",
     ".cab": "application/vnd.ms-cab-compressed",
+    ".caj": "application/x-caj",
     ".cbr": "application/vnd.comicbook-rar",
     ".cbz": "application/vnd.comicbook+zip",
+    ".cr2": "image/x-canon-cr2",
+    ".crx": "application/x-chrome-extension",
     ".deb": "application/vnd.debian.binary-package",
     ".djvu": "image/vnd.djvu",
     ".dmg": "application/x-apple-diskimage",
+    ".dng": "image/x-adobe-dng",
     ".docm": "application/vnd.ms-word.document.macroenabled.12",
     ".docx": "application/vnd.openxmlformats-officedocument.wordprocessingml.document",
+    ".dps": "application/vnd.ms-powerpoint",
+    ".dwg": "image/vnd.dwg",
     ".epub": "application/epub+zip",
+    ".et": "application/vnd.ms-excel",
     ".exe": "application/vnd.microsoft.portable-executable",
+    ".fits": "image/fits",
     ".flac": "audio/flac",
     ".geojson": "application/geo+json",
+    ".gpkg": "application/geopackage+sqlite3",
     ".gpx": "application/gpx+xml",
     ".heic": "image/heic",
+    ".hwp": "application/x-hwp",
+    ".hwpx": "application/hwp+zip",
     ".iso": "application/x-iso9660-image",
     ".jar": "application/java-archive",
     ".jfif": "image/jpeg",
@@ -52,6 +65,8 @@ _MORE_TYPES = {
     ".kml": "application/vnd.google-earth.kml+xml",
     ".kmz": "application/vnd.google-earth.kmz",
     ".log": "text/plain",
+    ".lz4": "application/x-lz4",
+    ".lzma": "application/x-lzma",
     ".m4a": "audio/mp4",
     ".m4v": "video/mp4",
     ".md": "text/markdown",
@@ -59,24 +74,40 @@ _MORE_TYPES = {
     ".mobi": "application/x-mobipocket-ebook",
     ".msi": "application/x-msi",
     ".ndjson": "application/jsonl",
+    ".nef": "image/x-nikon-nef",
+    ".npy": "application/x-npy",
+    ".npz": "application/zip",
+    ".numbers": "application/vnd.apple.numbers",
     ".odp": "application/vnd.oasis.opendocument.presentation",
     ".ods": "application/vnd.oasis.opendocument.spreadsheet",
     ".odt": "application/vnd.oasis.opendocument.text",
+    ".ofd": "application/ofd",
     ".ogg": "audio/ogg",
     ".ogv": "video/ogg",
     ".otf": "font/otf",
+    ".ova": "application/x-tar",
+    ".pages": "application/vnd.apple.pages",
     ".parquet": "application/vnd.apache.parquet",
+    ".pcap": "application/vnd.tcpdump.pcap",
     ".pptm": "application/vnd.ms-powerpoint.presentation.macroenabled.12",
     ".pptx": "application/vnd.openxmlformats-officedocument.presentationml.presentation",
+    ".psd": "image/vnd.adobe.photoshop",
+    ".qcow2": "application/x-qcow2",
     ".rar": "application/vnd.rar",
     ".rpm": "application/x-rpm",
+    ".safetensors": "application/x-safetensors",
+    ".sqlite": "application/vnd.sqlite3",
     ".tgz": "application/gzip",
+    ".torrent": "application/x-bittorrent",
     ".ttf": "font/ttf",
+    ".vmdk": "application/x-vmdk",
+    ".vsix": "application/zip",
     ".webp": "image/webp",
     ".whl": "application/zip",
     ".wmv": "video/x-ms-wmv",
     ".woff": "font/woff",
     ".woff2": "font/woff2",
+    ".wps": "application/msword",
     ".xlsb": "application/vnd.ms-excel.sheet.binary.macroenabled.12",
     ".xlsm": "application/vnd.ms-excel.sheet.macroenabled.12",
     ".xlsx": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
@@ -167,13 +198,18 @@ _TEXT_TYPES = frozenset(
     | {"application/pgp-keys", "application/x-pem-file", "application/x-x509-ca-cert", "application/pkcs8"}
     | {"image/x-xpixmap", "image/x-xbitmap", "image/x-portable-bitmap", "image/x-portable-anymap"}
     | {"image/x-portable-pixmap", "image/x-portable-graymap", "image/svg+xml", "model/obj", "model/stl"}
+    | {"application/x-bittorrent"}
 )
 _BINARY_TYPES = frozenset(
     {"application/pdf", "application/zip", "application/java-archive", "application/zstd", "application/epub+zip"}
     | {"application/msword", "application/gzip", "application/x-bzip2", "application/x-xz", "application/x-tar"}
     | {"application/x-7z-compressed", "application/wasm", "application/x-shockwave-flash", "application/ogg"}
     | {"application/x-iso9660-image", "application/x-apple-diskimage", "application/x-msi", "application/x-rpm"}
-    | {"application/x-mobipocket-ebook", "application/x-compress", "application/mp4"}
+    | {"application/x-mobipocket-ebook", "application/x-compress", "application/mp4", "application/x-hwp"}
+    | {"application/hwp+zip", "application/ofd", "application/x-caj", "application/x-chrome-extension"}
+    | {"application/geopackage+sqlite3", "application/x-lz4", "application/x-lzma", "application/x-npy"}
+    | {"application/x-qcow2", "application/x-safetensors", "application/x-vmdk", "application/x-hdf5"}
+    | {"application/x-netcdf"}
 )
 _BINARY_VENDORS = (
     "openxmlformats-",
@@ -188,6 +224,10 @@ _BINARY_VENDORS = (
     "microsoft.portable-executable",
     "visio",
     "sqlite3",
+    "amazon.",
+    "apple.numbers",
+    "apple.pages",
+    "tcpdump.pcap",
 )
 
 

@@ -49,6 +49,15 @@ class PacedConnector(aiohttp.TCPConnector):
         """Offer a host no session after a handshake that failed; tell whether one was ever offered to it."""
         return forget_session_with(self._context, host)
 
+    def drop_idle(self, host: str, port: int) -> None:
+        """Close the connections to a host that nobody uses: where one of them was silent the others may be dead, too.
+
+        Whoever asks next gets a new one. aiohttp has no public way to that.
+        """
+        for key in [key for key in self._conns if (key.host, key.port) == (host, port)]:
+            for protocol, _ in self._conns.pop(key):
+                protocol.close()
+
     async def connect(self, req: aiohttp.ClientRequest, *arguments: Any, **more: Any) -> Connection:
         """Get a connection, and have the pace of its host hold for it where there is any."""
         if (given := given_answer.get()) is not None:

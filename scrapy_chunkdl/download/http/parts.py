@@ -13,6 +13,7 @@ import aiohttp
 
 from scrapy_chunkdl.download.errors import (
     AskLess,
+    Contradiction,
     DownloadError,
     Permanent,
     RangeIgnored,
@@ -29,15 +30,19 @@ from scrapy_chunkdl.download.http.headers import (
     parse_digests,
 )
 from scrapy_chunkdl.download.http.judge import Judge
+from scrapy_chunkdl.download.http.media_types import essence
 from scrapy_chunkdl.download.http.requests import Link
 from scrapy_chunkdl.download.http.verdict import Asked, is_whole
-from scrapy_chunkdl.download.known import Known, Match, compare
+from scrapy_chunkdl.download.known import By, Known, Match, compare
 from scrapy_chunkdl.download.plan.ranges import Range
 from scrapy_chunkdl.download.source import Evidence, Seen, Wanted
 from scrapy_chunkdl.download.versions import refuse_other_version
 
 _JUST_NOW_S = 1.0
 """Seconds for which a file counts as served after a body of it has ended."""
+
+
+_SEVERAL_PARTS = "multipart/byteranges"
 
 
 def asked_as(headers: Mapping[str, str], seen: Seen) -> Asked:
@@ -110,6 +115,12 @@ class Part:
     def _checked(self, response: aiohttp.ClientResponse, wanted: Wanted, got: ContentRange | None) -> Range:
         if got is None or got.start is None or got.stop is None:
             raise RangeMismatch(f"{response.url} answered 206 without a valid Content-Range")
+        kind = response.headers.get("Content-Type")
+        if essence(kind) == _SEVERAL_PARTS:  # what it asks for is one, and its boundaries are no bytes of the file
+            raise RangeIgnored(f"{response.url} answered with a range in {_SEVERAL_PARTS}", status=206)
+        known = known_of(self._evidence, wanted.seen)
+        if Known(By.PARTS, None, content_type=kind).is_page and known.content_type is not None and not known.is_page:
+            raise Contradiction(f"{response.url} answered with a page under 206", status=206)
         # If-Range alone does not show it, for there are servers that do ranges and ignore it.
         refuse_other_version(
             wanted.seen,

@@ -38,14 +38,11 @@ class Odd(Exception):
     """An answer, or a connection, that is not for this way. ``why`` is one short word.
 
     ``given`` is the answer as it came, for whoever reads it to its end; the receiver of the error has to close it.
-    ``length`` and ``headers`` are those of a plain answer that is too large.
     """
 
-    def __init__(self, why: str, length: int = 0, headers: CIMultiDict[str] | None = None) -> None:
+    def __init__(self, why: str) -> None:
         super().__init__(why)
         self.why = why
-        self.length = length
-        self.headers = headers if headers is not None else CIMultiDict()
         self.given: HandedOn | None = None
 
 
@@ -170,7 +167,7 @@ class Connection(asyncio.BufferedProtocol):
             return
         status, headers, length = read_head(raw[:end])
         if length > self._most or (length == self._most and status == 200):  # which may be just the part asked for
-            raise Odd("large", length, headers)
+            raise Odd("large")
         if length == 0:
             raise Odd("empty")
         got = filled - end

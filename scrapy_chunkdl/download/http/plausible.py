@@ -46,6 +46,9 @@ _TAGS = "html|head|body|title|meta|script|style|link|iframe|div|table|font|form|
 _TAGS += "|h[1-6]|a|b|p|br|hr|ul|pre"
 _HTML = re.compile(rf"<(?:!doctype\s+html|(?:{_TAGS})(?=[\s>/]))", re.IGNORECASE)
 _SURE_HTML = re.compile(r"<(?:!doctype\s+html|(?:html|head|body|script|meta|title)(?=[\s>/]))", re.IGNORECASE)
+_SURE_HTML_BYTES = re.compile(rb"\s*<(?:!doctype\s+html|html[\s>])", re.IGNORECASE)
+"""What no other format begins with, whatever follows."""
+
 _JSON_BEGINS = re.compile(r"""\{\s*(?:"|\}\s*$)|\[\s*(?:[\[{"\]]|-?\d|true|false|null)""")
 _BOMS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
 
@@ -87,12 +90,15 @@ def why_not(
         return _not_accepted(name, announced, size, first, tuple(accept))
     if size and is_no_text(first, announced):
         return None
+    is_blank = size <= len(first) and not first.strip(_BLANK_BYTES)
     wanted = _promises(name, announced, told)
     binary = [kind for kind in wanted if kind_of_type(kind) is Kind.BINARY]
     if size == 0:
         if told_size:
             return f"an empty body instead of {told_size} bytes"
         return f"an empty body instead of {binary[0]}" if binary else None
+    if is_blank:
+        return f"blanks instead of {binary[0]}" if binary else None
     text = as_text(first)
     if text is None:
         return None
@@ -106,6 +112,8 @@ def why_not(
 def is_no_text(first: bytes, announced: str | None) -> bool:
     """Whether the first bytes settle it, as those of most files do: neither a page nor what was announced as text."""
     begins = first.lstrip(_BLANK_BYTES)[:1]
+    if begins == b"<" and _SURE_HTML_BYTES.match(first) is not None:
+        return False
     if begins and begins not in _MARKUP and kind_of_type(announced) not in (Kind.TEXT, Kind.PAGE):
         return True
     return _NO_TEXT.search(first) is not None and not first.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
@@ -160,7 +168,9 @@ def as_text(first: bytes) -> str | None:
     for mark, encoding in _BOMS:
         if first.startswith(mark):
             return first[len(mark) :].decode(encoding, "replace").lstrip(_BLANK)
-    return None if _NO_TEXT.search(first) else first.decode("utf-8", "replace").lstrip(_BLANK)
+    if _NO_TEXT.search(first) is not None and _SURE_HTML_BYTES.match(first) is None:
+        return None
+    return first.decode("utf-8", "replace").lstrip(_BLANK)
 
 
 def _kind_of_text(text: str, announced: str | None, *, is_all: bool) -> str:

@@ -19,6 +19,7 @@ from scrapy_chunkdl.download.http.identity import host_of
 from scrapy_chunkdl.download.http.verdict import DEAD_LINK, NOWHERE, TOO_MANY, Asked, Came, Word, verdict
 from scrapy_chunkdl.download.model import Renewed
 from scrapy_chunkdl.download.source import FileContext
+from scrapy_chunkdl.services.patience import within
 from scrapy_chunkdl.text.masking import masked
 
 _MOST_RENEWALS = 3
@@ -100,17 +101,26 @@ class Requests:
         return response
 
     async def get(
-        self, link: Link, headers: dict[str, str], asked: Asked, *, failures: int = 0
+        self,
+        link: Link,
+        headers: dict[str, str],
+        asked: Asked,
+        *,
+        failures: int = 0,
+        patience_s: float | None = None,
     ) -> aiohttp.ClientResponse:
         """Send a GET to where the link last led.
 
         Raises Transient for a link that led there and is dead now, and for a request without an answer; AskLess where
-        that may be about the range.
+        that may be about the range, as when none has come in ``patience_s`` seconds.
         """
         while True:
             renewed = self._renewed
             try:
-                response = await self._get_after_the_first(link, headers)
+                response = await within(patience_s, self._get_after_the_first(link, headers))
+            except asyncio.TimeoutError:
+                self._limits.habits.ranges_fell_silent(link.host)
+                raise AskLess(Transient(f"{link.url} sent no byte in time", reason="stalled")) from None
             except (Transient, Permanent) as error:
                 is_end = isinstance(error, Permanent) and error.reason not in NOWHERE
                 if is_end or error.reason in ("link_expired", "renewed"):

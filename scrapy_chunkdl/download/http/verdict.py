@@ -66,10 +66,11 @@ SLOW_DOWN = frozenset({403, 420, 503, 509, 529})
 TOO_FAST = SLOW_DOWN | {429}
 """What the pace of requests may be the cause of."""
 
-PASSING = frozenset({420, 425, 509, *range(520, 528), 529, 530, 598, 599})
-"""Unregistered statuses, and 425, that say by their meaning that it will pass: too much at once (420 and 529 of APIs,
-509 of hosters), or a proxy whose origin is away (520 to 527 and 530 of Cloudflare, 598 and 599 of proxies). RFC 9110
-§15 has a client take them for a 400 or 500; whoever retries anything retries them."""
+PASSING = frozenset({420, 421, 423, 425, 449, 499, 509, *range(520, 528), 529, 530, 598, 599})
+"""Statuses that say by their meaning that it will pass: the wrong connection (421, RFC 9110 §15.5.20), a lock (423),
+"retry with" (449), too early (425), too much at once (420 and 529 of APIs, 509 of hosters), a proxy that was left
+(499), or whose origin is away (520 to 527 and 530 of Cloudflare, 598 and 599 of proxies). RFC 9110 §15 has a client
+take those it does not know for a 400 or 500; whoever retries anything retries them."""
 
 NOWHERE = frozenset({"redirect_loop", "too_many_redirects", "bad_url"})
 """Reasons of redirects that cannot be followed to an answer."""
@@ -82,10 +83,10 @@ class Came(NamedTuple):
     """What came: an answer, by its ``status``, or an error, by its ``reason``; and what the file has seen by then.
 
     ``is_part`` says that the answer brings other bytes than the whole of the file, ``is_doubtful`` that a 200 may be
-    only the part asked for, ``is_other_size`` that a 416 told another size than is known. ``pause`` is a Retry-After in
-    seconds. ``conditional`` is set where If-Range was sent and no 206 has come to one yet. ``failures`` are those in a
-    row of this connection. ``is_served`` says that another connection of this file is, ``is_suspect`` that the host has
-    just served others and no longer does.
+    only the part asked for, ``is_vouched`` that it has bytes and validators, ``is_other_size`` that a 416 told another
+    size than is known. ``pause`` is a Retry-After in seconds. ``conditional`` is set where If-Range was sent and no 206
+    has come to one yet. ``failures`` are those in a row of this connection. ``is_served`` says that another connection
+    of this file is, ``is_suspect`` that the host has just served others and no longer does.
     """
 
     asked: Asked
@@ -97,6 +98,7 @@ class Came(NamedTuple):
     is_doubtful: bool = False
     is_empty: bool = False
     is_other_size: bool = False
+    is_vouched: bool = False
     conditional: bool = False
     failures: int = 0
     is_served: bool = False
@@ -140,6 +142,20 @@ _MOST_RANGES_REFUSED = 2
 """Failures in a row after which a first range is asked for without Range."""
 
 ROWS = (
+    Row(
+        "a 2xx with bytes and validators that contradicts what is known of the file, again and again",
+        lambda came, codes: (
+            is_whole(came.status)
+            and came.match is Match.CONTRADICTION
+            and came.is_vouched
+            and came.failures >= _MOST_RANGES_REFUSED
+        ),
+        Word.NO_HINT,
+        Word.LESS,
+        Word.RETRY,
+        Word.USE,
+        "RFC 9110 §8.8.1: there are servers that keep an ETag",
+    ),
     Row(
         "a 2xx that contradicts what is known of the file, again",
         lambda came, codes: (
@@ -298,7 +314,7 @@ ROWS = (
         "the same, as servers of the field say it",
     ),
     Row(
-        "a code of CHUNKDL_RETRY_HTTP_CODES, or one that passes by its meaning (420, 425, 509, 52x, 530), again",
+        "a code of CHUNKDL_RETRY_HTTP_CODES, or one that passes by its meaning (421, 425, 509, 52x …), again",
         lambda came, codes: _passes(came.status, codes) and came.failures >= _MOST_RANGES_REFUSED,
         Word.NO_HINT,
         Word.LESS,
@@ -307,7 +323,7 @@ ROWS = (
         "RFC 9110 §14.2: ranges are optional",
     ),
     Row(
-        "a code of CHUNKDL_RETRY_HTTP_CODES, or one that passes by its meaning (420, 425, 509, 52x, 530)",
+        "a code of CHUNKDL_RETRY_HTTP_CODES, or one that passes by its meaning (421, 425, 509, 52x …)",
         lambda came, codes: _passes(came.status, codes),
         Word.NO_HINT,
         Word.RETRY,

@@ -7,18 +7,19 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import OrderedDict
 from dataclasses import dataclass
 
-from scrapy_chunkdl.download.limits.remembered import Remembered
+from scrapy_chunkdl.download.limits.remembered import HOSTS_REMEMBERED, Remembered
 
 _FILES_REMEMBERED = 16
 """Files of a host that count: about the last so many."""
 
 _MOST_LEFT_OUT = 256
 
-_HEADS_IN_VAIN = 2
-_NO_HEADS_S = 3600.0
-"""Seconds for which a host is asked no HEAD, once they were of no use there."""
+_IN_VAIN = 2
+_NONE_FOR_S = 3600.0
+"""Seconds for which a host is asked no HEAD, or for no ranges, once these were of no use there."""
 
 
 @dataclass(slots=True)
@@ -31,9 +32,20 @@ class _Habit:
 
 
 @dataclass(slots=True)
-class _Heads:
+class _Way:
+    """A way of asking that may be of no use at a host."""
+
     in_vain: int = 0
     none_until: float = 0.0
+
+    @property
+    def is_of_use(self) -> bool:
+        return time.monotonic() >= self.none_until
+
+    def was_of_use(self, is_so: bool) -> None:
+        self.in_vain = 0 if is_so else self.in_vain + 1
+        if self.in_vain >= _IN_VAIN:
+            self.in_vain, self.none_until = 0, time.monotonic() + _NONE_FOR_S
 
 
 class Habits:
@@ -41,7 +53,9 @@ class Habits:
 
     def __init__(self) -> None:
         self._hosts = Remembered(_Habit)
-        self._heads = Remembered(_Heads)
+        self._heads = Remembered(_Way)
+        self._ranges = Remembered(_Way)
+        self._once: OrderedDict[str, float] = OrderedDict()  # until when, by host
         self._lock = threading.Lock()
 
     def brought(self, host: str, *, small: bool, by_ranges: bool = False) -> None:
@@ -50,6 +64,8 @@ class Habits:
             habit = self._hosts.of(host)
             if not small:
                 habit.by_ranges = by_ranges
+                if by_ranges and (ranges := self._ranges.get(host)) is not None:
+                    ranges.was_of_use(True)
             if habit.small + habit.large >= _FILES_REMEMBERED:
                 habit.small, habit.large = habit.small / 2, habit.large / 2
             if small:
@@ -80,15 +96,33 @@ class Habits:
     def wants_heads(self, host: str) -> bool:
         """Whether a HEAD is worth its time at ``host``."""
         heads = self._heads.get(host)
-        return heads is None or time.monotonic() >= heads.none_until
+        return heads is None or heads.is_of_use
 
     def head_told(self, host: str, something: bool) -> None:
         """Note whether a HEAD to ``host`` told something, where a GET did after it."""
         with self._lock:
-            heads = self._heads.of(host)
-            heads.in_vain = 0 if something else heads.in_vain + 1
-            if heads.in_vain >= _HEADS_IN_VAIN:
-                heads.in_vain, heads.none_until = 0, time.monotonic() + _NO_HEADS_S
+            self._heads.of(host).was_of_use(something)
+
+    def head_used_it_up(self, host: str) -> None:
+        """Note that ``host`` refused a GET right after a HEAD that was fine: its links are good for one request."""
+        with self._lock:
+            self._once[host] = time.monotonic() + _NONE_FOR_S
+            if len(self._once) > HOSTS_REMEMBERED:
+                self._once.popitem(last=False)
+
+    def wants_one_get(self, host: str) -> bool:
+        """Whether links of ``host`` are good for one request, so that this had better bring all of the file."""
+        return time.monotonic() < self._once.get(host, 0.0)
+
+    def answers_ranges(self, host: str) -> bool:
+        """Whether ``host`` is known not to leave requests for ranges unanswered."""
+        ranges = self._ranges.get(host)
+        return ranges is None or ranges.is_of_use
+
+    def ranges_fell_silent(self, host: str) -> None:
+        """Note that ``host`` left requests for ranges unanswered, and answered one for the whole file."""
+        with self._lock:
+            self._ranges.of(host).was_of_use(False)
 
     def asks_for_ranges(self, host: str) -> bool:
         """Whether a GET is better of the first chunk only: where larger files were among the last, and came by ranges.

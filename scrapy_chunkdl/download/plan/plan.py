@@ -119,13 +119,16 @@ class Plan:
         self._share = max(1, -(-chunks // connections)) * self.chunk_size
         return connections
 
-    def take(self) -> Span | None:
-        """Return the next missing span and count it as running, or None if nothing is missing."""
+    def take(self, *, whole: bool = False) -> Span | None:
+        """Return the next missing span and count it as running, or None if nothing is missing.
+
+        It is as long as a connection's share, or, if ``whole``, all that is missing in one piece there.
+        """
         if not self._missing:
             return None
         start, stop = self._missing.pop(0)
         end = (start + self._share) // self.chunk_size * self.chunk_size
-        if start < end and stop - end >= self.chunk_size // 2:
+        if not whole and start < end and stop - end >= self.chunk_size // 2:
             self._missing.insert(0, (end, stop))
             stop = end
         span = Span(start, stop)
@@ -167,6 +170,19 @@ class Plan:
         victim.stop = start
         self.running.add(span)
         return span, victim
+
+    def half_of(self, span: Span) -> Span | None:
+        """Return the second half of a running span, from a chunk on, as it might be cut off; None for one too short."""
+        start = -(-(span.position + span.stop) // 2 // self.chunk_size) * self.chunk_size
+        return Span(start, span.stop) if span.position < start < span.stop else None
+
+    def cut_off(self, half: Span, span: Span) -> bool:
+        """Cut a half off a running span, and have it run; False where the span has passed its beginning by now."""
+        if span not in self.running or span.position >= half.start or span.stop != half.stop:
+            return False
+        span.stop = half.start
+        self.running.add(half)
+        return True
 
     def cut(self, span: Span) -> None:
         """Have a running span end with the chunk it is at; the rest is missing again."""

@@ -9,6 +9,7 @@ do when this way does not work.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections import Counter
 from collections.abc import Coroutine
@@ -38,15 +39,29 @@ from scrapy_chunkdl.download.remote import Remote
 from scrapy_chunkdl.download.source import Answer, Line, Opening, Seen, Source, Wanted
 from scrapy_chunkdl.download.sources import Sources
 
+logger = logging.getLogger(__name__)
+
 _IDLE_LOOK = 0.025
 _CHECKPOINT_EVERY = 1.0
 _ENOUGH_PROGRESS = 1 << 16
 _LOOK_BACK = 4096
 """Bytes in place that a request asks for once more, to compare them."""
 
+_MOST_UNJOINED = 64
+_LEAST_SILENCE_S = 1.0
+_SILENCE_SHARE = 3
+"""By which the time-out of a stall is divided: after so long without a byte the whole file is asked for, too."""
+
+_CHEAP = 16 << 20
+"""Bytes in place that may come a second time."""
+
 
 class RangedFetch:
-    """One go at fetching by ranges. Raises Remeasured, SourceChanged, RangeIgnored or RangeMismatch if it cannot be."""
+    """One go at fetching by ranges. Raises Remeasured, SourceChanged, RangeIgnored or RangeMismatch if it cannot be.
+
+    ``is_silent`` says that none of its ranges brought a byte any more, when the file as a whole was answered,
+    ``is_refused`` that the plain answer it began with brought all, as a range was refused meanwhile.
+    """
 
     def __init__(
         self,
@@ -72,9 +87,12 @@ class RangedFetch:
         self._oldest: Range | None = None  # what came first in this run
         self._has_failed = False  # whether anything was asked for again in this run
         self._lines: set[Line] = set()  # that brought bytes
+        self._unjoined: list[int] = []  # where answers began that nothing in place was compared with
         self._begun: set[Span] | None = None  # spans that had bytes when a connection was lost first
         self._brought: Counter[Source] = Counter()  # bytes, over all connections
         self._whole: Opening | None = None  # an answer that has all of the file, until run() hands it on
+        self.is_silent = self.is_refused = False
+        self._is_scouted = asyncio.Event()
         self._connections = 1
         self._over = False
         self._checkpoint_after = options.chunk_size
@@ -93,7 +111,8 @@ class RangedFetch:
         """
         plan, part = self._plan, self._part
         self._connections = connections = plan.connections_worth(self._options.chunks_per_file)
-        first = plan.take()
+        scouts = opening is not None and opening.answer.is_plain and not self._seen.is_served and connections > 1
+        first = plan.take(whole=scouts)
         if opening is not None and (first is None or first.start > 0):
             await opening.close()
             opening = None
@@ -101,9 +120,10 @@ class RangedFetch:
             if connections == 1 and not part.is_resumable:  # as most files are: spare the tasks
                 await self._connection(first, opening)
             else:
-                await self._run_all(first, opening)
+                await self._run_all(first, opening, scouts=scouts)
             if self._whole is None:
                 await self._compare_apart()
+                await self._compare_repeats()
         except BaseException:
             if self._whole is not None:
                 await self._whole.close()
@@ -113,11 +133,16 @@ class RangedFetch:
                 await opening.close()
         return self._whole
 
-    async def _run_all(self, first: Span | None, opening: Opening | None) -> None:
+    async def _run_all(self, first: Span | None, opening: Opening | None, *, scouts: bool) -> None:
         plan, part, connections = self._plan, self._part, self._connections
         self._checkpoint_after = max(1, connections // 2) * self._options.chunk_size
         jobs: list[Coroutine[Any, Any, None]] = [self._connection(first, opening)]
-        jobs += [self._connection() for _ in range(connections - 1)]
+        if scouts and first is not None:
+            jobs.append(self._scout(first))
+            jobs += [self._connection_after_scout() for _ in range(connections - 2)]
+        else:
+            jobs += [self._connection() for _ in range(connections - 1)]
+        jobs.append(self._ask_plainly_in_silence())
         checkpoints = asyncio.ensure_future(self._checkpoints()) if part.is_resumable else None
         try:
             await until(jobs, lambda: plan.is_complete or self._whole is not None, checkpoints)
@@ -131,6 +156,69 @@ class RangedFetch:
                         await in_thread(part.checkpoint, fresh)
         if checkpoints is not None:
             checkpoints.result()
+
+    async def _scout(self, plain: Span) -> None:
+        """Cut the second half off what a plain answer brings, once a range of that is had; else that goes on alone.
+
+        A link may be good for one request: it was the plain one.
+        """
+        half, source = self._plan.half_of(plain), self._evidence.main
+        if half is None or source is None:
+            return
+        async with self._sources.slot(source) as slot:
+            wanted = self._wanted(half, 0, 0)
+            self._seen.asking += 1
+            try:
+                answer = await source.read(wanted)
+            except DownloadError as error:
+                logger.debug("one stream: %s", error)
+                self.is_refused = True
+                return
+            finally:
+                self._seen.asking -= 1
+            if answer.bytes_for(wanted) is None or not self._plan.cut_off(half, plain):
+                answer.close()
+                return
+            slot.hand_on()
+        self._is_scouted.set()
+        await self._connection(half, Opening(answer, source, slot, half.asked_at))
+
+    async def _connection_after_scout(self) -> None:
+        await self._is_scouted.wait()
+        await self._connection()
+
+    async def _ask_plainly_in_silence(self) -> None:
+        """Ask for the whole file, once, where no range moves, though little is in place.
+
+        Some servers, or what stands before them, answer a range never, or with a head alone. Who is quicker goes on.
+        """
+        patience = max(_LEAST_SILENCE_S, self._options.stall_timeout / _SILENCE_SHARE)
+        while self._plan.running and self._whole is None:
+            await asyncio.sleep(patience / 4)
+            source = self._evidence.main
+            if source is None or not self._silent_for(patience):
+                continue
+            with suppress(DownloadError):
+                async with self._sources.slot(source) as slot:
+                    asked_at = time.monotonic()
+                    answer = await source.read_whole()
+                    try:
+                        answer.check_whole()
+                        if self._whole is None and self._silent_for(patience):
+                            slot.hand_on()
+                            self._whole, self.is_silent = Opening(answer, source, slot, asked_at), True
+                            self._sources.ranges_fell_silent(source)
+                    finally:
+                        if not self.is_silent:
+                            answer.close()
+            return
+
+    def _silent_for(self, seconds: float) -> bool:
+        """Whether requests are under way, none has brought a byte for so long, and all of it could come again."""
+        if not self._seen.asking or self._plan.in_place().total > _CHEAP or self._sources.queue():
+            return False
+        now = time.monotonic()
+        return all(span.silent_for(now) > seconds for span in self._plan.running if span.asked_at)
 
     async def _connection(self, span: Span | None = None, opening: Opening | None = None) -> None:
         """Take spans until nothing is left to take, as one connection of the file; ``span`` is its first."""
@@ -199,7 +287,7 @@ class RangedFetch:
     async def _fetch(self, span: Span, source: Source, opening: Opening | None, failures: int) -> None:
         """Fetch the rest of a span. Called again, it goes on from the byte it reached."""
         seen = self._seen
-        if opening is not None and opening.is_open and span.position == 0:
+        if opening is not None and opening.is_open and span.position == span.start:
             async with opening:
                 span.asked(opening.asked_at)
                 seen.asking += 1
@@ -268,7 +356,10 @@ class RangedFetch:
             self._note_loss()
 
     def _note_loss(self) -> None:
-        """Note that a connection was lost: what comes over others may be of another version."""
+        """Note that a connection was lost: what comes over others may be of another version than what came."""
+        has_come = self._oldest is not None or any(span.position > span.start for span in self._plan.running)
+        if not has_come and not self._seen.asking:
+            return
         self._has_failed, self._is_compared = True, False
         if self._begun is None:
             self._begun = {span for span in self._plan.running if span.position > span.start}
@@ -285,6 +376,17 @@ class RangedFetch:
             return
         span = Span(left[0], min(left[1], left[0] + _LOOK_BACK))
         await self._sources.retrying()(self._compare)(span)
+
+    async def _compare_repeats(self) -> None:
+        """Ask once more for what is before an answer that begins as the file does.
+
+        There are servers that say 206, with the range that was asked for, and send the file from its first byte on.
+        """
+        for begin in () if self._seen.is_checked else self._unjoined:
+            size = min(_LOOK_BACK, begin, self._plan.size - begin)
+            if self._part.read(begin, size) == self._part.read(0, size):
+                await self._sources.retrying()(self._compare)(Span(begin - size, begin))
+                return
 
     async def _compare(self, span: Span) -> None:
         source, size = self._sources.next(), span.remaining
@@ -313,6 +415,8 @@ class RangedFetch:
         if answer.is_part:
             self._note_part(source)
         self._reading[span], begin = answer, span.position
+        if begin and not look and len(self._unjoined) < _MOST_UNJOINED:
+            self._unjoined.append(begin)
         try:
             await self._take_body(answer, span, got, source, look)
         except DiskFault:
@@ -351,6 +455,8 @@ class RangedFetch:
             nonlocal skip, promised
             size = len(data)
             if size > promised:
+                if answer.length is None:  # it may be all of the file that comes here (else it is cut, and compared)
+                    raise RangeIgnored(f"{answer.url} brings more than the range that it names", status=206)
                 data, size = data[:promised], promised
             promised -= size
             if skip:

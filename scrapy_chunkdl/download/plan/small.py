@@ -139,10 +139,7 @@ class SmallFiles:
             if odd.why not in _NOT_OF_THE_HOST:
                 self._habits.was_odd(host)
             progress.size, progress.done = None, 0
-            tried = Tried(progress.requests - requests, odd.given, ranged=ranged, asked_at=progress.asked_at)
-            if odd.why == "large" and not ranged and self._has_ranges(odd):
-                tried.close()
-            return tried
+            return Tried(progress.requests - requests, odd.given, ranged=ranged, asked_at=progress.asked_at)
         self._habits.was_plain(host)
         return result
 
@@ -160,15 +157,6 @@ class SmallFiles:
         return proxies.proxy_for(request.url, request.proxy, options.proxies) is None
 
     # --- asking
-
-    def _has_ranges(self, odd: Odd) -> bool:
-        """Whether a large file, asked for as a whole, is better asked for anew: in parts that can be resumed.
-
-        What is under way by then is lost, at a host whose last files were all small: the next ones are asked for the
-        first chunk only.
-        """
-        accepts = odd.headers.get("Accept-Ranges", "").strip().lower()
-        return Validator.of(odd.headers).is_usable and accepts == "bytes"
 
     async def _ask(self, small: _Small, match: re.Match[str], host: str, ranged: bool) -> _Whole:
         scheme, name, port, target = match.groups()

@@ -158,6 +158,12 @@ class StreamedFetch:
                 self._part.write(start, view[start - position : end - position])
             at = end
 
+    def _is_hinted_longer(self, remote: Remote, position: int) -> bool:
+        """Whether HEAD told more bytes of the very version that has just ended, for the first time there."""
+        evidence = self._evidence
+        is_same = evidence.hinted_validator.same_version(remote.validator) is True
+        return is_same and position < evidence.hinted and position != self._ended_short_at
+
     def _refuse_short(self, answer: Answer, remote: Remote, position: int, end: End, *, is_counted: bool) -> None:
         """Raise unless a body that has ended is all of the file, by its own count and by what is known.
 
@@ -171,6 +177,10 @@ class StreamedFetch:
             self._ended_short_at = position
             raise Transient(f"{answer.url} ended {missing or 'some'} bytes early", reason="short_body")
         if end is End.CLOSED and not is_counted and not remote.coding and position < self._evidence.hinted:
+            text = f"{answer.url} ended at {position} bytes of {self._evidence.hinted}"
+            raise Transient(text, reason="short_body", status=200)
+        if end is End.CHUNKED and not remote.coding and self._is_hinted_longer(remote, position):
+            self._ended_short_at = position  # a proxy may end what its origin broke off; a HEAD may lie, if it does
             text = f"{answer.url} ended at {position} bytes of {self._evidence.hinted}"
             raise Transient(text, reason="short_body", status=200)
         known = self._evidence.known

@@ -47,10 +47,26 @@ def judged(name: str, announced: str | None, body: bytes, **more: object) -> str
         ],
         *[
             (f"a.{ext}", "text/html", HTML)
-            for ext in ("zip", "docx", "PNG", "tar.gz", "mp4", "7z", "exe", "xls", "epub")
+            for ext in (
+                "zip",
+                "docx",
+                "PNG",
+                "tar.gz",
+                "mp4",
+                "7z",
+                "exe",
+                "xls",
+                "epub",
+                "torrent",
+                "hwp",
+                "ofd",
+                "dwg",
+            )
         ],
         *[(f"a.{ext}", "text/html", HTML) for ext in ("csv", "json", "xml", "txt", "svg", "bin")],
         ("a.csv", "application/octet-stream", HTML),
+        *[("a.pdf", kind, body) for body in (b"\n", b" \r\n" * 9) for kind in ("application/pdf", "text/html")],
+        ("a.pdf", "text/html", HTML + b"\0"),
         ("a.pdf", "text/html", b"\xef\xbb\xbf\r\n <HTML>"),
         ("a.pdf", "text/html", "<html><body>".encode("utf-16")),
         ("a.pdf", "text/html", b"<!-- ad --> <!-- ad -->\n<html>"),
@@ -90,6 +106,8 @@ def test_a_page_in_place_of_another_type_is_refused(name: str, announced: str | 
         *[(name, "text/html", HTML) for name in ("page.html", "index.htm", "a.php", "view.aspx", "get", "10.1", "")],
         ("a.bin", "application/octet-stream", HTML),
         ("a.txt", "text/plain", HTML),
+        ("a.dat", "application/octet-stream", b"\n"),
+        ("a.torrent", "application/x-bittorrent", b"d8:announce30:http://tracker.example"),
         ("a.csv", "text/csv", CSV),
         ("a.csv", "text/html", CSV),
         ("a.csv", "application/vnd.ms-excel", CSV),
