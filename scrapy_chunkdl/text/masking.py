@@ -24,6 +24,11 @@ SECRETS = (
 people call theirs."""
 
 _QUERY = re.compile(rf"(?<=[?&#;])((?:{'|'.join(SECRETS)})=)[^&#;\s\"'<>\\]+", re.IGNORECASE)
+_IN_TEXT = re.compile(
+    rf"(?<![\w-])((?:{'|'.join(SECRETS)}|(?:set-)?cookie)[\"']?\s*[:=]\s*[\"']?)(?:(?:bearer|basic|digest)\s+)?"
+    rf"[^&;,\s\"'<>\\]{{4,}}",
+    re.IGNORECASE,
+)
 _USER_INFO = re.compile(r"(?<=://)[^/?#\s\"'<>\\]*@")
 _FORBIDDEN = ("Cc", "Cf", "Cs", "Zl", "Zp")
 
@@ -49,6 +54,11 @@ def masked(text: str) -> str:
     if "@" in text:
         text = _USER_INFO.sub(_without_password, text)
     return _QUERY.sub(rf"\g<1>{MASK}", text) if "=" in text else text
+
+
+def masked_quote(text: str) -> str:
+    """Return what a server sent, to be quoted in a sentence, without what it calls a secret: of JSON, fields, forms."""
+    return _IN_TEXT.sub(rf"\g<1>{MASK}", masked(text))
 
 
 def _without_password(found: re.Match[str]) -> str:

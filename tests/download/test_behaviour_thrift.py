@@ -70,7 +70,7 @@ async def test_what_came_stays_where_the_validator_is_odd(client: Client, origin
 @pytest.mark.parametrize("head", ["length:10@head", "length:1000@head", "length:none@head"])
 async def test_a_file_larger_than_head_told_can_be_resumed(client: Client, origin: Origin, head: str) -> None:
     url = client.url(head)
-    origin.set_faults(client.key, f"{head};status:500@over={SIZE - 10}@range")
+    origin.set_faults(client.key, f"{head};cut:{2 * CHUNK}@plain;status:500@over={SIZE - 10}@range")
     left = await client.fails(url)
     origin.set_faults(client.key, head)
     result = await client.right(url)

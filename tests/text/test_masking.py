@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from scrapy_chunkdl.text.masking import LONGEST, masked, printable, sentence, shown_url
+from scrapy_chunkdl.text.masking import LONGEST, masked, masked_quote, printable, sentence, shown_url
 
 
 @pytest.mark.parametrize(
@@ -84,3 +84,19 @@ def test_a_sentence_keeps_its_words_around_a_long_url(scheme: str) -> None:
     assert told.endswith(".pdf?token=*** did\\n")
     assert "s3cr3t" not in told
     assert sentence(told, 400) == told
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ('{"access_token": "abcd1", "n": 1}', '{"access_token": "***", "n": 1}'),
+        ("{'password':'abcd1'}", "{'password':'***'}"),
+        ("Set-Cookie: sid=abcd1; Path=/", "Set-Cookie: ***; Path=/"),
+        ("Authorization: Bearer abcd1", "Authorization: ***"),
+        ("token=abcd1 HTTP", "token=*** HTTP"),
+        ('{"code":403,"message":"too many requests"}', '{"code":403,"message":"too many requests"}'),
+        ("<!DOCTYPE html><html lang=en>please log in", "<!DOCTYPE html><html lang=en>please log in"),
+    ],
+)
+def test_what_a_server_sent_is_quoted_without_what_it_calls_a_secret(text: str, shown: str) -> None:
+    assert masked_quote(text) == shown

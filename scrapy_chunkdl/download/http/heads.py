@@ -10,6 +10,8 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
+from scrapy_chunkdl.text.masking import masked_quote
+
 LONGEST_LINE = 100 * 1024
 LONGEST_HEAD = 300 * 1024
 """Bytes; what curl takes."""
@@ -62,7 +64,7 @@ def _repaired(raw: bytes) -> Head:
     first, *lines = (line.strip(b"\r") for line in raw.rstrip(b"\r\n").split(b"\n"))
     match = _STATUS.fullmatch(first.strip())
     if match is None:
-        raise BadHead(f"it begins with {first[:40]!r}")
+        raise BadHead(f"it begins with {masked_quote(first[:40].decode('latin-1'))!r}")
     status, reason = int(match[2]), (match[3] or b"").replace(b"\0", b"").replace(b"\r", b"")[:_LONGEST_REASON]
     fields = _fields(lines)
     length = _length(fields)

@@ -31,7 +31,7 @@ from scrapy_chunkdl.download.http.media_types import (
     says_nothing,
     type_of_name,
 )
-from scrapy_chunkdl.text.masking import masked
+from scrapy_chunkdl.text.masking import masked_quote
 
 FIRST_BYTES = 2048
 """Bytes that are looked at. A PDF may have 1,024 before its header (ISO 32000-1, annex H.3.4.1)."""
@@ -198,7 +198,7 @@ def shown(first: bytes) -> str:
     text = as_text(first)
     if text is None:
         return repr(first[:16])[1:]
-    return repr(masked(" ".join(text[: 2 * _SHOWN].split()))[:_SHOWN])
+    return repr(masked_quote(" ".join(text[: 2 * _SHOWN].split()))[:_SHOWN])
 
 
 def recognised(first: bytes) -> list[tuple[str, str]]:

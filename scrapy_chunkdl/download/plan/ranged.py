@@ -31,6 +31,8 @@ from scrapy_chunkdl.download.errors import (
 from scrapy_chunkdl.download.known import By
 from scrapy_chunkdl.download.limits.slot import HostSlot
 from scrapy_chunkdl.download.model import Options, Progress
+from scrapy_chunkdl.download.plan.comparing import compare_again
+from scrapy_chunkdl.download.plan.plain import Silence, served_half
 from scrapy_chunkdl.download.plan.plan import Plan, Span
 from scrapy_chunkdl.download.plan.ranges import Range, Ranges
 from scrapy_chunkdl.download.plan.retry import Retry
@@ -48,12 +50,6 @@ _LOOK_BACK = 4096
 """Bytes in place that a request asks for once more, to compare them."""
 
 _MOST_UNJOINED = 64
-_LEAST_SILENCE_S = 1.0
-_SILENCE_SHARE = 3
-"""By which the time-out of a stall is divided: after so long without a byte the whole file is asked for, too."""
-
-_CHEAP = 16 << 20
-"""Bytes in place that may come a second time."""
 
 
 class RangedFetch:
@@ -158,67 +154,29 @@ class RangedFetch:
             checkpoints.result()
 
     async def _scout(self, plain: Span) -> None:
-        """Cut the second half off what a plain answer brings, once a range of that is had; else that goes on alone.
-
-        A link may be good for one request: it was the plain one.
-        """
-        half, source = self._plan.half_of(plain), self._evidence.main
-        if half is None or source is None:
+        """Cut the second half off what a plain answer brings, once a range of that is had; else that goes on alone."""
+        half = self._plan.half_of(plain)
+        if half is None:
             return
-        async with self._sources.slot(source) as slot:
-            wanted = self._wanted(half, 0, 0)
-            self._seen.asking += 1
-            try:
-                answer = await source.read(wanted)
-            except DownloadError as error:
-                logger.debug("one stream: %s", error)
-                self.is_refused = True
-                return
-            finally:
-                self._seen.asking -= 1
-            if answer.bytes_for(wanted) is None or not self._plan.cut_off(half, plain):
-                answer.close()
-                return
-            slot.hand_on()
-        self._is_scouted.set()
-        await self._connection(half, Opening(answer, source, slot, half.asked_at))
+        try:
+            opening = await served_half(self._sources, self._plan, self._seen, plain, self._wanted(half, 0, 0))
+        except DownloadError as error:
+            logger.debug("one stream: %s", error)
+            self.is_refused = True
+            return
+        if opening is not None:
+            self._is_scouted.set()
+            await self._connection(half, opening)
 
     async def _connection_after_scout(self) -> None:
         await self._is_scouted.wait()
         await self._connection()
 
     async def _ask_plainly_in_silence(self) -> None:
-        """Ask for the whole file, once, where no range moves, though little is in place.
-
-        Some servers, or what stands before them, answer a range never, or with a head alone. Who is quicker goes on.
-        """
-        patience = max(_LEAST_SILENCE_S, self._options.stall_timeout / _SILENCE_SHARE)
-        while self._plan.running and self._whole is None:
-            await asyncio.sleep(patience / 4)
-            source = self._evidence.main
-            if source is None or not self._silent_for(patience):
-                continue
-            with suppress(DownloadError):
-                async with self._sources.slot(source) as slot:
-                    asked_at = time.monotonic()
-                    answer = await source.read_whole()
-                    try:
-                        answer.check_whole()
-                        if self._whole is None and self._silent_for(patience):
-                            slot.hand_on()
-                            self._whole, self.is_silent = Opening(answer, source, slot, asked_at), True
-                            self._sources.ranges_fell_silent(source)
-                    finally:
-                        if not self.is_silent:
-                            answer.close()
-            return
-
-    def _silent_for(self, seconds: float) -> bool:
-        """Whether requests are under way, none has brought a byte for so long, and all of it could come again."""
-        if not self._seen.asking or self._plan.in_place().total > _CHEAP or self._sources.queue():
-            return False
-        now = time.monotonic()
-        return all(span.silent_for(now) > seconds for span in self._plan.running if span.asked_at)
+        silence = Silence(self._sources, self._plan, self._seen, self._options)
+        whole = await silence.broken_by_the_whole(lambda: self._whole is not None)
+        if whole is not None:
+            self._whole, self.is_silent = whole, True
 
     async def _connection(self, span: Span | None = None, opening: Opening | None = None) -> None:
         """Take spans until nothing is left to take, as one connection of the file; ``span`` is its first."""
@@ -389,27 +347,7 @@ class RangedFetch:
                 return
 
     async def _compare(self, span: Span) -> None:
-        source, size = self._sources.next(), span.remaining
-        wanted = Wanted(span, self._seen, 0, 0, lambda: None)
-        theirs = bytearray()
-
-        def take(data: bytes | memoryview) -> bool:
-            theirs.extend(data)
-            self._progress.fetched += len(data)
-            self._progress.moved()
-            return len(theirs) < skip + size
-
-        async with self._sources.slot(source):
-            answer = await source.read(wanted)
-            try:
-                got = answer.bytes_for(wanted)
-                if got is None:
-                    raise RangeIgnored(f"{answer.url} ignores ranges")
-                skip = span.start - got[0]
-                await answer.read(take)
-            finally:
-                answer.close()
-        Look(self._part, span.stop, size, answer.url).compare(bytes(theirs[skip : skip + size]), size)
+        await compare_again(self._sources, self._part, self._seen, self._progress, span)
 
     async def _read(self, answer: Answer, span: Span, got: Range, source: Source, look: int) -> None:
         if answer.is_part:

@@ -16,6 +16,7 @@ ROOT = Path(__file__).parents[3]
 HEAD, FIRST, LATER, PLAIN = Asked.HEAD, Asked.FIRST, Asked.LATER, Asked.PLAIN
 
 EXAMPLES = [
+    ({"status": 200, "match": Match.CONTRADICTION, "failures": 2, "is_vouched": True}, "NO_HINT LESS RETRY USE"),
     ({"status": 200, "match": Match.CONTRADICTION, "failures": 2}, "NO_HINT LESS RETRY RETRY"),
     ({"status": 200, "match": Match.CONTRADICTION}, "NO_HINT RETRY RETRY RETRY"),
     ({"status": 200, "is_doubtful": True}, "HINT LESS RETRY RETRY"),
@@ -45,7 +46,10 @@ EXAMPLES = [
     ({"status": 500, "failures": 2}, "NO_HINT LESS RETRY RETRY"),
     ({"status": 500}, "NO_HINT RETRY RETRY RETRY"),
     ({"status": 503, "failures": 2}, "NO_HINT LESS RETRY RETRY"),
-    *(({"status": status}, "NO_HINT RETRY RETRY RETRY") for status in (420, 425, 509, 520, 521, 527, 529, 530)),
+    *(
+        ({"status": status}, "NO_HINT RETRY RETRY RETRY")
+        for status in (420, 421, 423, 425, 449, 499, 509, 520, 527, 530)
+    ),
     *(({"status": status, "is_suspect": True}, "NO_HINT SLOWER SLOWER SLOWER") for status in (420, 509, 529)),
     ({"status": 304, "conditional": True}, "NO_HINT LESS LESS END"),
     ({"status": 204, "conditional": True}, "NO_HINT LESS LESS END"),
