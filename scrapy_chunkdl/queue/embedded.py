@@ -3,9 +3,10 @@
 Every crawl holds a shared lock on ``users.lock`` in the data folder, for as long as it lives. The server's keeper, a
 process of its own, waits for that lock exclusively: it gets it when the last crawl has gone, killed ones included, and
 then stops the server. A crawl that comes meanwhile waits for the lock, finds no server, and starts one. The keeper
-holds ``keeper.lock`` and ends with the server. Crawls watch that lock: whoever gets it, because the keeper or the
-server was killed, starts another keeper, which starts the server with its data or takes over the one that runs. Data is
-never deleted.
+holds ``keeper.lock`` and ends with the server, and the server ends with the keeper: the kernel sees to it on Linux, a
+shell at the end of a pipe elsewhere, so that nothing is left whoever is killed, in whatever order. Crawls watch that
+lock: whoever gets it, because the keeper or the server was killed, starts another keeper, which starts the server with
+its data. Data is never deleted.
 
 Who comes while no crawl holds ``users.lock`` knows that whoever has leases is dead, and ends them (:mod:`.orphans`).
 
@@ -37,6 +38,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 import redis
 
+from scrapy_chunkdl.queue import child
 from scrapy_chunkdl.queue.orphans import end_all_leases
 
 try:
@@ -340,27 +342,29 @@ def keep(folder: Path) -> None:
     os.umask(0o077)
     users_fd = _open(folder / _USERS)
     fcntl.flock(_open(folder / _KEEPER), fcntl.LOCK_EX)  # until this process ends; one before may be about to
-    if _state(url_for(folder)) != "down":
-        _take_over(folder, users_fd)
+    if _state(url_for(folder)) != "down" and _take_over(folder, users_fd):
         return
     server = _start_server(folder)
     threading.Thread(target=_stop_when_alone, args=(users_fd, server), daemon=True).start()
+    if child.dying_with(os.getpid()) is None:
+        child.wait_guarded(server)
     if server.wait() != 0:
         log = (folder / _SERVER_LOG).read_text(errors="replace")
         raise EmbeddedError(f"Valkey ended with status {server.returncode}: {log[-1500:]}")
 
 
-def _take_over(folder: Path, users_fd: int) -> None:
-    """Stop a server whose keeper was killed once nobody uses it. Return, too, when it ends by itself."""
+def _take_over(folder: Path, users_fd: int) -> bool:
+    """Wait for a server whose keeper was killed to end; stop it, and return True, if nobody uses it meanwhile."""
     url = url_for(folder)
     while _state(url) != "down":
         try:
             fcntl.flock(users_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            time.sleep(0.5)
+            time.sleep(0.05)
             continue
         _shut_down(url)
-        return
+        return True
+    return False
 
 
 def _start_server(folder: Path) -> subprocess.Popen[bytes]:
@@ -394,7 +398,12 @@ def _try_to_start(folder: Path, url: str) -> tuple[subprocess.Popen[bytes] | Non
     log_path = folder / _SERVER_LOG
     begins_at = log_path.stat().st_size if log_path.exists() else 0
     arguments = [word for name, value in given.items() for word in (f"--{name}", value)]
-    server = subprocess.Popen([get_binary_path(), *arguments, "-"], cwd=folder, stdin=subprocess.PIPE)
+    server = subprocess.Popen(
+        [get_binary_path(), *arguments, "-"],
+        cwd=folder,
+        stdin=subprocess.PIPE,
+        preexec_fn=child.dying_with(os.getpid()),
+    )
     assert server.stdin is not None
     with suppress(BrokenPipeError), server.stdin:
         server.stdin.write(secret.encode())  # not an argument: everybody sees those

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -108,24 +109,49 @@ def test_one_who_comes_while_the_last_leaves_gets_a_server_with_the_data(folder:
     user.leave()
 
 
-def test_a_server_whose_keeper_was_killed_is_stopped_with_the_last_user_after_it(folder: Path) -> None:
-    first = User(folder)
-    pid = pid_of_server(first.url)
-    keeper = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-    os.kill(keeper, signal.SIGKILL)
-    with make_client({"REDIS_URL": first.url}) as client:
+KEEPER_WITHOUT_PRCTL = """
+import sys
+from pathlib import Path
+from scrapy_chunkdl.queue import child, embedded
+child.dying_with = lambda parent: None
+embedded.keep(Path(sys.argv[1]))
+"""
+
+
+@pytest.mark.parametrize("has_prctl", [True, False], ids=["kernel", "shell"])
+@pytest.mark.parametrize(
+    "order",
+    ["keeper", "keeper first second", "first keeper second", "first second keeper", "keeper second", "server keeper"],
+)
+def test_nothing_outlives_whoever_is_killed_in_whatever_order(folder: Path, order: str, has_prctl: bool) -> None:
+    if not has_prctl:
+        folder.mkdir(mode=0o700)
+        own = subprocess.Popen([sys.executable, "-c", KEEPER_WITHOUT_PRCTL, str(folder)], start_new_session=True)
+        wait_for(lambda: embedded._state(embedded.url_for(folder)) == "up", "the server does not start")
+    users = {"first": User(folder), "second": User(folder)}
+    with make_client({"REDIS_URL": users["first"].url}) as client:
         client.rpush("s:items", "a")
+        client.waitaof(1, 0, 5000)
+    server = pid_of_server(users["first"].url)
+    keeper = int(Path(f"/proc/{server}/stat").read_text().rpartition(")")[2].split()[1])
 
-    second = User(folder)
-    assert pid_of_server(second.url) == pid
-    first.leave()
-    second.leave()
-    wait_for_end(pid)
+    for name in order.split():
+        if name in users:
+            users.pop(name).kill()
+        else:
+            with suppress(ProcessLookupError):  # the last user, or the server, took it along
+                os.kill({"keeper": keeper, "server": server}[name], signal.SIGKILL)
+    for user in users.values():
+        user.leave()
 
-    third = User(folder)
-    with make_client({"REDIS_URL": third.url}) as client:
+    wait_for_end(server)
+    if not has_prctl:
+        own.wait()
+    wait_for_end(keeper)
+    after = User(folder)
+    with make_client({"REDIS_URL": after.url}) as client:
         assert client.lrange("s:items", 0, -1) == [b"a"]
-    third.leave()
+    after.leave()
 
 
 def test_what_keeps_the_server_from_starting_is_told_and_the_data_left_alone(folder: Path) -> None:
