@@ -135,9 +135,14 @@ class Consumer:
         """Claim again after a pause."""
         self.more_to_come()
 
-    def end_outage(self) -> None:
-        """Give up when all items have failed behind the downloads for long, and there is nothing else to do."""
-        if self._breaker.gives_up and self.claims:
+    def rest(self, *, ends: bool) -> None:
+        """See what is left when the spider has nothing to do. One that ``ends`` gives up where it would wait in vain.
+
+        That is where all items have failed behind the downloads for long, or the list has nothing that can be read.
+        """
+        if self.claims and self._emptiness.is_empty and len(self._unreadable) == len(self._held.work):
+            self._unreadable.these_are_all(ends=ends)
+        if ends and self._breaker.gives_up and self.claims:
             logger.error(
                 "All items of %s have failed for %.0f min. The crawl ends, and nothing is lost: they wait for another.",
                 *(self._key, self._breaker.open_for_s / 60),
@@ -231,8 +236,6 @@ class Consumer:
             self._emptiness.more_to_come()
         else:
             self._emptiness.looked(counts, len(self._held.work))
-            if self._emptiness.is_empty:
-                self._unreadable.these_are_all()
         if not self.claims:
             for item in items:
                 self._settling.give_back(item, Event.STOPPED)

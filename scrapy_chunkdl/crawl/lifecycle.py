@@ -307,8 +307,7 @@ class Lifecycle:
 
     def idle(self) -> None:
         """Keep the spider open while the list, the delayed items or this process hold work: raise DontCloseSpider."""
-        if self._ends:
-            self._mode.end_outage()
+        self._mode.rest(ends=self._ends)
         self._stats.hand_over()
         if self._mode.may_have_work():
             raise DontCloseSpider

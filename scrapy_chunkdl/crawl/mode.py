@@ -55,8 +55,8 @@ class Mode:
         """Whether another process held items when the list was looked at last: they may come back."""
         return False
 
-    def end_outage(self) -> None:
-        """Close a spider that has waited for what later pipelines need for too long."""
+    def rest(self, *, ends: bool) -> None:
+        """See what is left when the spider has nothing to do; close one that ``ends`` and would wait in vain."""
 
     def stop_claiming(self) -> None:
         """Take no more items, and give back those none of whose files has begun: the spider closes."""

@@ -264,9 +264,9 @@ class QueueMode(Mode):
         self._consumer.tick()
         self._flush_feeds()
 
-    def end_outage(self) -> None:
-        """Close a spider that has nothing to do but wait for what later pipelines need, and did so for long."""
-        self._consumer.end_outage()
+    def rest(self, *, ends: bool) -> None:
+        """See what is left when the spider has nothing to do; close one that ``ends`` and would wait in vain."""
+        self._consumer.rest(ends=ends)
 
     def may_have_work(self) -> bool:
         """Whether this process holds items, or may claim some."""

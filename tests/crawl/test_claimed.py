@@ -284,6 +284,7 @@ class World:
     def tick(self) -> None:
         assert self.mode is not None
         self.mode.tick()
+        self.mode.rest(ends=False)
 
     def begin_file(self) -> None:
         if self.bridge.waiting:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import pickle
 from pathlib import Path
 
 import pytest
@@ -303,36 +302,6 @@ def test_an_item_that_cannot_wait_is_told_by_field_and_kept_among_the_dead(
     assert record["reason"] == "bad_item"
     assert "pages[1].inner" in record["message"]
     assert crawl.stats["chunkdl/items/dead"] == 1
-
-
-def test_a_list_in_another_format_ends_the_crawl_and_nothing_is_buried(project: Project, client: redis.Redis) -> None:
-    entries = [pickle.dumps({"number": number}) for number in range(100)]
-    client.rpush("files:items", *entries)
-
-    crawl = project.crawl()
-
-    assert crawl.stats["finish_reason"] == "chunkdl_unreadable_items"
-    assert crawl.log.count("are no JSON objects") == 1
-    assert "REDIS_ITEMS_SERIALIZER" in crawl.log
-    assert client.llen("{files:items}:dead") == 0
-    waiting = client.llen("files:items") + client.zcard("{files:items}:delayed")
-    assert waiting == 100
-
-
-@pytest.mark.parametrize("readable_at", [None, 0, 4, 9])
-def test_some_entries_in_another_format_are_buried(
-    project: Project, client: redis.Redis, readable_at: int | None
-) -> None:
-    entries = [b"\x80 no JSON"] * 9
-    if readable_at is not None:
-        entries[readable_at:readable_at] = [b"{}"]
-        entries += [b"\x80 no JSON"] * 9
-    client.rpush("files:items", *entries)
-
-    crawl = project.crawl()
-
-    assert crawl.stats["finish_reason"] == "finished"
-    assert client.llen("{files:items}:dead") == len([entry for entry in entries if entry != b"{}"])
 
 
 @pytest.mark.parametrize(
