@@ -19,13 +19,16 @@ MOST_UNREADABLE = 10
 
 _LONGEST_REASON = 120
 
+_SERIALIZED = bytes([*range(0x80, 0xC0), 0xDE, 0xDF])
+"""What begins an entry that another serializer wrote, and no text: pickle (from protocol 2), CBOR, MessagePack."""
+
 
 class Unreadable:
     """Those of one process. ``give_up`` is called when the list is one of another format. ``most``: items held at once.
 
     The first ones stay leased until it is clear what they are a sign of: ten of them without one that can be read, or a
-    list that has nothing else, are another program's. Where they would take all places, or a process waits for more
-    for ever, they are buried meanwhile, and count.
+    list that has nothing but what another serializer wrote, are another program's. Where they would take all places, or
+    a process waits for more for ever, they are buried meanwhile, and count.
     """
 
     def __init__(self, items_key: str, most: int, settling: Settling, give_up: Callable[[], None]) -> None:
@@ -37,6 +40,7 @@ class Unreadable:
         self._any_was_read = False
         self._buried = 0
         self._last_reason = ""
+        self._all_are_serialized = True
         self._undecided: dict[str, tuple[ClaimedItem, str]] = {}
 
     def __len__(self) -> int:
@@ -52,6 +56,8 @@ class Unreadable:
         self._settling.move(item, Event.CANNOT_BE_READ_SO_FAR)
         self._undecided[item.id] = (item, reason)
         self._last_reason = reason
+        payload = item.claimed.payload
+        self._all_are_serialized &= bool(payload) and payload[0] in _SERIALIZED
         if self._is_over:
             return
         if len(self) + self._buried == MOST_UNREADABLE:
@@ -66,13 +72,13 @@ class Unreadable:
             self._bury_all()
 
     def these_are_all(self, *, ends: bool) -> None:
-        """Note that the list is empty: one who would end has read nothing at all, others bury them and wait on."""
+        """Note that the list is empty: all it had may be another program's, else it is buried."""
         if self._is_over or self._any_was_read:
             return
-        if not ends:
-            self._bury_all()
-        elif self._undecided or self._buried:
+        if ends and self._all_are_serialized and (self._undecided or self._buried):
             self._refuse_the_list()
+        else:
+            self._bury_all()
 
     def release(self) -> None:
         """Give them back, as nothing is claimed any more."""
