@@ -20,7 +20,7 @@ async def test_the_surplus_of_connections_is_refused_and_the_file_comes(
     client: Client, surplus: str, most: int
 ) -> None:
     size = 30 * CHUNK
-    many = client.with_options(chunks_per_file=6, retry_times=5)
+    many = client.with_options(chunks_per_file=6, retry_times=50)  # of 10 ms, while the others wait for their turn
     await many.right(client.url(f"crowd:{most}:{surplus}@get;{PACED}", size=size), size=size)
 
 

@@ -42,6 +42,7 @@ class Piece:
     def __init__(self, shelf: Shelf, start: int, stop: int, *, is_plain: bool) -> None:
         self.url, self.status, self.told = shelf.url, None, shelf.remote
         self.length, self.is_part, self.is_plain, self.says_empty = stop - start, not is_plain, is_plain, False
+        self.line = None
         self._shelf = shelf
         self._range = start, stop
         shelf.open += 1

@@ -49,12 +49,13 @@ class Terminal:
     ) -> None:
         project.settings["LOG_COLOR"] = False  # Scrapy's own colours, where colorlog is installed
         project.write()
+        surroundings = {name: told for name, told in os.environ.items() if name not in ("COLUMNS", "LINES")}
         self._ours, theirs = pty.openpty()
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 30, columns, 0, 0))
         self.process = subprocess.Popen(
             [sys.executable, *(["-c", program] if program else ["-m", "scrapy", "crawl", "files"])],
             cwd=project.folder,
-            env={**os.environ, "PYTHONPATH": str(project.folder), "TERM": "xterm-256color"},
+            env={**surroundings, "PYTHONPATH": str(project.folder), "TERM": "xterm-256color"},
             stdin=theirs,
             stdout=theirs if stdout is None else stdout,
             stderr=theirs,

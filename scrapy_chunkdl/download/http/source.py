@@ -77,7 +77,7 @@ class HttpSource:
             try:
                 return await self._ask_for(wanted, headers)
             except AskLess as less:
-                if "If-Range" in headers and (less.status == 200 or not seen.others_are_asking):
+                if "If-Range" in headers and (less.status == 200 or wanted.failures or not seen.others_are_asking):
                     link.conditional = False
                     del headers["If-Range"]
                     continue

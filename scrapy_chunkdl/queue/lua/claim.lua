@@ -32,6 +32,7 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local owner = token .. ' ' .. now
 local result = {0, 0}
 if n < 1 then return result end
+redis.call('HDEL', owners, '') -- at its maxmemory Redis refuses what needs room, but not behind a write that needs none
 
 local function errors_of(story) return tonumber(string.match(story or '', '^%d+') or 0) end
 

@@ -11,6 +11,7 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local mine, field = token .. ' ', token .. ' park'
 local back, last = {}, nil
+redis.call('HDEL', owners, '') -- at its maxmemory Redis refuses what needs room, but not behind a write that needs none
 for i = 4, #ARGV do
   local id = ARGV[i]
   local owner = redis.call('HGET', owners, id)

