@@ -135,7 +135,10 @@ class BudgetWatch:
 
             def reserved() -> None:
                 self._reserving.remove(asks)
-                go_on()
+                if [self.need_of(jobs) for jobs in items] != needs:  # sizes are known now: what was given was for others
+                    ask()
+                else:
+                    go_on()
 
             self._tell(hosts, reserved)
 

@@ -74,6 +74,13 @@ def waits(project: Project) -> list[str]:
     return [sentence for worker in told["workers"] for sentence in worker["waits"]]
 
 
+def had(project: Project) -> list[str]:
+    """Return the sentences of what is used up, once a process tells one: before, what is left may be under way."""
+    told: list[str] = []
+    wait_for(lambda: bool(told.extend(one for one in waits(project) if " had the " in one) or told), "it never came")
+    return told
+
+
 @pytest.mark.parametrize("limit", [{"files_per_day": 4}, {"bytes_per_day": 4 * SIZE}])
 def test_items_of_a_host_that_is_over_its_budget_are_parked_until_the_next_day(
     quick: Project, origin: Origin, other: Origin, client: redis.Redis, limit: dict[str, int]
@@ -82,10 +89,9 @@ def test_items_of_a_host_that_is_over_its_budget_are_parked_until_the_next_day(
     push(client, origin, range(FEW), "few")
     push(client, other, range(30), "many")
     process = quick.begin("chunkdl", "worker", "files", "--until-empty")
-    wait_for(lambda: done(client, "many") == 30 and client.zcard(PARKED) == FEW - done(client, "few"), "it never came")
-    first = done(client, "few")
-    wait_for(lambda: bool(waits(quick)), "it never came")
-    told = waits(quick)
+    wait_for(lambda: done(client, "many") == 30 and used(client) >= next(iter(limit.values())), "it never came")
+    wait_for(lambda: client.zcard(PARKED) == FEW - done(client, "few"), "it never came")
+    first, told = done(client, "few"), had(quick)
 
     while done(client, "few") < FEW:
         a_day_passes(client, least=next(iter(limit.values())))
@@ -118,8 +124,8 @@ def test_nothing_is_claimed_when_all_hosts_together_are_over_their_budget_which_
     push(client, other, range(12), "b")
     workers = [quick.begin("chunkdl", "worker", "files", "--until-empty") for _ in range(3)]
     wait_for(lambda: client.llen("done") >= 10, "it never came")
-    wait_for(lambda: bool(waits(quick)), "it never came")
-    first, told = client.llen("done"), waits(quick)
+    wait_for(lambda: used(client) >= most, "it never came")
+    first, told = client.llen("done"), had(quick)
 
     while client.llen("done") < 24:
         a_day_passes(client, least=most)
