@@ -135,8 +135,8 @@ class BudgetWatch:
 
             def reserved() -> None:
                 self._reserving.remove(asks)
-                if [self.need_of(jobs) for jobs in items] != needs:  # sizes are known now: what was given was for others
-                    ask()
+                if [self.need_of(jobs) for jobs in items] != needs:
+                    ask()  # sizes are known now: what was given was for others
                 else:
                     go_on()
 
