@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 from clocks import Clock
 
+from scrapy_chunkdl.bridge.run import Job
 from scrapy_chunkdl.crawl.budget import Budget, LocalBudgets, Over
+from scrapy_chunkdl.crawl.budget_watch import BudgetWatch
+from scrapy_chunkdl.download import FileRequest, FileResult
 from scrapy_chunkdl.settings.budget import budget
 
 DAY, HOUR = 86400, 3600
@@ -193,3 +199,51 @@ def test_a_person_is_told_what_is_used_up_and_until_when_is_waited(
 
     assert over is not None
     assert over.sentence() == sentence
+
+
+class NoHosts:
+    """A bridge that nothing was fetched by."""
+
+    def hosts(self) -> dict[str, tuple[int, dict[str, int]]]:
+        return {}
+
+
+def test_what_is_given_for_a_file_of_any_size_does_not_let_others_begin_once_sizes_are_known() -> None:
+    waiting: deque[Callable[[], None]] = deque()
+
+    def ask(call: Callable[[], Any], then: Callable[[Any], None]) -> None:
+        answer = call()
+        waiting.append(lambda: then(answer))
+
+    clock = Clock()
+    watch = BudgetWatch(
+        Budget(budget({"*": {"bytes_per_day": 25}}), clock),
+        LocalBudgets(clock),
+        NoHosts(),  # type: ignore[arg-type]
+        ask,
+        begun=lambda: [],
+    )
+    items = [[job_of("http://b.org/a", None)] for _ in range(5)]
+    begin: list[bool] = []
+
+    def go_on() -> None:
+        under_way: Counter[str] = Counter()
+        for jobs in items:
+            if watch.over(jobs, under_way) is None:
+                begin.append(True)
+                under_way.update(watch.need_of(jobs))
+
+    watch.reserve(items, go_on)
+    waiting.popleft()()  # how much is used; what is asked for now is for a file of any size
+    watch.finished([job_of("http://b.org/b", 10)])
+    while waiting:
+        waiting.popleft()()
+
+    assert len(begin) == 2
+
+
+def job_of(url: str, size: int | None) -> Job:
+    job = Job(FileRequest(url, Path()), on_done=lambda job: None)
+    if size is not None:
+        job.result = FileResult(url, url, Path("b"), size)
+    return job
