@@ -34,10 +34,12 @@ class Relay:
         self._free = asyncio.Event()
         self._writers: set[asyncio.StreamWriter] = set()
         self._loop = asyncio.new_event_loop()
+        self._serves = threading.Event()
         self._thread = threading.Thread(target=self._serve)
 
     def __enter__(self) -> Relay:
         self._thread.start()
+        self._serves.wait()  # else its loop could be stopped before it listens
         return self
 
     def __exit__(
@@ -66,6 +68,7 @@ class Relay:
         asyncio.set_event_loop(self._loop)
         server = self._loop.run_until_complete(asyncio.start_server(self._connected, sock=self._listener))
         self._free.set()
+        self._loop.call_soon(self._serves.set)
         self._loop.run_forever()
         server.close()
         self._cut()
