@@ -48,6 +48,7 @@ async def test_ranges_refused_without_a_word_are_done_without(client: Client, re
     [
         *("hang@range", "stall:0@range", "stall:100@range", "drip:0.05@range"),
         *("hang@range@2-", f"hang@over={SIZE - 1}@range", f"stall:0@over={5 * CHUNK}@range"),
+        *("hang@over=0@range", f"hang@over=0@range;stall:0@over={5 * CHUNK}@range"),
     ],
 )
 @pytest.mark.parametrize("probe", ["head", "range"])

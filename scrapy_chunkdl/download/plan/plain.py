@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from contextlib import suppress
 
 from scrapy_chunkdl.download.errors import DownloadError
 from scrapy_chunkdl.download.model import Options
@@ -27,7 +26,8 @@ _CHEAP = 16 << 20
 class Silence:
     """Some servers, or what stands before them, answer a range never, or with a head alone: no range of theirs moves.
 
-    Where little is in place the whole file is asked for then, once, and who is quicker goes on.
+    Where little is in place the whole file is asked for then, and who is quicker goes on: where a range was, the next
+    silence has to last twice as long. Connections that take over from each other break none: bytes do.
     """
 
     def __init__(self, sources: Sources, plan: Plan, seen: Seen, options: Options) -> None:
@@ -35,15 +35,20 @@ class Silence:
         self._plan = plan
         self._seen = seen
         self._patience_s = max(_LEAST_SILENCE_S, options.stall_timeout / _SILENCE_SHARE)
+        self._in_place, self._moved_at = 0, time.monotonic()
 
     async def broken_by_the_whole(self, is_over: Callable[[], bool]) -> Opening | None:
         """Return the answer that has all of the file, if it came sooner than a byte of any range."""
         while self._plan.running and not is_over():
             await asyncio.sleep(self._patience_s / 4)
             if self._lasts() and not is_over():
-                with suppress(DownloadError):
-                    return await self._whole(is_over)
-                return None
+                try:
+                    whole = await self._whole(is_over)
+                except DownloadError:
+                    return None
+                if whole is not None:
+                    return whole
+                self._patience_s *= 2
         return None
 
     async def _whole(self, is_over: Callable[[], bool]) -> Opening | None:
@@ -66,10 +71,14 @@ class Silence:
 
     def _lasts(self) -> bool:
         """Whether requests are under way, none has brought a byte of late, and what is there may come again."""
-        if not self._seen.asking or self._plan.in_place().total > _CHEAP or self._sources.queue():
+        now, in_place = time.monotonic(), self._plan.in_place().total
+        if in_place != self._in_place:
+            self._in_place, self._moved_at = in_place, now
+        if not self._seen.asking or in_place > _CHEAP or self._sources.queue():
             return False
-        now = time.monotonic()
-        return all(span.silent_for(now) > self._patience_s for span in self._plan.running if span.asked_at)
+        if now - self._moved_at <= self._patience_s:
+            return False
+        return any(span.silent_for(now) > self._patience_s for span in self._plan.running if span.asked_at)
 
 
 async def served_half(sources: Sources, plan: Plan, seen: Seen, plain: Span, wanted: Wanted) -> Opening | None:
