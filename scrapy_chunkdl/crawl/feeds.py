@@ -319,7 +319,7 @@ class FeedAcks:
 
         try:
             slot.storage.store = store_and_tell
-        except AttributeError:  # a class with __slots__
+        except AttributeError:  # a class with __slots__; Scrapy has the name of the class in its stats
             slot.storage = type(type(slot.storage).__name__, (_Stored,), {})(slot.storage, store_and_tell)
 
     def _settle(self, slots: set[Any], among: Iterable[_Held]) -> None:

@@ -319,9 +319,9 @@ class Lifecycle:
             await maybe_deferred_to_future(self._feeds_closed)
             self._mode.feeds_closed()
             await maybe_deferred_to_future(self._last_acks)
-        self._stats.hand_over()
+        self._stats.hand_over()  # before Redis is told for the last time
         self._started.undo()
-        self._stats.hand_over()
+        self._stats.hand_over()  # what stopping counted
 
     def _tick(self, hold: scrapy_engine.ClosingHold, bridge: Bridge, progress: ProgressReport) -> None:
         self._ticked_at = time.monotonic()

@@ -222,9 +222,7 @@ class Passage:
         scrapy_engine.when_done(started, lambda problem: self._passed(problem, delivery, then))
 
     def _passed(self, problem: object, delivery: Delivery, then: Callable[[], object]) -> None:
-        if (
-            problem is not None
-        ):  # nobody was told: a log formatter that fails does that, or a pipeline that is cancelled
+        if problem is not None:  # nobody was told: of a log formatter that fails, or a pipeline that is cancelled
             delivery.outcome = "error"
             raised = problem.value if isinstance(problem, Failure) else problem
             delivery.error = delivery.error or (raised if isinstance(raised, BaseException) else None)

@@ -50,9 +50,7 @@ class Tally:
 
     def observe(self, source: str, seconds: float, label: str = "") -> None:
         """Note a time that a histogram is made of."""
-        with self._lock:
-            self._new[bucket_field(source, seconds, label)] += 1
-            self._new[sum_field(source, label)] += seconds  # type: ignore[assignment]
+        self.add({}, [(source, seconds, label)])
 
     def answered(self, status: int | None, seconds: float) -> None:
         """Note an answer, None for none, and the seconds until its head."""

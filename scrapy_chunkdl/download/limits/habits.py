@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import OrderedDict
 from dataclasses import dataclass
 
-from scrapy_chunkdl.download.limits.remembered import HOSTS_REMEMBERED, Remembered
+from scrapy_chunkdl.download.limits.remembered import Remembered
 
 _FILES_REMEMBERED = 16
 """Files of a host that count: about the last so many."""
@@ -19,7 +18,7 @@ _MOST_LEFT_OUT = 256
 
 _IN_VAIN = 2
 _NONE_FOR_S = 3600.0
-"""Seconds for which a host is asked no HEAD, or for no ranges, once these were of no use there."""
+"""Seconds for which a host is asked no HEAD, for no ranges, or once for each link, where more was of no use."""
 
 
 @dataclass(slots=True)
@@ -38,14 +37,18 @@ class _Way:
     in_vain: int = 0
     none_until: float = 0.0
 
-    @property
-    def is_of_use(self) -> bool:
-        return time.monotonic() >= self.none_until
-
     def was_of_use(self, is_so: bool) -> None:
         self.in_vain = 0 if is_so else self.in_vain + 1
         if self.in_vain >= _IN_VAIN:
-            self.in_vain, self.none_until = 0, time.monotonic() + _NONE_FOR_S
+            self.is_of_no_use()
+
+    def is_of_no_use(self) -> None:
+        self.in_vain, self.none_until = 0, time.monotonic() + _NONE_FOR_S
+
+
+def _is_of_use(ways: Remembered[_Way], host: str) -> bool:
+    way = ways.get(host)
+    return way is None or time.monotonic() >= way.none_until
 
 
 class Habits:
@@ -55,7 +58,7 @@ class Habits:
         self._hosts = Remembered(_Habit)
         self._heads = Remembered(_Way)
         self._ranges = Remembered(_Way)
-        self._once: OrderedDict[str, float] = OrderedDict()  # until when, by host
+        self._repeats = Remembered(_Way)  # of requests for one link
         self._lock = threading.Lock()
 
     def brought(self, host: str, *, small: bool, by_ranges: bool = False) -> None:
@@ -95,8 +98,7 @@ class Habits:
 
     def wants_heads(self, host: str) -> bool:
         """Whether a HEAD is worth its time at ``host``."""
-        heads = self._heads.get(host)
-        return heads is None or heads.is_of_use
+        return _is_of_use(self._heads, host)
 
     def head_told(self, host: str, something: bool) -> None:
         """Note whether a HEAD to ``host`` told something, where a GET did after it."""
@@ -106,18 +108,15 @@ class Habits:
     def head_used_it_up(self, host: str) -> None:
         """Note that ``host`` refused a GET right after a HEAD that was fine: its links are good for one request."""
         with self._lock:
-            self._once[host] = time.monotonic() + _NONE_FOR_S
-            if len(self._once) > HOSTS_REMEMBERED:
-                self._once.popitem(last=False)
+            self._repeats.of(host).is_of_no_use()
 
     def wants_one_get(self, host: str) -> bool:
         """Whether links of ``host`` are good for one request, so that this had better bring all of the file."""
-        return time.monotonic() < self._once.get(host, 0.0)
+        return not _is_of_use(self._repeats, host)
 
     def answers_ranges(self, host: str) -> bool:
         """Whether ``host`` is known not to leave requests for ranges unanswered."""
-        ranges = self._ranges.get(host)
-        return ranges is None or ranges.is_of_use
+        return _is_of_use(self._ranges, host)
 
     def ranges_fell_silent(self, host: str) -> None:
         """Note that ``host`` left requests for ranges unanswered, and answered one for the whole file."""

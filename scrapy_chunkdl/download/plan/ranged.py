@@ -50,6 +50,7 @@ _LOOK_BACK = 4096
 """Bytes in place that a request asks for once more, to compare them."""
 
 _MOST_UNJOINED = 64
+"""Beginnings of answers that are looked at in the end: a server that answers so does it each time."""
 
 
 class RangedFetch:
