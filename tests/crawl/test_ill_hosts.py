@@ -54,7 +54,7 @@ def test_a_host_that_bans_is_left_alone_and_its_items_come_when_it_serves_again(
     push(client, banning, range(8, 120), "b")
     push(client, origin, range(40), "o")
     client.delete("done")
-    banning.ban(ban if ban != "refused" else "", after=12)
+    banning.ban(ban if ban != "refused" else "hang", after=12)  # until this thread has closed its listener
     asked_before = banning.requests
     quick.settings["LOG_LEVEL"] = "INFO"
     process = quick.start()
