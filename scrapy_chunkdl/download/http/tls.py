@@ -6,7 +6,6 @@ import ssl
 from collections import OrderedDict
 from typing import NamedTuple
 
-from scrapy_chunkdl.download.http.authorities import LateContext
 from scrapy_chunkdl.download.model import Options
 
 _HOSTS_REMEMBERED = 128
@@ -62,7 +61,7 @@ def tls_context(options: Options) -> ssl.SSLContext:
     context = _context(options, capath=folder)
     context.__class__ = _ResumingContext  # made by hand it would have to follow each Python's idea of a safe default
     assert isinstance(context, _ResumingContext)
-    context.read_authorities = context.load_default_certs if folder is not None else None
+    context.has_authorities = folder is None
     context.set_alpn_protocols(["http/1.1"])
     return context
 
@@ -105,7 +104,7 @@ class _Host(NamedTuple):
     refuses: bool = False
 
 
-class _ResumingContext(LateContext):
+class _ResumingContext(ssl.SSLContext):
     """Offers a host the session of the last connection to it: a shorter handshake (RFC 8446 §2.2).
 
     asyncio has no way to say so. A session can be had only from its connection, and under TLS 1.3 only once the
@@ -113,6 +112,8 @@ class _ResumingContext(LateContext):
     """
 
     _hosts: OrderedDict[str, _Host]
+    has_authorities: bool
+    """Whether the system's are loaded. If not, they are for the first handshake: many crawls have none."""
 
     def forget(self, host: str, *, is_refused: bool = False) -> bool:
         """Offer a host no session next time, nor later if it may have refused one; tell whether one ever was."""
@@ -133,6 +134,9 @@ class _ResumingContext(LateContext):
     ) -> ssl.SSLObject:
         if not hasattr(self, "_hosts"):
             self._hosts = OrderedDict()
+        if not self.has_authorities and self.verify_mode is not ssl.CERT_NONE:
+            self.has_authorities = True
+            self.load_default_certs()
         host = server_hostname or ""
         last, session, offered, refuses = self._hosts.pop(host, _Host())
         if last is not None and last.version() is not None and last.session is not None and last.session.has_ticket:
