@@ -37,6 +37,7 @@ ELSEWHERE = {
     "download/plan/plain.py": "download/test_behaviour_crowds.py",
     "download/native/place.py": "download/native/test_ftp.py",
     "download/native/source.py": "download/native/test_ftp.py",
+    "download/native/told.py": "download/test_changing_sources.py",
     "download/remote.py": "download/test_source.py",
     "download/schemes.py": "download/test_source.py",
     "download/storing.py": "download/disk/test_delivery.py",

@@ -28,11 +28,14 @@ from scrapy_chunkdl.download.source import FileContext
 from scrapy_chunkdl.services.patience import within
 from scrapy_chunkdl.storage.cloud import aws_keys, credential, s3_place, sentence
 from scrapy_chunkdl.storage.errors import StoreUnusable
+from scrapy_chunkdl.text.masking import shown_url
 
 T = TypeVar("T")
 Store = S3Store | GCSStore | AzureStore
 
 _URL = re.compile(r"(s3|gs|az)://([^/?#@]+)/(.+)", re.DOTALL | re.IGNORECASE)
+_OTHERWISE = frozenset({"", ".", ".."})
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f]")
 _AT_LEAST = 1 << 18
 _LONGEST = timedelta(hours=12)
 """For one answer: obstore counts its body, too. Stalls are looked for here."""
@@ -44,6 +47,8 @@ _NOT_CONNECTED = re.compile(r"kind: Connect\b.*", re.DOTALL)
 _CAUSE = re.compile(r'(?:message|error): "([^"]+)"')
 """As Rust's libraries write an error down, which has no other form here."""
 
+_STATUS = re.compile(r"status code: ([345]\d\d)")
+_ELSEWHERE = re.compile(r"redirect without LOCATION")
 _SLOW_DOWN = re.compile(r"SlowDown|TooManyRequests|ServerBusy|rateLimitExceeded|\b(?:429|503)\b")
 
 
@@ -71,9 +76,8 @@ class ObjectsKept:
             except (BaseError, ValueError, StoreUnusable) as error:
                 raise Permanent(f"{scheme}://{bucket} cannot be asked: {sentence(error)}", reason="bad_url") from error
         stall_s = context.options.stall_timeout
-        source = ObjectSource(
-            self._stores[wanted], unquote(matched[3]), url, context.options.first_byte_timeout, stall_s
-        )
+        key = _key(scheme, matched[3], url)
+        source = ObjectSource(self._stores[wanted], key, url, context.options.first_byte_timeout, stall_s)
         return source, f"{bucket}:{scheme}"
 
     def close(self) -> None:
@@ -139,9 +143,31 @@ class ObjectReading:
             raise Transient(f"{self._url} was closed meanwhile", reason="connection_lost")
         return bytes(piece)
 
+    async def stop(self) -> None:
+        """Drop what has not come: an answer is of one version, whatever happens to the object."""
+        self._stream = None
+
     def close(self) -> None:
         """Drop what has not come."""
         self._stream = None
+
+
+def _key(scheme: str, path: str, url: str) -> str:
+    """Return the key a URL names. Raises Permanent, reason ``bad_url``, for one that obstore cannot ask for.
+
+    It refuses some and asks for others without their slashes, which would bring another object
+    (object_store::path::Path).
+    """
+    try:
+        key = unquote(path, errors="strict")
+    except UnicodeDecodeError:
+        raise Permanent(f"'{shown_url(url)}' cannot be fetched: a key is UTF-8", reason="bad_url") from None
+    parts = key.split("/")
+    if _OTHERWISE.isdisjoint(parts) and not _CONTROLS.search(key):
+        return key
+    instead = ": CHUNKDL_VIA_SCRAPY = ['s3:'] has Scrapy do it" if scheme == "s3" else ""
+    text = f"'{shown_url(url)}' cannot be fetched by obstore, as its key has an empty part, '.', '..' or a control"
+    raise Permanent(f"{text} character{instead}", reason="bad_url")
 
 
 def _opened(scheme: str, bucket: str, settings: Mapping[Any, Any], *, pays: bool, billed: str | None) -> Store:
@@ -199,6 +225,11 @@ def _meaning(error: BaseException, url: str) -> DownloadError:
         return Transient(f"{url} sent nothing in time", reason="stalled")
     if _SLOW_DOWN.search(said):
         return Transient(text, reason="too_many_connections")
+    if _ELSEWHERE.search(said) and url.lower().startswith("s3:"):
+        text = f"{url}: the bucket is in another region than AWS_REGION_NAME says"
+        return Permanent(text, reason="wrong_region")
+    if (found := _STATUS.search(said)) is not None:
+        return _by_status(found[1], text, url)
     if isinstance(error, ValueError):
         return Permanent(text, reason="bad_url")
     if (cause := _NOT_CONNECTED.search(str(error))) is not None:
@@ -208,6 +239,13 @@ def _meaning(error: BaseException, url: str) -> DownloadError:
             return Permanent(text, reason="tls")
         return Transient(text, reason="dns" if "dns error" in cause[0] else "connect_failed")
     return Transient(text, reason="connection_lost")
+
+
+def _by_status(status: str, text: str, url: str) -> DownloadError:
+    if status == "416":  # what was to be read from there is not there any more
+        return SourceChanged(f"{url} is shorter now")
+    is_passing = status >= "500" and status != "501"
+    return (Transient if is_passing or status == "408" else Permanent)(text, reason=f"http_{status}")
 
 
 def opener_of(settings: Mapping[Any, Any]) -> Callable[..., Any]:

@@ -6,28 +6,20 @@ A kind of source is a class here, a case a row of a table.
 from __future__ import annotations
 
 import asyncio
-import importlib.util
-import os
 import sys
-from abc import abstractmethod
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, unquote_to_bytes
+from urllib.parse import quote
 
 import pytest
-from aiohttp import web
-from blob_server import Blobs
-from fetching import QUICK, SIZE, payload
-from ftp_server import Ftp, age
+from fetching import SIZE, payload
 from patience import HANG
-from ssh_server import sshd
+from source_kinds import KINDS, PATIENT, Http, Kind, OfFtp, OfFtps, OfSftp, started
 
 from scrapy_chunkdl.download import Downloader, DownloadError, FileRequest, FileResult, Options
 
-PATIENT = replace(QUICK, first_byte_timeout=20.0, stall_timeout=5.0, connect_timeout=10.0, retry_times=1)
 NAMES = [
     *(
         "a b.bin",
@@ -43,178 +35,9 @@ NAMES = [
 ]
 
 
-class Kind:
-    """A kind of source, with a server that has what is put into it."""
-
-    scheme: str
-    gone: str
-    denied: str
-    login: str
-    folder: str
-
-    def __init__(self, place: Path) -> None:
-        self.place = place
-        self.options = PATIENT
-        self.stack = AsyncExitStack()
-
-    @abstractmethod
-    async def start(self) -> None:
-        """Start the server."""
-
-    @abstractmethod
-    def put(self, name: bytes, data: bytes) -> None:
-        """Have the server have a file."""
-
-    @abstractmethod
-    def url(self, path: str) -> str:
-        """Return the URL of a path that is written as it goes into URLs."""
-
-    def elsewhere(self, host: str) -> tuple[str, Options]:
-        """Return the URL of a file of another host, and the options it is asked with."""
-        return f"{self.scheme}://{host}/file.bin", self.options
-
-    def deny(self) -> None:
-        """Have the server not let anybody read."""
-        raise NotImplementedError
-
-    def with_wrong_login(self) -> tuple[str, Options]:
-        """Return the URL of a file, with a login that is not taken."""
-        raise NotImplementedError
-
-
-class Http(Kind):
-    scheme, gone, denied, login, folder = "http", "http_404", "http_403", "http_401", "http_404"
-
-    async def start(self) -> None:
-        self.files: dict[bytes, bytes] = {}
-        self.is_denied = False
-        application = web.Application()
-        application.router.add_get("/{name:.*}", self._answer)
-        runner = web.AppRunner(application)
-        await runner.setup()
-        self.stack.push_async_callback(runner.cleanup)
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        self.address = f"127.0.0.1:{runner.addresses[0][1]}"
-
-    async def _answer(self, request: web.Request) -> web.Response:
-        if request.headers.get("Authorization"):
-            return web.Response(status=401)
-        if self.is_denied:
-            return web.Response(status=403)
-        data = self.files.get(unquote_to_bytes(request.raw_path).lstrip(b"/"))
-        return web.Response(body=data, headers={"ETag": '"1"'}) if data is not None else web.Response(status=404)
-
-    def put(self, name: bytes, data: bytes) -> None:
-        self.files[name] = data
-
-    def url(self, path: str) -> str:
-        return f"http://{self.address}/{path}"
-
-    def deny(self) -> None:
-        self.is_denied = True
-
-    def with_wrong_login(self) -> tuple[str, Options]:
-        return self.url("file.bin").replace("://", "://me:wrong@"), self.options
-
-
-class OnDisk(Kind):
-    gone, denied, login, folder = "not_found", "no_permission", "login_refused", "not_found"
-
-    def put(self, name: bytes, data: bytes) -> None:
-        path = self.place / os.fsdecode(name)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)
-        age(path)
-
-
-class OfFtp(OnDisk):
-    scheme = "ftp"
-
-    async def start(self) -> None:
-        self.server = self.stack.enter_context(Ftp(self.place))
-
-    def url(self, path: str) -> str:
-        return f"ftp://{self.server.address}/{path}"
-
-    def deny(self) -> None:
-        self.server.replies["RETR"] = "550 Permission denied."
-
-    def with_wrong_login(self) -> tuple[str, Options]:
-        return self.server.url(login="me:wrong"), self.options
-
-
-class OfSftp(OnDisk):
-    scheme = "sftp"
-
-    async def start(self) -> None:
-        self.keys = self.place.parent / "keys"
-        self.keys.mkdir()
-        self.server = self.stack.enter_context(sshd(self.keys))
-        self.options = replace(PATIENT, sftp_key=str(self.server.key), sftp_known_hosts=str(self.server.known_hosts))
-
-    def url(self, path: str) -> str:
-        return self.server.url(f"{self.place}/{path}")
-
-    def deny(self) -> None:
-        if os.geteuid() == 0:
-            pytest.skip("nobody denies root a file")
-        (self.place / "file.bin").chmod(0)
-
-    def with_wrong_login(self) -> tuple[str, Options]:
-        return self.url("file.bin"), replace(self.options, sftp_key=str(self.keys / "stranger"))
-
-
-class OfObjects(Kind):
-    gone, denied, login, folder = "not_found", "no_permission", "no_permission", "not_found"
-
-    async def start(self) -> None:
-        if importlib.util.find_spec("obstore") is None:
-            pytest.skip("obstore is not installed")
-        self.server = await self.stack.enter_async_context(Blobs())
-        self.options = self.options_for(self.server.url)
-
-    def options_for(self, url: str) -> Options:
-        from scrapy_chunkdl.storage import object_openers
-
-        os.environ["AZURE_STORAGE_ENDPOINT"] = url
-        settings = {"AWS_ENDPOINT_URL": url, "AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret"}
-        return replace(PATIENT, openers=object_openers(settings))
-
-    def put(self, name: bytes, data: bytes) -> None:
-        self.server.blobs[f"bucket/{name.decode()}"] = data
-
-    def url(self, path: str) -> str:
-        return f"{self.scheme}://bucket/{path}"
-
-    def elsewhere(self, host: str) -> tuple[str, Options]:
-        return self.url("file.bin"), self.options_for(f"http://{host}")
-
-    def deny(self) -> None:
-        self.server.replies["bucket/file.bin"] = [403] * 9
-
-    def with_wrong_login(self) -> tuple[str, Options]:
-        self.server.replies["bucket/file.bin"] = [401] * 9
-        return self.url("file.bin"), self.options
-
-
-class OfS3(OfObjects):
-    scheme = "s3"
-
-
-class OfAzure(OfObjects):
-    scheme = "az"
-
-
-@pytest.fixture(params=[Http, OfFtp, OfSftp, OfS3, OfAzure], ids=lambda kind: str(kind.scheme))
+@pytest.fixture(params=KINDS, ids=lambda kind: str(kind.scheme))
 async def kind(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Any]:
-    for name in ("AZURE_STORAGE_ACCOUNT_NAME", "AZURE_STORAGE_ENDPOINT"):
-        monkeypatch.setenv(name, "account")
-    monkeypatch.setenv("AZURE_ALLOW_HTTP", "true")
-    (tmp_path / "served").mkdir()
-    kind = request.param(tmp_path / "served")
-    async with kind.stack:
-        await kind.start()
-        kind.put(b"file.bin", payload())
+    async with started(request.param, tmp_path, monkeypatch) as kind:
         yield kind
 
 
@@ -297,6 +120,42 @@ async def test_an_odd_name_is_that_of_its_file(kind: Kind, tmp_path: Path, name:
     assert result.path.parent == tmp_path / "out"
 
 
+REFUSED = {
+    "no path": ("", {"http": "http_404"}),
+    "a folder by its slash": ("folder/", {"http": "http_404"}),
+    "a file with a slash behind it": ("file.bin/", {"http": "http_404"}),
+    "a NUL": ("a%00b.bin", {"http": "http_404"}),
+    "a line break": ("a%0D%0ADELE%20file.bin", {"http": "http_404"}),
+    "only dots": ("..", {"http": "http_404"}),
+    "a folder above": ("no/../no.bin", {"http": "http_404", **dict.fromkeys(("ftp", "ftps", "sftp"), "not_found")}),
+    "no UTF-8": ("no%FF.bin", {"http": "http_404", **dict.fromkeys(("ftp", "ftps", "sftp"), "not_found")}),
+    "an empty part": ("no//no.bin", {"http": "http_404", **dict.fromkeys(("ftp", "ftps", "sftp"), "not_found")}),
+    "a name that is too long": ("x" * 300, {}),
+}
+"""By what is odd, a path, and its reason where it is another one than ``bad_url``."""
+
+
+@pytest.mark.parametrize("odd", REFUSED)
+async def test_an_odd_path_brings_nothing_instead(kind: Kind, tmp_path: Path, odd: str) -> None:
+    kind.put(b"folder/file.bin", b"1")
+    path, otherwise = REFUSED[odd]
+
+    reason = await fails(kind.url(path), tmp_path / "out", kind.options)
+
+    assert reason == (otherwise.get(kind.scheme, "bad_url") if otherwise else kind.gone)
+
+
+@pytest.mark.parametrize("kind", [Http, OfFtp, OfFtps, OfSftp], indirect=True, ids=lambda kind: str(kind.scheme))
+@pytest.mark.parametrize("path", ["folder/../file.bin", "./file.bin", "folder/..//file.bin"])
+async def test_a_path_with_dots_is_that_of_its_file(kind: Kind, tmp_path: Path, path: str) -> None:
+    kind.put(b"folder/other.bin", b"1")
+
+    result = await fetch(kind.url(path), tmp_path / "out", kind.options)
+
+    assert result.path.read_bytes() == payload()
+    assert result.path.parent == tmp_path / "out"
+
+
 @pytest.mark.parametrize("size", [0, 1, SIZE])
 async def test_a_file_of_any_size(kind: Kind, tmp_path: Path, size: int) -> None:
     kind.put(b"sized.bin", payload(size))
@@ -315,14 +174,14 @@ async def test_a_name_in_latin_1_is_sent_as_its_bytes(kind: Kind, tmp_path: Path
     assert result.path.read_bytes() == payload(1000)
 
 
-@pytest.mark.parametrize("kind", [Http, OfFtp, OfSftp], indirect=True, ids=lambda kind: str(kind.scheme))
+@pytest.mark.parametrize("kind", [Http, OfFtp, OfFtps, OfSftp], indirect=True, ids=lambda kind: str(kind.scheme))
 async def test_slashes_in_front_do_no_harm(kind: Kind, tmp_path: Path) -> None:
     result = await fetch(kind.url("/file.bin"), tmp_path / "out", kind.options)
 
     assert result.path.read_bytes() == payload()
 
 
-@pytest.mark.parametrize("kind", [OfFtp], indirect=True, ids=lambda kind: str(kind.scheme))
+@pytest.mark.parametrize("kind", [OfFtp, OfFtps], indirect=True, ids=lambda kind: str(kind.scheme))
 @pytest.mark.parametrize("missing", [["REST"], ["SIZE"], ["MDTM"], ["SIZE", "MDTM", "REST"], ["EPSV"]])
 async def test_a_server_that_lacks_a_command_gives_the_file(kind: Any, tmp_path: Path, missing: list[str]) -> None:
     kind.server.replies |= dict.fromkeys(missing, "502 Command not implemented.")

@@ -13,7 +13,13 @@ from types import TracebackType
 
 from aiohttp import web
 
-CODES = {404: "BlobNotFound", 403: "AuthorizationFailure", 412: "ConditionNotMet", 503: "ServerBusy"}
+CODES = {
+    404: "BlobNotFound",
+    403: "AuthorizationFailure",
+    412: "ConditionNotMet",
+    416: "InvalidRange",
+    503: "ServerBusy",
+}
 
 
 class Blobs:
@@ -67,6 +73,8 @@ class Blobs:
         start, stop, status = 0, len(data), 200
         if wanted:
             first, _, last = wanted.removeprefix("bytes=").partition("-")
+            if int(first) >= len(data):
+                return self._error(416)
             start, stop, status = int(first), min(len(data), int(last) + 1 if last else len(data)), 206
             headers["Content-Range"] = f"bytes {start}-{stop - 1}/{len(data)}"
         headers["Content-Length"] = str(stop - start)

@@ -53,6 +53,7 @@ class Ftp:
         self.before: Callable[[str, str], None] = lambda command, argument: None
         self.peak = 0
         self._certificate = certificate
+        self._drops = False
 
     def __enter__(self) -> Ftp:
         logging.getLogger("pyftpdlib").setLevel(logging.CRITICAL)
@@ -84,6 +85,10 @@ class Ftp:
         """Return the URL of a file."""
         return f"{scheme}://{f'{login}@' if login else ''}{self.address}/{name}"
 
+    def drop_connections(self) -> None:
+        """Break all that are there, in the server's own time."""
+        self._drops = True
+
     def count(self) -> Counter[str]:
         """Return how often each command came."""
         return Counter(command for command, _ in self.commands)
@@ -91,6 +96,10 @@ class Ftp:
     def _run(self) -> None:
         while not self._over:
             self._loop.loop(timeout=0.02, blocking=False)
+            if self._drops:
+                self._drops = False
+                for one in [one for one in self._loop.socket_map.values() if one is not self._server]:
+                    one.close()
         self._server.close_all()
 
 

@@ -128,7 +128,9 @@ async def test_what_cannot_be_had_is_told_by_its_reason(
     [
         (403, "AccessDenied", "no_permission"),
         (503, "SlowDown", "too_many_connections"),
-        (500, "InternalError", "connection_lost"),
+        (500, "InternalError", "http_500"),
+        (400, "ExpiredToken", "http_400"),
+        (301, "PermanentRedirect", "wrong_region"),
     ],
 )
 async def test_what_a_bucket_refuses_is_told_by_its_reason(
@@ -264,7 +266,12 @@ async def test_odd_names_of_blobs_are_asked_for_as_they_are(blobs: Blobs, tmp_pa
         ("container/file.bin", [403] * 9, "no_permission"),
         ("container/file.bin", [401] * 9, "no_permission"),
         ("container/file.bin", [503] * 9, "too_many_connections"),
-        ("container/file.bin", [500] * 9, "connection_lost"),
+        ("container/file.bin", [500] * 9, "http_500"),
+        ("container/file.bin", [408] * 9, "http_408"),
+        ("container/file.bin", [400], "http_400"),
+        ("container/file.bin", [409], "http_409"),
+        ("container/file.bin", [429] * 9, "too_many_connections"),
+        ("container/file.bin", [301] * 9, "connection_lost"),
     ],
 )
 async def test_what_azure_refuses_has_its_reason(

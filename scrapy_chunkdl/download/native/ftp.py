@@ -11,7 +11,7 @@ import re
 import ssl
 from dataclasses import dataclass, field, replace
 
-from scrapy_chunkdl.download.errors import DownloadError, SourceChanged, Transient
+from scrapy_chunkdl.download.errors import DownloadError, Permanent, SourceChanged, Transient
 from scrapy_chunkdl.download.http import tls
 from scrapy_chunkdl.download.http.allowed import refuse_host
 from scrapy_chunkdl.download.model import Options
@@ -79,7 +79,7 @@ class FtpSource:
                 told = await self._told(connection)
                 if told.size:
                     told = replace(told, offsets=await connection.takes_offsets())
-        self._kept.connections.give(self._key, connection)
+        self.keep(connection)
         return told
 
     async def read(self, start: int, stop: int | None) -> FtpReading:
@@ -94,7 +94,15 @@ class FtpSource:
                 if told.size is None and not begins and (found := _SIZE_IN_REPLY.search(reply)):
                     told = replace(told, size=int(found[1]))
         left = None if stop is None or begins != start else stop - begins
-        return FtpReading(told, self._kept.connections, self._key, connection, self._path, data, left)
+        return FtpReading(told, self, connection, data, left)
+
+    def keep(self, connection: FtpConnection) -> None:
+        """Keep a connection that is of no more use here."""
+        self._kept.connections.give(self._key, connection)
+
+    async def now(self, connection: FtpConnection | None) -> Told:
+        """Ask for size and date once more; by a new connection where that of a reading is lost."""
+        return await connection.told(self._path) if connection is not None else await self.look()
 
     async def _connected(self) -> FtpConnection:
         kept = self._kept.connections
@@ -102,9 +110,13 @@ class FtpSource:
             if await idle.answers():
                 return idle
             idle.close()
-        trusted = kept.has_worked(self._key)
         context = self._kept.context(self._options) if self._place.scheme == "ftps" else None
-        return await FtpConnection.open(self._place, self._login, self._options, context, self._url, trusted)
+        try:
+            made = await FtpConnection.open(self._place, self._login, self._options, context, self._url)
+        except Permanent as error:
+            raise kept.meaning(self._key, error) from error
+        kept.made(self._key, made)
+        return made
 
     async def _told(self, connection: FtpConnection) -> Told:
         """Ask for size and date, at the root if there is no such file where the login leads: Scrapy reads URLs so."""
@@ -123,18 +135,14 @@ class FtpReading:
     def __init__(
         self,
         told: Told,
-        kept: Kept[FtpConnection],
-        key: object,
+        source: FtpSource,
         connection: FtpConnection,
-        path: str,
         data: DataConnection,
         left: int | None,
     ) -> None:
         self.told = told
-        self._kept = kept
-        self._key = key
+        self._source = source
         self._connection: FtpConnection | None = connection
-        self._path = path
         self._data = data
         self._left = left
 
@@ -165,13 +173,19 @@ class FtpReading:
             connection, self._connection = self._connection, None
             connection.close()
 
+    async def stop(self) -> None:
+        """End it before its end, and look whether it is still the file that was read."""
+        if self._connection is not None:
+            await self._ended(self._connection, is_early=True)
+
     async def _ended(self, connection: FtpConnection, *, is_early: bool = False) -> None:
         """Read the reply to RETR; an early end is ours, and the reply may say so.
 
-        What was asked before RETR may have been replaced when it was opened, so it is asked for once more.
+        What was asked before RETR may have been replaced when it was opened, or since, so it is asked for once more.
         """
         self._connection = None
         self._data.close()
+        asked: FtpConnection | None = connection
         with told_plainly(connection.url), connection.closed_on_error():
             try:
                 code, said = await connection.reply(_END_S if is_early else connection.stall_s)
@@ -179,11 +193,13 @@ class FtpReading:
                 if not is_early:
                     raise
                 connection.close()
-                return
-            if not is_early and not code.startswith("2"):
-                raise Refused(code, said)
+                asked = None
+            else:
+                if not is_early and not code.startswith("2"):
+                    raise Refused(code, said)
             if self.told.changed is not None:
-                now = await connection.told(self._path)
+                now = await self._source.now(asked)
                 if (now.size, now.changed) != (self.told.size, self.told.changed):
                     raise SourceChanged(f"{connection.url} was replaced while it was read")
-        self._kept.give(self._key, connection)
+        if asked is not None:
+            self._source.keep(asked)

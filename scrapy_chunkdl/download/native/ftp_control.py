@@ -19,7 +19,16 @@ from scrapy_chunkdl.download.errors import DownloadError, Permanent, Transient
 from scrapy_chunkdl.download.http import addresses
 from scrapy_chunkdl.download.model import Options
 from scrapy_chunkdl.download.native.ftp_data import DataConnection
-from scrapy_chunkdl.download.native.ftp_replies import CROWDED, RAW, Refused, date_of, lost, no_connection, text_of
+from scrapy_chunkdl.download.native.ftp_replies import (
+    CROWDED,
+    RAW,
+    WRONG,
+    Refused,
+    date_of,
+    lost,
+    no_connection,
+    text_of,
+)
 from scrapy_chunkdl.download.native.place import Login, Place
 from scrapy_chunkdl.download.native.told import Told
 from scrapy_chunkdl.services.patience import within
@@ -48,12 +57,12 @@ class FtpConnection:
 
     @classmethod
     async def open(
-        cls, place: Place, login: Login, options: Options, context: ssl.SSLContext | None, url: str, trusted: bool
+        cls, place: Place, login: Login, options: Options, context: ssl.SSLContext | None, url: str
     ) -> FtpConnection:
-        """Connect and log in. ``trusted``: this login was taken before, so that a refusal is about one more of it."""
+        """Connect and log in. Raises Permanent, reason ``login_refused``, unless the server says that it is crowded."""
         connection = await cls._greeted(place, options, context, url)
         with connection.closed_on_error():
-            await connection._log_in(login, trusted=trusted)
+            await connection._log_in(login)
         return connection
 
     @classmethod
@@ -105,13 +114,13 @@ class FtpConnection:
             await connection._ask(client.command(None, "220", "120"))
         return connection
 
-    async def _log_in(self, login: Login, *, trusted: bool) -> None:
+    async def _log_in(self, login: Login) -> None:
         try:
             await self._ask(self._client.login(login.user.encode().decode(RAW), login.password.encode().decode(RAW)))
             await self._ask(self._client.command("TYPE I", "2xx"))
         except Refused as refused:
-            is_crowd = refused.code.startswith("4") or CROWDED.search(refused.said) or trusted
-            if is_crowd:
+            is_crowd = CROWDED.search(refused.said) and not WRONG.search(refused.said)
+            if refused.code.startswith("4") or is_crowd:
                 raise Transient(f"{self.url}: {refused.shown}", reason="too_many_connections") from refused
             if refused.code.startswith("5"):
                 text = f"{self.url}: the login of {printable(login.user, 40)} was refused: {refused.shown}"

@@ -27,6 +27,9 @@ CROWDED = re.compile(
 )
 """What is said where one more connection is one too many (vsftpd, ProFTPD, Pure-FTPd, pyftpdlib, FileZilla, IIS)."""
 
+WRONG = re.compile(r"incorrect|invalid|wrong|password|credential", re.IGNORECASE)
+"""What is said of a login that is wrong, whatever else is said ("Login incorrect, try again later")."""
+
 _TIME = re.compile(r"(\d{14})(\.\d{1,6})?")
 _LONGEST_SAID = 120
 _FORBIDDEN = re.compile(r"permission|denied|access|not allowed|forbidden|privilege|unauthori", re.IGNORECASE)

@@ -7,13 +7,19 @@ from __future__ import annotations
 
 import asyncio
 import time
+import weakref
 from collections.abc import Hashable
 from typing import Generic, Protocol, TypeVar
+
+from scrapy_chunkdl.download.errors import DownloadError, Permanent, Transient
 
 _LONGEST_IDLE_S = 50.0
 """Servers close what is idle after 60 s (vsftpd: 300, ProFTPD: 600, load balancers: 60)."""
 
 _MOST_IDLE = 64
+
+_MOST_REFUSALS = 3
+"""Of a login that was taken before: accounts are locked, and addresses banned, after five (fail2ban's maxretry)."""
 
 
 class Closable(Protocol):
@@ -37,7 +43,8 @@ class Kept(Generic[C]):
 
     def __init__(self) -> None:
         self._idle: list[tuple[float, Hashable, C]] = []
-        self._worked: set[Hashable] = set()
+        self._made: weakref.WeakKeyDictionary[C, Hashable] = weakref.WeakKeyDictionary()
+        self._refusals: dict[Hashable, int] = {}
         self._timer: asyncio.TimerHandle | None = None
 
     def take(self, key: Hashable) -> C | None:
@@ -48,18 +55,33 @@ class Kept(Generic[C]):
                 return self._idle.pop(number)[2]
         return None
 
+    def made(self, key: Hashable, connection: C) -> None:
+        """Note a connection that was logged in; whoever uses it has it."""
+        self._made[connection] = key
+        self._refusals[key] = 0
+
     def give(self, key: Hashable, connection: C) -> None:
         """Keep a connection for the next one who wants it."""
-        self._worked.add(key)
         self._idle.append((time.monotonic(), key, connection))
         if len(self._idle) > _MOST_IDLE:
             self._idle.pop(0)[2].close()
         if self._timer is None:
             self._look_later()
 
-    def has_worked(self, key: Hashable) -> bool:
-        """Whether such a connection was ever made and used here: then its login is right."""
-        return key in self._worked
+    def meaning(self, key: Hashable, error: Permanent) -> DownloadError:
+        """Return what an error of logging in means, by what became of that login before: itself, or a Transient.
+
+        Where others of the login are open, there may be no more of it. One that was taken is tried a few times more
+        where none is, as a server may not have noticed yet that they ended. More often would have an account locked
+        whose password was changed.
+        """
+        if error.reason != "login_refused":
+            return error
+        if any(connection.is_open for connection, whose in self._made.items() if whose == key):
+            return Transient(str(error), reason="too_many_connections")
+        refusals = self._refusals.get(key, _MOST_REFUSALS)
+        self._refusals[key] = refusals + 1
+        return Transient(str(error), reason=error.reason) if refusals < _MOST_REFUSALS else error
 
     def close(self) -> None:
         """End all that is idle."""

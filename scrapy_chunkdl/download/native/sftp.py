@@ -18,7 +18,7 @@ from typing import Any
 
 import asyncssh
 
-from scrapy_chunkdl.download.errors import DownloadError, Permanent, Transient
+from scrapy_chunkdl.download.errors import DownloadError, Permanent, SourceChanged, Transient
 from scrapy_chunkdl.download.http import addresses
 from scrapy_chunkdl.download.http.allowed import refuse_host
 from scrapy_chunkdl.download.http.client import explain
@@ -115,8 +115,12 @@ class SftpSource:
     async def _connected(self) -> _Connection:
         if (idle := self._kept.take(self._key)) is not None:
             return idle
-        trusted = self._kept.has_worked(self._key)
-        return await _Connection.open(self._place, self._login, self._options, self._url, trusted)
+        try:
+            made = await _Connection.open(self._place, self._login, self._options, self._url)
+        except Permanent as error:
+            raise self._kept.meaning(self._key, error) from error
+        self._kept.made(self._key, made)
+        return made
 
 
 class SftpReading:
@@ -199,8 +203,20 @@ class SftpReading:
     def _ask(self, position: int, size: int) -> tuple[int, int, asyncio.Task[bytes]]:
         return position, size, asyncio.ensure_future(self._file.read(size, position))
 
+    async def stop(self) -> None:
+        """End it before its end, and look whether it is still the file that was read."""
+        self._drop_asked()
+        if self._connection is not None:
+            await self._ended(self._connection)
+
     async def _ended(self, connection: _Connection) -> None:
+        """Close the file; what was opened may have been written to since then, so it is looked at once more."""
         self._connection = None
+        try:
+            now = await connection.told_of(self._file)
+        except BaseException:
+            connection.close()
+            raise
         try:
             await within(connection.stall_s, self._file.close())
         except (asyncssh.Error, OSError, asyncio.TimeoutError):
@@ -210,6 +226,8 @@ class SftpReading:
             connection.close()
             raise
         self._kept.give(self._key, connection)
+        if now != self.told:
+            raise SourceChanged(f"{connection.url} was written to while it was read")
 
 
 class _Connection:
@@ -224,8 +242,8 @@ class _Connection:
         self.most_at_once = min(_LARGEST, max(_SMALLEST, told))
 
     @classmethod
-    async def open(cls, place: Place, login: Login | None, options: Options, url: str, trusted: bool) -> _Connection:
-        """Connect and log in. ``trusted``: this login was taken before, so that a refusal is about one more of it."""
+    async def open(cls, place: Place, login: Login | None, options: Options, url: str) -> _Connection:
+        """Connect and log in. Raises Permanent, reason ``login_refused``, and what else there is."""
         patience = options.dns_timeout + options.connect_timeout
         connecting = asyncssh.connect(
             place.host,
@@ -242,7 +260,7 @@ class _Connection:
         try:
             connection = await connecting
         except (asyncssh.Error, OSError, asyncio.TimeoutError, ValueError) as error:
-            raise _not_connected(error, place, url, trusted) from error
+            raise _not_connected(error, place, url) from error
         try:
             if options.block_private_addresses:
                 addresses.refuse_private(str(connection.get_extra_info("peername")[0]), place.host)
@@ -307,11 +325,11 @@ def _told(attributes: asyncssh.SFTPAttrs, url: str) -> Told:
     return Told(attributes.size, changed, offsets=True)
 
 
-def _not_connected(error: BaseException, place: Place, url: str, trusted: bool) -> DownloadError:
+def _not_connected(error: BaseException, place: Place, url: str) -> DownloadError:
     if isinstance(error, asyncssh.HostKeyNotVerifiable):
         text = f"{url}: the key of {place.host} is not among the known ones (CHUNKDL_SFTP_KNOWN_HOSTS): {_said(error)}"
         return Permanent(text, reason="host_key")
-    if isinstance(error, asyncssh.PermissionDenied) and not trusted:
+    if isinstance(error, asyncssh.PermissionDenied):
         return Permanent(f"{url}: the login was refused: {_said(error)}", reason="login_refused")
     if isinstance(error, (asyncssh.KeyImportError, asyncssh.KeyEncryptionError)):
         return Permanent(f"{url}: CHUNKDL_SFTP_KEY cannot be read: {_said(error)}", reason="login_refused")
@@ -339,6 +357,8 @@ def _explained(error: BaseException, url: str) -> DownloadError:
     if isinstance(error, asyncssh.SFTPPermissionDenied):
         return Permanent(text, reason="no_permission")
     if isinstance(error, (asyncssh.SFTPFileIsADirectory, asyncssh.SFTPInvalidFilename, asyncssh.SFTPLinkLoop)):
+        return Permanent(text, reason="not_found")
+    if isinstance(error, asyncssh.SFTPBadMessage):  # OpenSSH says so of a name that is too long
         return Permanent(text, reason="not_found")
     if isinstance(error, (asyncssh.ChannelOpenError,)):
         return Transient(text, reason="too_many_connections")

@@ -162,6 +162,7 @@ class NativeAnswer:
             if left is not None:
                 left -= len(data)
             if not await _take_paced(pace, data, take, left):
+                await self._reading.stop()
                 return End.COUNTED if left == 0 else End.STOPPED
         return End.CHUNKED if left is None else End.COUNTED if left <= 0 else End.CLOSED
 

@@ -34,7 +34,10 @@ class Told:
             told["Last-Modified"] = format_datetime(self.changed.replace(microsecond=0), usegmt=True)
         if (version := self.version or self._made_version()) is not None:
             told["ETag"] = f'"{version}"'
-        return Remote(self.size, self.offsets, Validator.of(told), confirmed=True, no_ranges="source")
+        validator = Validator.of(told)
+        if self.version is not None:  # it decides: a date has seconds, and two versions of one second have one
+            validator = validator._replace(date_is_strong=False)
+        return Remote(self.size, self.offsets, validator, confirmed=True, no_ranges="source")
 
     def _made_version(self) -> str | None:
         if self.changed is None or self.size is None:
@@ -51,6 +54,13 @@ class Reading(Protocol):
         """Return the next bytes, good until the next call, or none at the end of the range.
 
         Raises DownloadError for one that came too early.
+        """
+        ...
+
+    async def stop(self) -> None:
+        """End it before its end, in order: its connection is kept. Raises SourceChanged if the file is another by now.
+
+        After the end it does nothing.
         """
         ...
 
