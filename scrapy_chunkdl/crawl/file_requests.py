@@ -95,23 +95,30 @@ class FileRequests:
             accept=attachment.accept,
             renew=self._renewal(item, attachment) if self._hooks.renews else None,
         )
-        if (shown := self._for_scrapy(attachment)) is not None:
-            request = replace(request, source=self._via_scrapy.source(shown), asked=asked_of(shown))
+        if (shown := self._perhaps_for_scrapy(attachment)) is not None:
+            request = self._with_sources(request, shown)
         if self._hooks.names_files or (seed := FileIdentity.of(request, self._options).seed) == request.url:
             return request  # most are: a copy with another folder costs as much as two of these
         return replace(request, folder=self._place.root / naming.folder_for(seed))
 
-    def _for_scrapy(self, attachment: Attachment) -> Request | None:
-        """Return the request that Scrapy's downloader is to fetch; of most files, which are of http, none is made."""
+    def _with_sources(self, request: FileRequest, shown: Request) -> FileRequest:
+        """Return the request of a file with what Scrapy's downloader is to fetch of it: itself, what belongs to it."""
+        if self._via_scrapy.takes(shown):
+            request = replace(request, source=self._via_scrapy.source(shown), asked=asked_of(shown))
+        elif not self._via_scrapy.is_used:
+            return request
+        return replace(request, source_of=self._via_scrapy.source_of(shown))
+
+    def _perhaps_for_scrapy(self, attachment: Attachment) -> Request | None:
+        """Return the request that Scrapy's downloader may be to fetch; of most files, of http, none is made."""
         scheme, _, rest = attachment.url.partition(":")
         is_usual = scheme in WEB and attachment.shown is None and not self._via_scrapy.is_used
         if is_usual or not rest:
             return None
         try:
-            shown = as_request(attachment)
+            return as_request(attachment)
         except ValueError:  # no URL for Scrapy: the downloader says what is wrong with it
             return None
-        return shown if self._via_scrapy.takes(shown) else None
 
     def _folder_and_name(self, item: object, attachment: Attachment) -> tuple[Path, str | None]:
         """Return where the project wants a file, else where the file goes that its URL gives to anybody."""

@@ -100,14 +100,37 @@ class ViaScrapy:
 
     def source(self, request: Request) -> Callable[[FileContext], Source]:
         """Return what makes the source of a file; the request is sent with all that it has."""
+        return self._source(request, scrapy_engine.thread_caller(), None)
+
+    def source_of(self, request: Request) -> Callable[[str], Callable[[FileContext], Source] | None]:
+        """Return what makes the sources of a file's other URLs, its mirrors and lists, by the rules of :meth:`takes`.
+
+        They are asked for by GET, else as the file is: with its headers and, where they are of the web, its meta.
+        """
+        call = scrapy_engine.thread_caller()
+
+        def make(url: str) -> Callable[[FileContext], Source] | None:
+            meta = request.meta if urlsplit(url).scheme.lower() in WEB else {}
+            try:
+                other = request.replace(cls=Request, url=url, method="GET", body=b"", meta=meta)
+            except ValueError:  # no URL for Scrapy
+                return None
+            if asked_of(request):
+                other.headers.pop("Content-Type", None)
+            return self._source(other, call, without_userinfo(url)) if self.takes(other) else None
+
+        return make
+
+    def _source(
+        self, request: Request, call: Callable[[Callable[[], object]], object], url: str | None
+    ) -> Callable[[FileContext], Source]:
         is_plain = urlsplit(request.url).scheme.lower() in WEB and not asked_of(request)
         for_handler = any(request.meta.get(key) for key in _OF_HANDLERS)
         how = How(is_whole=not is_plain or for_handler, is_repeatable=request.method in _SAFE_METHODS)
-        call = scrapy_engine.thread_caller()
 
         def make(context: FileContext) -> Source:
             send = _sender(self._crawler, call, request, how, is_guarded=is_guarded(context.options))
-            return fetched_source(context, send, how)
+            return fetched_source(context, url or context.request.url, send, how)
 
         return make
 

@@ -147,7 +147,8 @@ class FileRequest:
     when ``url`` has expired, and brings a fresh one, or None; the file's name and record keep to ``url``. ``accept``
     has the types (``application/pdf``, ``image/*``) or extensions (``.pdf``) that the file may be of; without any,
     whatever its name and its server do not speak against. ``source`` makes the source that has the file, in the
-    downloader's loop, in place of the one that its URL's scheme has (:mod:`scrapy_chunkdl.download.source`).
+    downloader's loop, in place of the one that its URL's scheme has (:mod:`scrapy_chunkdl.download.source`);
+    ``source_of`` returns the like of it for another URL of the file, a mirror or what lies beside, or None.
     ``size_bytes`` and the hashes of ``pieces`` are what the file has to have, as a metalink tells; ``found_at`` are
     the URLs that one gave in place of ``url``, which led to it.
     ``asked`` stands for what else is asked of the URL that makes another file of it, such as a method and a body.
@@ -167,6 +168,7 @@ class FileRequest:
     renew: Callable[[], Awaitable[str | Renewed | None]] | None = None
     accept: tuple[str, ...] = ()
     source: Callable[[FileContext], Source] | None = field(default=None, repr=False)
+    source_of: Callable[[str], Callable[[FileContext], Source] | None] | None = field(default=None, repr=False)
     asked: str = ""
     checksum_url: str | None = None
     metalink: str | None = None

@@ -83,6 +83,9 @@ class Schemes:
         urls = request.found_at or (request.mirrors if own else (request.url, *request.mirrors))
         of_http = []
         for url in urls:
+            if request.source_of is not None and (make := request.source_of(url)) is not None:
+                found[url] = make(context)
+                continue
             try:
                 opener = self._opener(url)
                 if opener is self._http:

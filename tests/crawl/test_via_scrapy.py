@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import base64
 import concurrent.futures
+import hashlib
 import signal
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 from ftp_server import PASSWORD, USER, Ftp
@@ -433,3 +435,129 @@ def test_what_waits_in_a_slot_of_scrapys_is_not_sent_any_more(inline: Project, o
 
     assert crawl.stats["chunkdl/failures/shutdown"] == 2
     assert sorted(origin.stats(name).requests for name in ("a", "b")) == [0, 1]
+
+
+# --- what belongs to a file goes the way the file's host is asked
+
+
+class Signed:
+    """A server that answers requests of its own name only if they are signed; ``unsigned`` has the paths of others."""
+
+    def __init__(self) -> None:
+        self.files: dict[str, tuple[str, bytes]] = {}
+        self.unsigned: list[str] = []
+
+    def __enter__(self) -> Signed:
+        told = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self) -> None:
+                is_open = "localhost" in self.headers["Host"] and "open" in self.path
+                if not (self.headers.get("X-Signed") or is_open):
+                    told.unsigned.append(self.path)
+                    return self._answer(403, "text/plain", b"")
+                return self._answer(200, *told.files[self.path])
+
+            do_HEAD = do_GET
+
+            def _answer(self, status: int, kind: str, body: bytes) -> None:
+                self.send_response(status)
+                self.send_header("Content-Type", kind)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                if self.command == "GET":
+                    self.wfile.write(body)
+
+            def log_message(self, *arguments: object) -> None:
+                """Nothing is printed."""
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        self.port = self._server.server_port
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+BYTES = content("belonging", 300_000)
+SUM = hashlib.sha256(BYTES).hexdigest()
+BELONGING: dict[str, dict[str, Any]] = {
+    "its list": {"ori_url": "{signed}/a.bin", "checksum_url": "SHA256SUMS"},
+    "its metalink": {"ori_url": "{signed}/b.bin", "metalink": "b.bin.meta4"},
+    "what its metalink leads to": {"ori_url": "{signed}/c.bin.meta4"},
+    "its mirror": {"ori_url": "{other}/gone.bin", "mirrors": ["{signed}/d.bin"]},
+    "the list of a file from elsewhere": {"ori_url": "{other}/open.bin", "checksum_url": "{signed}/SHA256SUMS"},
+    "the mirrors in a metalink from elsewhere": {"ori_url": "{other}/gone.bin", "metalink": "{other}/open.meta4"},
+}
+
+
+@pytest.fixture
+def signed() -> Iterator[Signed]:
+    with Signed() as server:
+        at = f"http://127.0.0.1:{server.port}"
+        for name in ("a.bin", "b.bin", "c.bin", "d.bin", "open.bin"):
+            server.files[f"/{name}"] = "application/octet-stream", BYTES
+            document = (
+                f'<metalink xmlns="urn:ietf:params:xml:ns:metalink"><file name="{name}"><size>{len(BYTES)}</size>'
+                f'<hash type="sha-256">{SUM}</hash><url>{at}/{name.replace("open", "a")}</url></file></metalink>'
+            )
+            server.files[f"/{name}.meta4"] = "application/metalink4+xml", document.encode()
+        server.files["/open.meta4"] = server.files["/open.bin.meta4"]
+        server.files["/SHA256SUMS"] = "text/plain", f"{SUM}  a.bin\n{SUM}  open.bin\n".encode()
+        yield server
+
+
+def at(server: Signed, value: Any) -> Any:
+    """Return an attachment of the table whose servers are those of the test."""
+    if isinstance(value, dict):
+        return {name: at(server, one) for name, one in value.items()}
+    if isinstance(value, list):
+        return [at(server, one) for one in value]
+    return value.format(signed=f"http://127.0.0.1:{server.port}", other=f"http://localhost:{server.port}")
+
+
+def test_what_belongs_to_a_file_is_asked_for_by_scrapy_where_its_host_is(inline: Project, signed: Signed) -> None:
+    inline.support = SIGNING
+    inline.settings |= {"CHUNKDL_VIA_SCRAPY": "127.0.0.1", "DOWNLOADER_MIDDLEWARES": {"probe.support.Signing": 900}}
+    inline.items = [item(at(signed, given), row=row) for row, given in BELONGING.items()]
+
+    crawl = inline.crawl()
+
+    got = {one["row"]: Path(paths(one)[0]).read_bytes() if paths(one)[0] else None for one in inline.scraped()}
+    assert [row for row in BELONGING if got[row] != BYTES] == [], crawl.log
+    assert {path for path in signed.unsigned if path != "/gone.bin"} == set()
+
+
+BY_ITS_META = """
+import scrapy
+
+from scrapy_chunkdl.pipelines import ChunkDownloadPipeline
+
+class ByItsMeta(ChunkDownloadPipeline):
+    def get_media_requests(self, item, info):
+        yield scrapy.Request(item["at"], meta={"chunkdl_via_scrapy": True, "checksum_url": "SHA256SUMS"})
+
+    def item_completed(self, results, item, info):
+        item["got"] = [file["path"] if ok else file.value.reason for ok, file in results]
+        return item
+"""
+
+
+def test_the_list_of_a_file_that_asks_for_scrapy_itself_goes_with_it(inline: Project, signed: Signed) -> None:
+    inline.support = BY_ITS_META + SIGNING
+    inline.settings |= {
+        "ITEM_PIPELINES": {"probe.support.ByItsMeta": 1},
+        "DOWNLOADER_MIDDLEWARES": {"probe.support.Signing": 900},
+    }
+    inline.items = [{"at": f"http://127.0.0.1:{signed.port}/a.bin"}]
+
+    crawl = inline.crawl()
+
+    [path] = inline.scraped()[0]["got"]
+    assert (inline.folder / "downloads" / path).read_bytes() == BYTES, crawl.log
+    assert signed.unsigned == []

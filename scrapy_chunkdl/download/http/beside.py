@@ -121,7 +121,8 @@ class Beside:
         return await asyncio.shield(asking)
 
     async def _fetch(self, url: str, request: FileRequest, progress: Progress, read: Callable[[bytes], T]) -> T:
-        asked = replace(request, url=url, mirrors=(), checksum=None, checksum_url=None, metalink=None, source=None)
+        source = request.source_of(url) if request.source_of is not None else None
+        asked = replace(request, url=url, mirrors=(), checksum=None, checksum_url=None, metalink=None, source=source)
         asked = with_logins_apart(asked)
         backoff = retry.Backoff(self._options.backoff_base, self._options.backoff_max)
         insist = retry.retrying(
@@ -131,7 +132,7 @@ class Beside:
             enough=lambda *_: 1,
             on_retry=lambda error, pause: progress.retried(error.reason),
         )
-        if url.partition(":")[0].lower() in ("http", "https"):
+        if source is None and url.partition(":")[0].lower() in ("http", "https"):
             client = FileClient(self._session, self._options, asked, progress)
             text = await insist(client.get_small)(url, LONGEST)
         else:

@@ -57,13 +57,14 @@ class How:
     is_repeatable: bool = True
 
 
-def fetched_source(context: FileContext, send: Send, how: How) -> Source:
-    """Return the source of the file's own URL."""
+def fetched_source(context: FileContext, url: str, send: Send, how: How) -> Source:
+    """Return the source of one of the file's URLs, without a login."""
     if how.is_whole:
         context = replace(context, options=replace(context.options, probe="get"))
-    url = context.request.url
     requests = Requests(context, _Client(context, send, how))
-    return HttpSource(HttpFile(context, requests, Judge(context), MOST_AT_ONCE), _AnyLink(url, url, is_own=True))
+    return HttpSource(
+        HttpFile(context, requests, Judge(context), MOST_AT_ONCE), _AnyLink(url, url, is_own=url == context.request.url)
+    )
 
 
 class _AnyLink(Link):
