@@ -19,7 +19,7 @@ _NO_DIGESTS: Mapping[str, str] = MappingProxyType({})
 
 ONE_STREAM: Mapping[str, str] = MappingProxyType(
     {
-        "small": "it is no larger than a chunk",
+        "small": "it is no larger than a chunk, or came in a moment",
         "size_unknown": "no size is told",
         "coded": "its bytes come in a Content-Encoding",
         "no_ranges": "no ranges are offered",

@@ -48,11 +48,16 @@ class Odd(Exception):
 
 @dataclass(slots=True)
 class Answer:
-    """A plain answer with all of its body, which lies in its connection's buffer: good until that is given back."""
+    """A plain answer with all of its body, which lies in its connection's buffer: good until that is given back.
+
+    ``late_bytes`` came after the head, within ``took_s`` seconds.
+    """
 
     status: int
     headers: CIMultiDict[str]
     body: memoryview
+    late_bytes: int = 0
+    took_s: float = 0.0
 
 
 class Connection(asyncio.BufferedProtocol):
@@ -62,7 +67,19 @@ class Connection(asyncio.BufferedProtocol):
     """
 
     __slots__ = (
-        *("_answer", "_answers", "_filled", "_given", "_head", "_loop", "_most", "_rest", "_target"),
+        *(
+            "_answer",
+            "_answers",
+            "_began_at",
+            "_filled",
+            "_given",
+            "_head",
+            "_late",
+            "_loop",
+            "_most",
+            "_rest",
+            "_target",
+        ),
         *("_transport", "buffer", "is_open", "moved_at", "was_answered"),
     )
 
@@ -76,6 +93,7 @@ class Connection(asyncio.BufferedProtocol):
         self._filled = 0  # bytes of the buffer that have come, of this answer
         self._head: tuple[int, CIMultiDict[str], int] | None = None
         self._given: HandedOn | None = None
+        self._late, self._began_at = 0, 0.0  # bytes of the body that come after the head, and since when
         self._target = _NO_BUFFER  # where the body is whole in the end
         self._rest = _NO_BUFFER  # what of it is still to come
         self.is_open = False
@@ -180,6 +198,7 @@ class Connection(asyncio.BufferedProtocol):
             self._target = memoryview(bytearray(length))
             self._target[:got] = buffer[end:filled]
         self._rest = self._target[got:]
+        self._late, self._began_at = length - got, self.moved_at
         if got == length:
             self._end()
 
@@ -191,7 +210,7 @@ class Connection(asyncio.BufferedProtocol):
         body, self._target = self._target, _NO_BUFFER
         if answer is not None and not answer.done():
             self.is_open = self.is_open and headers.get("Connection", "keep-alive").lower() == "keep-alive"
-            answer.set_result(Answer(status, headers, body))
+            answer.set_result(Answer(status, headers, body, self._late, self.moved_at - self._began_at))
 
     def eof_received(self) -> None:
         """The peer has closed its side; the transport closes, too."""

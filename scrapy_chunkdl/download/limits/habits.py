@@ -16,6 +16,13 @@ _FILES_REMEMBERED = 16
 
 _MOST_LEFT_OUT = 256
 
+_A_MOMENT_S = 0.25
+"""Seconds in which a second connection for a file helps little: it takes a request, and parts take a journal. What is
+lost with a process that is killed is no more than that."""
+
+_WORTH_TIMING = 1 << 16
+"""Bytes behind a head that tell how fast they came."""
+
 _IN_VAIN = 2
 _NONE_FOR_S = 3600.0
 """Seconds for which a host is asked no HEAD, for no ranges, or once for each link, where more was of no use."""
@@ -28,6 +35,7 @@ class _Habit:
     odd_in_a_row: int = 0
     left_out: int = 0
     by_ranges: bool = False
+    s_per_byte: float = 0.0
 
 
 @dataclass(slots=True)
@@ -83,6 +91,22 @@ class Habits:
             self.brought(host, small=True)
             with self._lock:
                 self._hosts.of(host).odd_in_a_row = 0
+
+    def came(self, host: str, size_bytes: int, took_s: float) -> None:
+        """Note how long the bytes of a body took that came after its head, over one connection."""
+        habit = self._hosts.get(host)
+        if habit is not None and size_bytes >= _WORTH_TIMING:
+            with self._lock:
+                now, before = took_s / size_bytes, habit.s_per_byte
+                habit.s_per_byte = before + (now - before) / 4 if before else now
+
+    def bytes_in_a_moment(self, host: str) -> float:
+        """Return how much a connection of ``host`` brings before another one would be of help; 0 where none is known.
+
+        By the mean of seconds for a byte, in which one slow body counts more than one quick.
+        """
+        habit = self._hosts.get(host)
+        return _A_MOMENT_S / habit.s_per_byte if habit is not None and habit.s_per_byte else 0.0
 
     def was_odd(self, host: str) -> None:
         """Note that the plain way is not for ``host``: its next files do without it, twice as many each time."""

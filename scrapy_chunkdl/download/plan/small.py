@@ -43,6 +43,10 @@ from scrapy_chunkdl.text import naming
 _UNUSUAL_HEADERS = frozenset(
     {"connection", "content-length", "expect", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"}
 )
+_QUICK_CHUNKS = 4
+_MOST_QUICK = 1 << 22
+"""Bytes of a file that come in a moment, and in memory, where a host is quick: in one request, without a journal."""
+
 _HEADS_REMEMBERED = 256
 _ENTRIES_READ = 8
 _NOT_OF_THE_HOST = frozenset({"status", "large", "there", "disk", "checksum", "metalink"})
@@ -87,8 +91,10 @@ class SmallFiles:
             stall_timeout=options.stall_timeout,
         )
         self._publishing = Publishing()
-        self._heads: dict[str, bytes] = {}
+        self._heads: dict[tuple[str, bool], bytes] = {}
         self._most = min(options.chunk_size, options.max_file_size or options.chunk_size)
+        most_quick = max(options.chunk_size, min(_QUICK_CHUNKS * options.chunk_size, _MOST_QUICK))
+        self._most_quick = min(most_quick, options.max_file_size or most_quick)
         self._is_off = (
             options.probe in ("head", "get")
             or options.robots is not None
@@ -125,10 +131,11 @@ class SmallFiles:
         if not self._may_be_asked(request, name) or _may_be_there(request, wanted, identity):
             return Tried()
         expected = parse_expected(request.checksum) if request.checksum else None
-        requests, ranged = progress.requests, self._habits.asks_for_ranges(host)
+        most = self._most_of(host, request)
+        requests, ranged = progress.requests, most <= self._most and self._habits.asks_for_ranges(host)
         small = _Small(request, wanted, identity, expected, progress, time.monotonic())
         try:
-            whole = await self._ask(small, match, host, ranged)
+            whole = await self._ask(small, match, host, most, ranged)
             result = await self._publish(small, whole)
         except Odd as odd:
             if odd.why == "stalled":
@@ -158,7 +165,13 @@ class SmallFiles:
 
     # --- asking
 
-    async def _ask(self, small: _Small, match: re.Match[str], host: str, ranged: bool) -> _Whole:
+    def _most_of(self, host: str, request: FileRequest) -> int:
+        """Return how many bytes a file may have: a chunk, or what comes in a moment. What is hashed takes longer."""
+        if request.checksum or self._options.checksum:
+            return self._most
+        return max(self._most, min(self._most_quick, int(self._habits.bytes_in_a_moment(host))))
+
+    async def _ask(self, small: _Small, match: re.Match[str], host: str, most: int, ranged: bool) -> _Whole:
         scheme, name, port, target = match.groups()
         origin = Origin(name, int(port or PORTS[scheme]), scheme == "https")
         asked = b"GET " + target.encode("ascii") + self._head(small.request, match, ranged)
@@ -181,9 +194,11 @@ class SmallFiles:
                 progress.moved()
                 progress.size = progress.done = len(answer.body)
                 progress.fetched += len(answer.body)
+                if answer.took_s:
+                    self._habits.came(host, answer.late_bytes, answer.took_s)
                 return self._write(small, answer)
 
-            return await self._connections.get(origin, asked, self._most, use)
+            return await self._connections.get(origin, asked, most, use)
         except Odd as odd:
             if not is_served and odd.given is None:
                 progress.answered(None, asked_at, "GET", small.request.url, _SPEAKS_OF_HOST.get(odd.why, odd.why))
@@ -195,9 +210,9 @@ class SmallFiles:
 
     def _head(self, request: FileRequest, match: re.Match[str], ranged: bool) -> bytes:
         """Return a request's head behind its target: the same for all that ask a host for no more than a file."""
-        is_common = not (request.headers or request.cookies or request.logins or ranged)
+        is_common = not (request.headers or request.cookies or request.logins)
         place = request.url[: match.start(4)]
-        if is_common and (known := self._heads.get(place)) is not None:
+        if is_common and (known := self._heads.get((place, ranged))) is not None:
             return known
         sent: CIMultiDict[str] = CIMultiDict({"Host": place.partition("://")[2]})
         sent.update(Identity(request, self._options).headers_for(request.url))
@@ -209,7 +224,7 @@ class SmallFiles:
         if is_common:
             if len(self._heads) >= _HEADS_REMEMBERED:
                 self._heads.clear()
-            self._heads[place] = head
+            self._heads[place, ranged] = head
         return head
 
     # --- the file

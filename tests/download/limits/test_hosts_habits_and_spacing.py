@@ -233,6 +233,27 @@ def test_a_head_that_was_in_vain_twice_is_not_sent_again_for_an_hour(monkeypatch
     assert limits.habits.wants_heads(HOST)
 
 
+@pytest.mark.parametrize(
+    ("bodies", "rate"),
+    [
+        ([], 0),
+        ([(1 << 20, 0.01)], 104_857_600),
+        ([(1000, 0.000001)], 0),  # no more than came with the head: it tells nothing
+        ([(1 << 20, 0.01)] * 20 + [(1 << 20, 1.0)], 4_074_820),  # a slow one counts more than a quick one
+        ([(1 << 20, 1.0)] + [(1 << 20, 0.01)] * 20, 79_726_000),
+    ],
+)
+def test_what_comes_in_a_moment_goes_by_the_time_that_bodies_took(bodies: list[tuple[int, float]], rate: int) -> None:
+    habits = Limits(Options()).habits
+    habits.brought(HOST, small=True)
+
+    for size_bytes, took_s in bodies:
+        habits.came(HOST, size_bytes, took_s)
+
+    assert habits.bytes_in_a_moment(HOST) == pytest.approx(rate * 0.25, rel=0.01)
+    assert habits.bytes_in_a_moment("another:80") == 0
+
+
 async def test_half_of_what_ran_is_kept_after_a_refusal() -> None:
     limits = Limits(Options(chunks_per_host=16))
     for _ in range(12):

@@ -150,6 +150,33 @@ async def test_a_large_file_at_a_host_of_small_ones_comes_by_ranges(origin: Orig
     assert sha256_of(result.path) == expected_sha256("file.bin", size)
 
 
+@pytest.mark.parametrize(
+    ("s_per_mib", "chunks", "options", "comes_in_one"),
+    [
+        (0.001, 3, AUTO, True),
+        (0.001, 4, AUTO, False),  # as long as the most that is taken: it may be a part only
+        (0.001, 6, AUTO, False),
+        (60.0, 3, AUTO, False),  # where a second connection helps
+        (0.001, 3, replace(AUTO, checksum="sha256"), False),  # which would hold up the loop
+        (0.001, 3, replace(AUTO, chunk_size=4 * CHUNK, max_file_size=3 * CHUNK), True),
+        (0.001, 2, replace(AUTO, max_file_size=2 * CHUNK), False),
+    ],
+)
+async def test_a_file_of_some_chunks_comes_by_one_get_where_that_takes_a_moment(
+    origin: Origin, tmp_path: Path, s_per_mib: float, chunks: int, options: Options, comes_in_one: bool
+) -> None:
+    size, limits = chunks * CHUNK - 1, Limits(options)
+    size += chunks in (2, 4)
+    async with Downloader(options, limits) as downloader:
+        await downloader.fetch(FileRequest(origin.url("first.bin", 1000), tmp_path / "first"))
+        limits.habits.came(origin.base.partition("://")[2], 1 << 20, s_per_mib)
+        result = await downloader.fetch(FileRequest(origin.url("file.bin", size), tmp_path / "out", "a"))
+
+    assert sha256_of(result.path) == expected_sha256("file.bin", size)
+    assert names_in(result.path.parent) == ["a"]
+    assert (result.one_stream == "small" and asked(origin) == {"GET": 1} and result.requests == 1) == comes_in_one
+
+
 async def test_an_unchanged_file_costs_no_body(origin: Origin, tmp_path: Path) -> None:
     request = FileRequest(origin.url("file.bin", SIZE), tmp_path / "out", "a")
     async with known_host(origin, tmp_path) as downloader:
