@@ -12,9 +12,9 @@ LIST = "files:items"
 SIZE = 3000
 
 
-def push(client: redis.Redis, origin: Origin, numbers: range, name: str) -> None:
-    """Push items, each called by ``name`` and its number."""
-    urls = {n: origin.url(f"{name}{n}.bin", SIZE) for n in numbers}
+def push(client: redis.Redis, origin: Origin, numbers: range, name: str, *, host: str = "127.0.0.1") -> None:
+    """Push items, each called by ``name`` and its number, with a file of the origin under a name of this machine."""
+    urls = {n: origin.url(f"{name}{n}.bin", SIZE, host=host) for n in numbers}
     client.rpush(LIST, *(json.dumps(item(attachment(urls[n], f"{name}{n}.bin"), n=f"{name}{n}")) for n in numbers))
 
 

@@ -24,8 +24,9 @@ from scrapy_chunkdl.download.limits.remembered import Remembered
 ROUNDS = 4
 """Failures that follow each other, without an answer between, after which a host is ill."""
 
-DOUBTED, FEW = 2, 1
-"""Failures in a row after which no more than so many requests run at a host."""
+DOUBTED, FEW, FILES_OF_DOUBT = 2, 1, 3
+"""Failures in a row after which no more than so many requests run at a host; so do failures of so many files, however
+close they are."""
 
 FILES = 5
 FILES_IF_IT_SERVED = 2
@@ -91,6 +92,11 @@ class _Row:
     def has_served(self) -> bool:
         return self.served_at > float("-inf")
 
+    def forgive(self) -> None:
+        self.rounds, self.counted_at = 0, float("-inf")
+        self.files.clear()
+        self.is_the_hosts = False
+
     def is_ill(self) -> bool:
         if not self.is_the_hosts:
             return len(self.files) >= FILES_OF_THEIR_OWN
@@ -100,14 +106,15 @@ class _Row:
 class Circuits:
     """The hosts of one process. ``changed`` is called, on any thread, with a Fall, or with a host that serves again.
 
-    ``recovered`` is called first with the latter. Off until :meth:`switch_on`: nothing is ill then.
+    ``begins_anew`` is called with a host that is tried, and with one that serves again: how it was asked before it was
+    left alone was for naught. Off until :meth:`switch_on`: nothing is ill then.
     """
 
     def __init__(
-        self, clock: Callable[[], float] = time.monotonic, recovered: Callable[[str], object] = lambda host: None
+        self, clock: Callable[[], float] = time.monotonic, begins_anew: Callable[[str], object] = lambda host: None
     ) -> None:
         self._clock = clock
-        self._recovered = recovered
+        self._begins_anew = begins_anew
         self._lock = threading.Lock()
         self._rows = Remembered(_Row)
         self._ill: dict[str, Told] = {}
@@ -206,7 +213,8 @@ class Circuits:
     def most(self, host: str) -> int:
         """Return how many requests may run at a host: few while it fails, so that it is not asked often in vain."""
         row = self._rows.get(host)
-        return FEW if row is not None and row.rounds >= DOUBTED else _ANY
+        is_doubted = row is not None and (row.rounds >= DOUBTED or len(row.files) >= FILES_OF_DOUBT)
+        return FEW if is_doubted else _ANY
 
     def brought(self, host: str) -> None:
         """Take note of a file that came whole, and is no page."""
@@ -218,7 +226,7 @@ class Circuits:
             was_ill = self._ill.pop(host, None) is not None
             self._trials.pop(host, None)
         if was_ill and self._changed is not None:
-            self._recovered(host)
+            self._begins_anew(host)
             self._changed(host)
 
     def instead_of(self, error: DownloadError, host: str | None, url: str) -> DownloadError:
@@ -281,9 +289,7 @@ class Circuits:
         assert self._changed is not None
         with self._lock:
             row = self._rows.of(host)
-            row.rounds, row.counted_at = 0, float("-inf")
-            row.files.clear()
-            row.is_the_hosts = False
+            row.forgive()
             if brings:
                 row.served_at = self._clock()
             if brings and host in self._ill and self._ill[host].reason == "wrong_type":
@@ -293,7 +299,7 @@ class Circuits:
             was_ill = self._ill.pop(host, None) is not None
             self._trials.pop(host, None)
         if was_ill:
-            self._recovered(host)
+            self._begins_anew(host)
             self._changed(host)
 
     def _open(self, fall: Fall) -> None:
@@ -304,11 +310,14 @@ class Circuits:
     def heard(self, told: Mapping[str, Told], untold: set[str]) -> None:
         """Take over which hosts are ill; those of ``untold`` this process knows of alone, and they stay."""
         with self._lock:
-            for host in [host for host in self._ill if host not in told and host not in untold]:
+            well = [host for host in self._ill if host not in told and host not in untold]
+            for host in well:
                 del self._ill[host]
                 self._trials.pop(host, None)
-                self._rows.of(host).rounds = 0
+                self._rows.of(host).forgive()
             self._ill.update(told)
+        for host in well:
+            self._begins_anew(host)
 
     def ill(self, host: str) -> Told | None:
         """Return what is known of a host that is ill."""
@@ -321,5 +330,7 @@ class Circuits:
     def may_try(self, host: str) -> None:
         """Let one request go to a host that is ill; what comes of it decides."""
         with self._lock:
-            if host in self._ill:
-                self._trials[host] = False
+            if host not in self._ill:
+                return
+            self._trials[host] = False
+        self._begins_anew(host)

@@ -72,7 +72,7 @@ class Limits:
         self._changes = 0
         self._shares = shares
         self.habits = Habits()
-        self.circuits = Circuits(recovered=self._recovered)
+        self.circuits = Circuits(begins_anew=self._begin_anew)
         shared = shared or SharedLimits()
         self.rates = Rates(options.max_rate, options.max_rate_per_host, options.host_rules, shared)
         self._starts = Starts(shared.delay_s, shares.ask) if shares is not None and shared.delay_s else None
@@ -110,13 +110,17 @@ class Limits:
         return Slot(self, host)
 
     async def wait_for_pace(self, host: str) -> None:
-        """Wait until the host's last request was begun long enough ago, by any process where they share a delay."""
+        """Wait until the host's last request was begun long enough ago, by any process where they share a delay.
+
+        Raises HostIll as soon as it is.
+        """
         if self._starts is not None:
             await self._starts.turn(host)
         while not await self._had_turn(host):
             pass  # the limits are others now: what was waited for is another moment
 
     async def _had_turn(self, host: str) -> bool:
+        self.circuits.check(host)
         rules, spacing = self._changes, self._spacings.get(host)
         delay = max(self._delay_of(host), spacing.space_s if spacing is not None else 0.0)
         if not delay:
@@ -129,6 +133,7 @@ class Limits:
                 self._last_start.popitem(last=False)
         while (left_s := at - now) > _LOOK_EVERY_S:
             await asyncio.sleep(_LOOK_EVERY_S)
+            self.circuits.check(host)
             if rules != self._changes:
                 return False
             now = time.monotonic()
@@ -172,10 +177,12 @@ class Limits:
             state = self._hosts.get(host)
             self._ceilings.of(host).refused(asked_at, time.monotonic(), state.in_use if state else 1)
 
-    def _recovered(self, host: str) -> None:
-        """Forget the pace that a host was asked at before it was left alone: that was for naught."""
+    def _begin_anew(self, host: str) -> None:
+        """Forget the pace that a host was asked at before it was left alone, and what it bore: that was for naught."""
         with self._lock:
+            self._last_start.pop(host, None)
             self._spacings.pop(host, None)
+            self._ceilings.pop(host, None)
 
     def is_serving(self, host: str) -> bool:
         """Whether another request than the one that asks this runs at ``host``."""

@@ -9,6 +9,7 @@ from scrapy_chunkdl.download.limits.circuits import (
     FEW,
     FILES,
     FILES_IF_IT_SERVED,
+    FILES_OF_DOUBT,
     FILES_OF_THEIR_OWN,
     LONG_PAUSE_S,
     PAGES,
@@ -27,8 +28,8 @@ class Host:
     def __init__(self) -> None:
         self.now = 1000.0
         self.changes: list[Fall | str] = []
-        self.recovered: list[str] = []
-        self.circuits = Circuits(lambda: self.now, self.recovered.append)
+        self.anew: list[str] = []
+        self.circuits = Circuits(lambda: self.now, self.anew.append)
         self.circuits.switch_on(self.changes.append)
 
     def answers(self, *statuses: int, file: int | None = None, method: str = "GET", **more: object) -> None:
@@ -175,7 +176,36 @@ def test_of_a_try_one_request_goes_out_and_what_comes_of_it_decides(host: Host) 
     host.circuits.ask(HOST)
     host.answers(404, file=2)
     assert not host.is_ill
-    assert (host.changes[1:], host.recovered) == ([HOST], [HOST])
+    assert host.changes[1:] == [HOST]
+    assert host.anew == [HOST] * 3, "tried, tried, well: at no pace from before"
+
+
+@pytest.mark.parametrize("served_before", [True, False])
+def test_no_more_than_few_run_at_a_host_once_a_few_files_failed_however_close_together(
+    host: Host, served_before: bool
+) -> None:
+    if served_before:
+        host.answers(200)
+    asked_at = host.now
+    host.now += 1
+    for file in range(FILES_OF_DOUBT):
+        assert host.circuits.most(HOST) > 1000
+        host.circuits.answered(HOST, file, 503, asked_at)
+
+    assert host.circuits.most(HOST) == FEW
+    host.answers(200)
+    assert host.circuits.most(HOST) > 1000
+
+
+def test_a_host_that_others_found_well_is_asked_as_one_that_never_failed(host: Host) -> None:
+    host.answers(*[503] * 8)
+    ill(host)
+
+    host.circuits.heard({}, set())
+
+    assert host.circuits.most(HOST) > 1000
+    assert not host.circuits.is_doubtful(HOST)
+    assert host.anew == [HOST]
 
 
 def test_a_head_tells_nothing_of_a_try(host: Host) -> None:
