@@ -67,7 +67,13 @@ class Site:
 @contextmanager
 def site(folder: Path, *words: str, items: Sequence[Any] = (), **settings: Any) -> Iterator[Site]:
     """Start it; the process is ``scrapy`` with these words, and is stopped at the end if it still runs."""
-    settings = {"CHUNKDL_SHUTDOWN_GRACE": 0.0, "CHUNKDL_RETRY_TIMES": 0, "CHUNKDL_THREADS": 1, **settings}
+    settings = {
+        "CHUNKDL_SHUTDOWN_GRACE": 0.0,
+        "CHUNKDL_RETRY_TIMES": 0,
+        "CHUNKDL_THREADS": 1,
+        "CHUNKDL_STALL_TIMEOUT": HANG,
+        **settings,
+    }
     with Server(any_binary()) as server:
         project = Project(folder, {"REDIS_URL": server.url, **settings}, [*items])
         process = project.begin(*words)
