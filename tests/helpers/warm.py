@@ -27,13 +27,15 @@ from pathlib import Path
 from typing import Any
 
 IMPORTED = {
-    "scrapy": "cmdline crawler dupefilters exporters pqueues resolver spiderloader squeues statscollectors",
-    "scrapy.commands": "crawl",
+    "scrapy": "cmdline contracts crawler dupefilters exporters logformatter pqueues resolver shell spiderloader squeues"
+    " statscollectors",
+    "scrapy.commands": "bench check crawl edit fetch genspider list parse runspider settings shell startproject version"
+    " view",
     "scrapy.core": "downloader.contextfactory engine scheduler scraper spidermw",
     "scrapy.core.downloader.handlers": "datauri file ftp http11 s3",
     "scrapy.downloadermiddlewares": "cookies defaultheaders downloadtimeout httpauth httpcache httpcompression"
     " httpproxy offsite redirect retry robotstxt stats useragent",
-    "scrapy.extensions": "corestats feedexport logcount logstats memdebug memusage remote_control spiderstate telnet"
+    "scrapy.extensions": "closespider corestats feedexport logcount logstats memdebug memusage remote_control spiderstate telnet"
     " throttle",
     "scrapy.pipelines": "files",
     "scrapy.spidermiddlewares": "depth httperror metacopy referer start urllength",
@@ -201,6 +203,15 @@ def _become(words: list[str], cwd: str, env: dict[str, str], path: list[str]) ->
     sys.argv[:] = ["scrapy", *words]
 
 
+def _end_as(status: int) -> None:
+    """End as an interpreter does, but for freeing all that it has imported: that is a third of a small crawl's CPU."""
+    threading._shutdown()  # type: ignore[attr-defined]  # waits for threads that are no daemons
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os._exit(status)
+
+
 def _without(path: list[str]) -> list[str]:
     named = {str(Path(__file__).parent), *os.environ.get("PYTHONPATH", "").split(os.pathsep)}
     return [entry for entry in path if entry not in named]
@@ -221,4 +232,9 @@ if __name__ == "__main__":
     work = _serve(socket.socket(fileno=int(sys.argv[1])))
     if work is not None:
         _become(*work, base)
-        runpy.run_module("scrapy", run_name="__main__", alter_sys=True)
+        try:
+            runpy.run_module("scrapy", run_name="__main__", alter_sys=True)
+        except SystemExit as ended:
+            if isinstance(ended.code, int):
+                _end_as(ended.code)
+            raise
