@@ -39,6 +39,9 @@ $(VENV)/installed: setup.cfg pyproject.toml
 demo: $(VENV)/installed
 	$(BIN)/python examples/spider_project/demo.py
 
+# Where an environment asks for no bytecode, each process of tests would rewrite and compile all of them anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 # Crawls wait more than they work, so three tests run side by side; ARGS="-n0 tests/..." runs one after another.
 PYTEST = pytest -n 3 --dist worksteal --ignore=tests/real
 

@@ -10,6 +10,7 @@ import importlib.util
 import re
 import subprocess
 import sys
+from collections.abc import Callable, Collection
 from functools import cache
 from pathlib import Path
 
@@ -81,7 +82,9 @@ def modules() -> list[Path]:
     return sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 
 
-every_module = pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def of_all_modules(wrong: Callable[[Path], Collection[str]]) -> dict[str, Collection[str]]:
+    """Return what is wrong with each module, by its path."""
+    return {path.relative_to(PACKAGE).as_posix(): found for path in modules() if (found := wrong(path))}
 
 
 @cache
@@ -134,12 +137,13 @@ def room_of(path: Path) -> str:
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
-@every_module
-def test_a_room_imports_only_from_rooms_below_it(path: Path) -> None:
-    below = set(ROOMS[ROOMS.index(room_of(path)) :])
+def rooms_above(path: Path) -> set[str]:
     rooms = {name.split(".")[1] for name in imports(path) if name.startswith("scrapy_chunkdl.")}
+    return rooms & set(ROOMS[: ROOMS.index(room_of(path))])
 
-    assert {name for name in rooms if name in ROOMS} <= below
+
+def test_a_room_imports_only_from_rooms_below_it() -> None:
+    assert of_all_modules(rooms_above) == {}
 
 
 def layer_of(module: str) -> int:
@@ -151,17 +155,17 @@ def layer_of(module: str) -> int:
     raise AssertionError(f"download/{module.replace('.', '/')}.py is in no layer of LAYERS_OF_DOWNLOAD")
 
 
-@every_module
-def test_an_inner_room_of_the_downloader_imports_only_from_those_below_it(path: Path) -> None:
+def layers_above(path: Path) -> set[str]:
     within = "scrapy_chunkdl.download."
     module = name_of(path).removeprefix(within)
     if room_of(path) != "download" or path.name == "__init__.py":
-        return
+        return set()
     others = {name.removeprefix(within) for name in modules_imported(path, for_annotations=False) if within in name}
+    return {other for other in others if layer_of(other) < layer_of(module)}
 
-    upward = {other for other in others if layer_of(other) < layer_of(module)}
 
-    assert upward == set()
+def test_an_inner_room_of_the_downloader_imports_only_from_those_below_it() -> None:
+    assert of_all_modules(layers_above) == {}
 
 
 def circles() -> list[list[str]]:
@@ -197,9 +201,7 @@ def test_no_modules_import_each_other_in_a_circle() -> None:
     assert circles() == []
 
 
-@every_module
-def test_what_is_private_is_used_by_its_own_room_alone(path: Path) -> None:
-    """A leading underscore says that others may be left out of account when it is changed."""
+def private_of_others(path: Path) -> set[str]:
     others = {name for name in ROOMS if name != room_of(path)}
     bound: dict[str, str] = {}
     private = set()
@@ -215,8 +217,12 @@ def test_what_is_private_is_used_by_its_own_room_alone(path: Path) -> None:
     for node in statements(path, for_annotations=True):
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and is_private(node.attr):
             private |= {f"{bound[name]}.{node.attr}" for name in bound if name == node.value.id}
+    return private
 
-    assert private == set()
+
+def test_what_is_private_is_used_by_its_own_room_alone() -> None:
+    """A leading underscore says that others may be left out of account when it is changed."""
+    assert of_all_modules(private_of_others) == {}
 
 
 def is_private(name: str) -> bool:
@@ -253,11 +259,11 @@ def is_work(node: ast.AST) -> bool:
     return isinstance(node, ast.stmt) and not isinstance(node, inner)
 
 
-@every_module
-def test_a_module_begins_with_what_it_is(path: Path) -> None:
-    docstring = ast.get_docstring(parsed(path)) or ""
+def test_a_module_begins_with_what_it_is() -> None:
+    """It says what it knows, and what it must not know."""
+    begins_with = {name_of(path): ast.get_docstring(parsed(path)) or "" for path in modules()}
 
-    assert len(docstring) >= 30, "say what it is, what it knows, and what it must not know"
+    assert {name: docstring for name, docstring in begins_with.items() if len(docstring) < 30} == {}
 
 
 @pytest.mark.parametrize("room", sorted(path.name for path in PACKAGE.iterdir() if (path / "__init__.py").exists()))
@@ -302,18 +308,21 @@ def test_the_files_that_a_page_names_are_there(page: Path) -> None:
     assert missing <= OF_A_PROJECT
 
 
-@every_module
-def test_a_file_can_be_read_in_a_sitting(path: Path) -> None:
-    assert len(path.read_text("utf-8").splitlines()) <= LONGEST
+def test_a_file_can_be_read_in_a_sitting() -> None:
+    lines = {name_of(path): len(path.read_text("utf-8").splitlines()) for path in modules()}
+
+    assert {name: count for name, count in lines.items() if count > LONGEST} == {}
 
 
-@every_module
-def test_a_room_uses_only_the_libraries_it_is_meant_to(path: Path) -> None:
+def libraries_not_meant(path: Path) -> set[str]:
     allowed = FOREIGN.get(room_of(path), {"scrapy", "twisted", "scrapy_redis", "w3lib"})
     allowed = allowed | FOREIGN_TO_ONE_MODULE.get(path.relative_to(PACKAGE).as_posix(), set())
     roots = {name.split(".")[0] for name in imports(path)} - set(sys.stdlib_module_names) - {"scrapy_chunkdl"}
+    return roots - allowed
 
-    assert roots <= allowed
+
+def test_a_room_uses_only_the_libraries_it_is_meant_to() -> None:
+    assert of_all_modules(libraries_not_meant) == {}
 
 
 NOT_FOR_THE_DOWNLOADER = [

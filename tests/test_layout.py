@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
-
-import pytest
 
 TESTS = Path(__file__).parent
 PACKAGE = TESTS.parent / "scrapy_chunkdl"
@@ -51,6 +50,7 @@ ELSEWHERE = {
 """Modules whose tests have the name of what they serve, and where these are."""
 
 
+@cache
 def modules() -> list[Path]:
     long = [path for path in sorted(PACKAGE.rglob("*.py")) if len(path.read_text().splitlines()) > SHORT]
     return [path.relative_to(PACKAGE) for path in long]
@@ -62,11 +62,11 @@ def named_after(module: Path) -> list[Path]:
     return [path for path in found if f"_{module.stem}_" in f"{path.stem}_"]
 
 
-@pytest.mark.parametrize("module", modules(), ids=str)
-def test_the_tests_of_a_module_are_found_by_its_name(module: Path) -> None:
-    elsewhere = TESTS / ELSEWHERE.get(str(module), "nowhere")
+def test_the_tests_of_a_module_are_found_by_its_name() -> None:
+    """Of ``crawl/x.py`` they are in ``tests/crawl/test_x.py``, or ``test_x_and_y.py``."""
+    told = {module: TESTS / ELSEWHERE.get(str(module), "nowhere") for module in modules()}
 
-    assert named_after(module) or elsewhere.exists(), f"there is no tests/{module.parent}/test_{module.name}"
+    assert [str(module) for module, elsewhere in told.items() if not (named_after(module) or elsewhere.exists())] == []
 
 
 def test_what_has_its_tests_elsewhere_is_said_only_of_modules_that_are_there_and_need_it() -> None:

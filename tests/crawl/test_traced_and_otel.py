@@ -60,7 +60,7 @@ class Fails:
 def traced(project: Project) -> Project:
     project.support = SUPPORT
     project.settings["EXTENSIONS"] = {"probe.support.WriteStats": 1, "probe.support.WriteSpans": 2}
-    project.settings["CHUNKDL_RETRY_TIMES"] = 2
+    project.settings |= {"CHUNKDL_RETRY_TIMES": 2, "CHUNKDL_RETRY_DELAY": 0.1}
     return project
 
 
