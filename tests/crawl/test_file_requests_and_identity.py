@@ -87,35 +87,39 @@ def value_sent(header: str, way: dict[str, Any]) -> str | None:
     return sent.get(header)
 
 
-def key_of(header: str, way: dict[str, Any]) -> str:
+def key_of(name: str, header: str, way: dict[str, Any]) -> str:
     value = value_sent(header, way)
-    return header if value is None else f"{header}/{value}"
+    return name if value is None else f"{name}/{value}"
 
 
-def wants(origin: Origin, header: str, way: dict[str, Any]) -> dict[str, Any]:
+def wants(origin: Origin, name: str, header: str, way: dict[str, Any]) -> dict[str, Any]:
     fields = dict(way)
     if "proxy" in way:
         fields["proxy"] = way["proxy"].replace("HERE", f"127.0.0.1:{origin.port}")
-    return attachment(origin.url(header, SIZE, f"{SAME};by:{header}"), "a.bin", **fields)
+    return attachment(origin.url(name, SIZE, f"{SAME};by:{header}"), "a.bin", **fields)
 
 
-@pytest.mark.parametrize("together", [True, False], ids=["one item", "many items"])
 def test_each_way_of_asking_gets_its_own_bytes_in_each_crawl(
-    project: Project, origin: Origin, mode: str, naming: str, together: bool
+    project: Project, origin: Origin, mode: str, naming: str
 ) -> None:
+    """Whether the attachments that ask in several ways are in one item or in many."""
     project.settings |= {"USER_AGENT": "probe", "DEFAULT_REQUEST_HEADERS": {}}
-    asked = [[wants(origin, header, way) for way in ways] for header, ways in WAYS.items()]
-    keys = [[key_of(header, way) for way in ways] for header, ways in WAYS.items()]
-    if not together:
-        asked, keys = [[one] for many in asked for one in many], [[one] for many in keys for one in many]
-    project.items = [item(*attachments, keys=wanted) for attachments, wanted in zip(asked, keys, strict=True)]
+    for header, ways in WAYS.items():
+        for name, items in ((header, [ways]), (f"{header}-apart", [[way] for way in ways])):
+            project.items += [
+                item(
+                    *(wants(origin, name, header, way) for way in together),
+                    keys=[key_of(name, header, way) for way in together],
+                )
+                for together in items
+            ]
 
     crawl = crawl_twice(project)
 
     got = project.scraped()
-    assert len(got) == len(keys)
+    assert len(got) == len(project.items)
     assert [wrong for finished in got if (wrong := not_as_wanted(finished))] == []
-    assert crawl.stats["chunkdl/files/uptodate"] == sum(map(len, WAYS.values()))
+    assert crawl.stats["chunkdl/files/uptodate"] == 2 * sum(map(len, WAYS.values()))
     assert crawl.stats["chunkdl/bytes/fetched"] == 0
     assert b"secret" not in b"".join(project.files().values())
 

@@ -37,6 +37,14 @@ class Blocks:
         return item
 """
 
+SOON = """
+from scrapy_chunkdl.crawl import health
+from scrapy_chunkdl.queue import heartbeat
+
+heartbeat.REPORT_EVERY, health.SILENT_AFTER = 0.2, 3.0
+"""
+"""Silence is told after 3 s, not 15."""
+
 
 def probe(url: str, path: str) -> tuple[int, dict[str, str]]:
     try:
@@ -73,7 +81,7 @@ def test_a_worker_that_is_well_says_so(project: Project) -> None:
 def test_a_pipeline_that_blocks_scrapys_thread_beyond_the_lease_is_told(
     project: Project, origin: Origin, client: redis.Redis
 ) -> None:
-    project.support = BLOCKS
+    project.support = BLOCKS + SOON
     pipelines = {"scrapy_chunkdl.pipelines.ChunkDownloadPipeline": 1, "probe.support.Blocks": 300}
     client.rpush(WAITING, json.dumps(item(attachment(origin.url("a.bin", 10)))))
     with worker(project, ITEM_PIPELINES=pipelines, CHUNKDL_LEASE=1.0) as (_, url):
@@ -90,7 +98,7 @@ def test_a_pipeline_that_blocks_scrapys_thread_beyond_the_lease_is_told(
 
 def test_a_redis_that_is_away_makes_it_unready_and_not_dead(tmp_path: Path) -> None:
     with Server(any_binary()) as server:
-        project = Project(tmp_path / "project", {"REDIS_URL": server.url})
+        project = Project(tmp_path / "project", {"REDIS_URL": server.url}, support=SOON)
         with worker(project) as (_, url):
             wait_for(lambda: probe(url, "readyz")[0] == 200, "it is never ready")
 

