@@ -18,12 +18,17 @@ class SocksServer:
     """Listens on a port of 127.0.0.1. ``login`` is (user, password) where one is wanted; ``refuse`` a reply code.
 
     ``names`` maps names to addresses that only this proxy knows; ``asked`` has the targets, as they were asked for,
-    ``begun`` the first bytes sent to each.
+    ``begun`` the first bytes sent to each. ``breaks`` is where each connection breaks, and how: ("greeting", "login",
+    "reply", "body"), and bytes that are sent instead, None for nothing any more. ``ended`` counts those that the other
+    side has closed since.
     """
 
     def __init__(self, login: tuple[str, str] | None = None) -> None:
         self.login = login
         self.refuse = 0
+        self.breaks: tuple[str, bytes | None] = ("", b"")
+        self.ended = 0
+        self.connections = 0
         self.names: dict[str, str] = {}
         self.asked: list[tuple[str, int]] = []
         self.begun: list[bytes] = []
@@ -51,9 +56,11 @@ class SocksServer:
 
     async def _end(self) -> None:
         self._server.close()
-        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others:
             task.cancel()
-        await asyncio.sleep(0)
+        await asyncio.gather(*others, return_exceptions=True)
+        await asyncio.sleep(0)  # what they aborted is closed in the loop's next turn
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -64,9 +71,28 @@ class SocksServer:
         finally:
             writer.transport.abort()
 
+    async def _broken(self, where: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        """Break a connection if this is where it is to; say whether it was."""
+        at, sent = self.breaks
+        if at != where:
+            return False
+        if sent is None:
+            while await reader.read(1 << 16):
+                pass
+            self.ended += 1
+        else:
+            writer.write(sent)
+            await writer.drain()
+            if sent:
+                writer.write_eof()
+        return True
+
     async def _greet(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         _, count = await reader.readexactly(2)
+        self.connections += 1
         methods = await reader.readexactly(count)
+        if await self._broken("greeting", reader, writer):
+            return False
         wanted = 2 if self.login else 0
         if wanted not in methods:
             writer.write(b"\x05\xff")
@@ -76,6 +102,8 @@ class SocksServer:
         if not self.login:
             return True
         await reader.readexactly(1)
+        if await self._broken("login", reader, writer):
+            return False
         given = [(await reader.readexactly((await reader.readexactly(1))[0])).decode() for _ in range(2)]
         writer.write(b"\x01\x00" if tuple(given) == self.login else b"\x01\x01")
         await writer.drain()
@@ -90,6 +118,8 @@ class SocksServer:
             host = socket.inet_ntop(family, await reader.readexactly(size))
         (port,) = struct.unpack("!H", await reader.readexactly(2))
         self.asked.append((host, port))
+        if await self._broken("reply", reader, writer):
+            return None
         if self.refuse:
             writer.write(bytes([5, self.refuse, 0, 1, 0, 0, 0, 0, 0, 0]))
             await writer.drain()
@@ -103,6 +133,11 @@ class SocksServer:
         writer.write(b"\x05\x00\x00\x01\x00\x00\x00\x00\x00\x00")
         self.begun.append(first := await reader.read(1 << 16))
         inner_writer.write(first)
+        if self.breaks[0] == "body":
+            writer.write(await inner_reader.read(100_000))
+            await writer.drain()
+            inner_writer.transport.abort()
+            return
         try:
             await asyncio.gather(_pump(reader, inner_writer), _pump(inner_reader, writer))
         finally:

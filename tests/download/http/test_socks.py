@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from fetching import QUICK, Client
 from origin import Origin
 from socks_server import SocksServer
 
+from scrapy_chunkdl.download import Downloader, FileRequest
 from scrapy_chunkdl.download.http.proxies import Proxy
 
 
@@ -92,6 +96,71 @@ async def test_what_a_socks_proxy_refuses_for_good_is_not_asked_again(
 
     assert len(socks.asked) == attempts
     assert f"127.0.0.1:{socks.port}" in str(error)
+
+
+BROKEN = {
+    "closes on the greeting": ("greeting", b"", "connect_failed"),
+    "speaks HTTP": ("greeting", b"HTTP/1.1 400 Bad Request\r\n\r\n", "connect_failed"),
+    "speaks SOCKS4": ("greeting", b"\x00\x5b", "connect_failed"),
+    "closes in the middle of a greeting": ("greeting", b"\x05", "connect_failed"),
+    "closes on the login": ("login", b"", "connect_failed"),
+    "closes instead of a reply": ("reply", b"", "connect_failed"),
+    "closes in the middle of a reply": ("reply", b"\x05\x00\x00\x01", "connect_failed"),
+    "gives a reply that is none": ("reply", b"\x05\xee\x00\x01\x00\x00\x00\x00\x00\x00", "connect_failed"),
+}
+"""By what a proxy does: where, what it sends before it closes, and the reason."""
+
+
+@pytest.mark.parametrize("fault", BROKEN)
+async def test_a_proxy_that_breaks_off_a_handshake_is_no_connection(client: Client, fault: str) -> None:
+    where, sent, reason = BROKEN[fault]
+    with SocksServer(login=("user", "pw")) as socks:
+        socks.breaks = where, sent
+        error = await client.with_options(probe="get").fails(client.url(), reason, proxy=socks.url(login="user:pw"))
+
+    assert f"127.0.0.1:{socks.port}" in str(error)
+    gc.collect()  # what was not closed is told here
+
+
+@pytest.mark.parametrize("where", ["greeting", "login", "reply"])
+async def test_a_handshake_that_is_given_up_leaves_no_connection(client: Client, where: str) -> None:
+    impatient = client.with_options(probe="get", connect_timeout=0.2, dns_timeout=0.2, retry_times=0)
+    with SocksServer(login=("user", "pw")) as socks:
+        socks.breaks = where, None
+        await impatient.fails(client.url(), "connect_timeout", proxy=socks.url(login="user:pw"))
+
+        while not socks.ended:  # noqa: ASYNC110 -- the proxy is in another thread
+            await asyncio.sleep(0.01)
+    gc.collect()
+
+
+@pytest.mark.parametrize("where", ["greeting", "login", "reply"])
+async def test_a_file_that_is_stopped_in_a_handshake_leaves_no_connection(
+    client: Client, tmp_path: Path, where: str
+) -> None:
+    with SocksServer(login=("user", "pw")) as socks:
+        socks.breaks = where, None
+        async with Downloader(client.with_options(connect_timeout=60.0).options) as downloader:
+            request = FileRequest(client.url(), tmp_path / "stopped", proxy=socks.url(login="user:pw"))
+            fetching = asyncio.ensure_future(downloader.fetch(request))
+            while not socks.connections:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+            fetching.cancel()
+            await asyncio.gather(fetching, return_exceptions=True)
+            while not socks.ended:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+    gc.collect()
+
+
+async def test_a_proxy_that_dies_in_the_middle_is_gone_on_without_its_connections(
+    client: Client, socks: SocksServer
+) -> None:
+    socks.breaks = "body", b""
+
+    result = await client.right(client.url(), proxy=socks.url())
+
+    assert set(result.retries) <= {"connection_lost", "short_body", "connect_failed"}
+    assert result.retries
 
 
 async def test_a_wrong_login_is_refused_without_its_password(client: Client) -> None:
