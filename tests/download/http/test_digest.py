@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -172,3 +174,50 @@ def test_an_answer_is_that_of_rfc_7616_section_3_9_1(
 
     assert f'response="{response}"' in answer
     assert "nc=00000001" in answer
+
+
+HASHES = {"MD5": "md5", "SHA-256": "sha256", "SHA-512-256": "sha512_256"}
+
+
+def right_response(given: dict[str, str], algorithm: str) -> str:
+    """Return what a client that knows the password answers, as RFC 7616 §3.4.1 to §3.4.3 have it."""
+
+    def hashed(*words: str) -> str:
+        return hashlib.new(HASHES[algorithm.removesuffix("-sess")], ":".join(words).encode()).hexdigest()
+
+    secret = hashed("user", "r", "pa:ss")
+    if algorithm.endswith("-sess"):
+        secret = hashed(secret, given["nonce"], given["cnonce"])
+    asked = hashed("GET", given["uri"])
+    if "qop" not in given:
+        return hashed(secret, given["nonce"], asked)
+    return hashed(secret, given["nonce"], given["nc"], given["cnonce"], given["qop"], asked)
+
+
+@pytest.mark.parametrize("qop", ["auth", "auth,auth-int", "auth-int, auth", ""])
+@pytest.mark.parametrize("algorithm", ["MD5", "MD5-sess", "SHA-256", "SHA-256-sess", "SHA-512-256"])
+async def test_each_algorithm_and_protection_is_answered(tmp_path: Path, algorithm: str, qop: str) -> None:
+    refused = []
+
+    async def answer(request: web.Request) -> web.Response:
+        field = request.headers.get("Authorization", "")
+        given = {name: quoted or bare for name, quoted, bare in re.findall(r'(\w+)=(?:"([^"]*)"|([^\s,]+))', field)}
+        if field.startswith("Digest ") and given["response"] == right_response(given, algorithm):
+            return web.Response(body=payload())
+        refused.append(field)
+        asked = f'Digest realm="r", nonce="n", algorithm={algorithm}' + (f', qop="{qop}"' if qop else "")
+        return web.Response(status=401, headers={"WWW-Authenticate": asked})
+
+    application = web.Application()
+    application.router.add_get("/{name}", answer)
+    runner = web.AppRunner(application)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    try:
+        url = f"http://user:pa%3Ass@127.0.0.1:{runner.addresses[0][1]}/a.bin"
+        path = await fetched(url, tmp_path, replace(QUICK, probe="get"))
+    finally:
+        await runner.cleanup()
+
+    assert path.read_bytes() == payload()
+    assert len(refused) == 1
