@@ -258,6 +258,20 @@ def test_a_form_that_was_answered_is_not_sent_again(inline: Project, forms: Form
     assert inline.scraped()[0]["got"] in (["not_repeated"], [f"http_{status}"])
 
 
+@pytest.mark.parametrize(("days", "sent"), [(1, 1), (0, 2)])
+def test_a_form_whose_file_is_young_is_not_sent_again_by_another_process(
+    inline: Project, forms: Forms, days: int, sent: int
+) -> None:
+    inline.settings["CHUNKDL_EXPIRES"] = days
+    posting(inline, forms.url + "/export", "one")
+
+    inline.crawl()
+    inline.crawl()
+
+    assert forms.asked == [("POST", b"report=one")] * sent
+    assert len({tuple(one["got"]) for one in inline.scraped()}) == 1
+
+
 def test_a_form_that_could_not_be_sent_is_tried_again(inline: Project) -> None:
     posting(inline, "http://127.0.0.1:1/export", "one")
 
