@@ -326,10 +326,12 @@ def test_a_room_uses_only_the_libraries_it_is_meant_to() -> None:
 
 
 NOT_FOR_THE_DOWNLOADER = [
+    "ada_url",
     "aioftp",
     "anycrc",
     "asyncssh",
     "defusedxml",
+    "http.cookiejar",
     "obstore",
     "opentelemetry",
     "prometheus_client",
@@ -353,7 +355,7 @@ NOT_FOR_A_PLAIN_CRAWL = [
     *(
         name
         for name in NOT_FOR_THE_DOWNLOADER
-        if name not in ("defusedxml", "opentelemetry", "redis", "scrapy", "twisted")
+        if name not in ("ada_url", "defusedxml", "http.cookiejar", "opentelemetry", "redis", "scrapy", "twisted")
     ),
     "aiohttp.pytest_plugin",
     "botocore",

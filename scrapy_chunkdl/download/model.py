@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from http.cookiejar import CookieJar
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +19,8 @@ from scrapy_chunkdl.download.http.robots import Robots
 from scrapy_chunkdl.download.progress import Progress
 
 if TYPE_CHECKING:
+    from http.cookiejar import CookieJar
+
     from scrapy_chunkdl.download.limits.hosts import Limits
     from scrapy_chunkdl.download.source import FileContext, Opener, Source
 

@@ -91,6 +91,13 @@ class Place:
                     return there, path
         return None
 
+    def may_be_there(self) -> bool:
+        """Whether there may be such a file at all: asking that takes less than having a thread look for one."""
+        if name := self.given_name:
+            names = name, naming.distinct_name(name, self._identity.seed)
+            return any(os.path.lexists(self._request.folder / one) for one in names)
+        return self._request.folder.is_dir()
+
     def find_finished(self) -> tuple[Published, Path] | None:
         """Return the file as an earlier run left it, if that would do unless it has changed."""
         return next(iter(self._finished()), None)

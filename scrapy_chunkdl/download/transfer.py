@@ -65,7 +65,7 @@ class Transfer:
             if self._storing is None:
                 if self._options.expires and (young := await in_thread(place.find_young)):
                     return self._result(*young, "uptodate")
-                found = await in_thread(place.find_finished) if self._request.folder.is_dir() else None
+                found = await in_thread(place.find_finished) if place.may_be_there() else None
             measured = await self._sources.measure(found[0] if found is not None else None)
             try:
                 self._content_type = measured.remote.content_type

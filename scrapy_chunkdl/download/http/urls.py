@@ -13,8 +13,6 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
-import ada_url
-
 _RAW_BYTE = re.compile("[\udc80-\udcff]")
 """How bytes of a field that are no UTF-8 come out of the HTTP library: they are opaque (RFC 9110 §5.5)."""
 
@@ -59,6 +57,8 @@ def wire_url(text: str, base: str | None = None, *, schemes: frozenset[str] = WE
 def _wire_url(text: str, base: str | None, schemes: frozenset[str]) -> str:
     if PLAIN_URL.fullmatch(text) is not None and text.partition(":")[0] in schemes:
         return text
+    import ada_url  # what most crawls have is written as it is sent
+
     raw = _RAW_BYTE.sub(lambda found: f"%{ord(found[0]) - 0xDC00:02X}", text)
     raw = _LONE_SURROGATE.sub("\ufffd", raw)
     try:
