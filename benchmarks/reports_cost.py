@@ -1,7 +1,8 @@
 """What reports and metrics cost a process that has 200 slow files running, in CPU: looked at, unlooked at, and without.
 
-Two workers at the same time, each with a Redis of its own: one as it is, the other without reports and counts. First
-nobody looks; then a page asks every 2 seconds and Prometheus every 15. CPU of the processes, not time by the clock.
+Two workers at the same time, each with a Redis of its own: one as it is, the other without reports (it counts, and
+tells nobody). First nobody looks; then a page asks every 2 seconds and Prometheus every 15.
+CPU of the processes, not time by the clock.
 ``.venv/bin/python benchmarks/reports_cost.py [--seconds N]``
 """
 
@@ -25,7 +26,7 @@ sys.path.insert(0, str(ROOT / "tests" / "helpers"))
 from origin import Origin  # noqa: E402
 from project import Project, attachment, item  # noqa: E402
 from served import Dashboard  # noqa: E402
-from servers import Server, any_binary, free_port, wait_for, wait_for_port  # noqa: E402
+from servers import Server, any_binary, free_port, wait_for_port  # noqa: E402
 
 FILES = 200
 WITHOUT = """
@@ -34,8 +35,8 @@ from scrapy_chunkdl.queue.heartbeat import Heartbeat
 _as_it_is = Heartbeat.__init__
 
 
-def _without_reports(self, *words, **named):
-    _as_it_is(self, *words, **{**named, "report": None})
+def _without_reports(self, queue, lease, moving, renewed, report, **named):
+    _as_it_is(self, queue, lease, moving, renewed, None, **named)
 
 
 Heartbeat.__init__ = _without_reports
@@ -52,23 +53,27 @@ def cpu_s(process: subprocess.Popen[str]) -> float:
 def worker(folder: Path, origin: Origin, *, reports: bool) -> Iterator[tuple[subprocess.Popen[str], Project]]:
     """Give a worker whose 200 files run, and its project."""
     settings = {
-        "CHUNKDL_BATCH_SIZE": FILES,
+        "CHUNKDL_BATCH_SIZE": FILES // 2,
         "CHUNKDL_THREADS": 1,
         "CHUNKDL_CONCURRENT_FILES": 2 * FILES,  # one host gets three quarters of them
         "CHUNKDL_CONCURRENT_CHUNKS_PER_HOST": FILES,
+        "CHUNKDL_CONCURRENT_CHUNKS_PER_FILE": 1,
         "CHUNKDL_SHUTDOWN_GRACE": 0.0,
+        "CHUNKDL_MIN_FREE": 0,
         "EXTENSIONS": {},
     }
     with Server(any_binary()) as server, server.client() as client:
         project = Project(folder, {"REDIS_URL": server.url, **settings}, support="" if reports else WITHOUT)
-        items = (
-            attachment(origin.url(f"{folder.name}-{n}.nc", 100 << 20, "rate:20000:4000"), f"{n}.nc")
-            for n in range(FILES)
-        )
-        client.rpush("files:items", *(json.dumps(item(one)) for one in items))
+        files = [
+            attachment(origin.url(f"{folder.name}-{n}.nc", 8 << 20, "rate:20000:4000"), f"{n}.nc") for n in range(FILES)
+        ]
+        pairs = zip(files[::2], files[1::2], strict=True)  # a claim takes at most 100 items
+        client.rpush("files:items", *(json.dumps(item(*pair)) for pair in pairs))
         process = project.begin("chunkdl", "worker", "files")
         try:
-            wait_for(lambda: len(list(folder.rglob("*.part"))) >= FILES, "the files do not begin")
+            while process.poll() is None and len(list(folder.rglob("*.part"))) < FILES:
+                time.sleep(0.5)
+            assert process.poll() is None, process.communicate()[0]
             yield process, project
         finally:
             process.send_signal(signal.SIGTERM)

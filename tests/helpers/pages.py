@@ -14,7 +14,7 @@ from typing import Any
 import chromium  # noqa: F401  skips where there is no playwright
 from patience import HANG
 from playwright.sync_api import Locator, Page, expect
-from project import Project
+from project import SPIDER, Project
 from servers import Server, any_binary, free_port, wait_for_port
 
 WAITING, FAILED, DEAD, LEASES = "files:items", "{files:items}:failed", "{files:items}:dead", "{files:items}:leases"
@@ -65,7 +65,7 @@ class Site:
 
 
 @contextmanager
-def site(folder: Path, *words: str, items: Sequence[Any] = (), **settings: Any) -> Iterator[Site]:
+def site(folder: Path, *words: str, items: Sequence[Any] = (), spider: str = SPIDER, **settings: Any) -> Iterator[Site]:
     """Start it; the process is ``scrapy`` with these words, and is stopped at the end if it still runs."""
     settings = {
         "CHUNKDL_SHUTDOWN_GRACE": 0.0,
@@ -75,7 +75,7 @@ def site(folder: Path, *words: str, items: Sequence[Any] = (), **settings: Any) 
         **settings,
     }
     with Server(any_binary()) as server:
-        project = Project(folder, {"REDIS_URL": server.url, **settings}, [*items])
+        project = Project(folder, {"REDIS_URL": server.url, **settings}, [*items], spider)
         process = project.begin(*words)
         try:
             with Dashboard(project) as dashboard:

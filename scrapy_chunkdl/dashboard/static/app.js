@@ -9,7 +9,7 @@ import { Live, get } from "./server.js";
 import { Spiders, inOrder, showFigures } from "./spiders.js";
 import { Waiting } from "./waiting.js";
 import { Workers } from "./workers.js";
-import { byId, set, setText } from "./dom.js";
+import { byId, plain, set, setText } from "./dom.js";
 import { recall, remember } from "./memory.js";
 import { say } from "./messages.js";
 import { timeOfDay } from "./format.js";
@@ -185,7 +185,7 @@ function showConnection() {
   setText(byId("connection"), t(word));
   const time = state.status && timeOfDay(new Date(state.status.time), true);
   const sentence = trouble ? t(time ? `${word}_long` : `${word}_at_once`, { time, error: state.redisError }) : "";
-  setText(byId("banner"), sentence);
+  setText(byId("banner"), plain(sentence));
   byId("banner").classList.toggle("shown", trouble);
   byId("main").classList.toggle("old", trouble && state.status !== null);
   document.title = `${trouble ? "⚠ " : ""}${state.chosen ? `${state.chosen} · ` : ""}chunkdl`;

@@ -19,11 +19,14 @@ export function set(element, property, value) {
   if (element[property] !== value) element[property] = value;
 }
 
-/** Text from outside, with what would turn or hide its letters (U+202E and the like) made visible. */
+/**
+ * Text from outside, with what would turn or hide its letters (U+202E and the like) made visible: control and format
+ * characters, halves of pairs, separators of lines, and letters that show nothing.
+ */
 export const plain = (text) =>
   String(text ?? "").replace(
-    /[\u0000-\u001f\u007f-\u009f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]/g,
-    (sign) => `<U+${sign.charCodeAt(0).toString(16).toUpperCase().padStart(4, "0")}>`,
+    /[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}\u034f\u115f\u1160\u3164\uffa0]/gu,
+    (sign) => `<U+${sign.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}>`,
   );
 
 export const setText = (element, text) => set(element, "textContent", String(text));

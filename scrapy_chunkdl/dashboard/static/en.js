@@ -61,6 +61,7 @@ export default {
   empty_guess: "{time} (a guess)",
   figure_done: "{files} files, {bytes}, {items} items done",
   figure_left: "{n} items left, empty in: {time}",
+  figure_states: "{waiting} waiting, {leased} leased, {delayed} delayed",
   figure_oldest: "the oldest has waited for {time} at least",
   disk_free: "Disk free",
   history_head: "What was done",

@@ -62,7 +62,6 @@ export class Files {
           const [top, under, of] = cell.children;
           setText(top, plain(name || url));
           setText(under, plain(url));
-          set(under, "title", plain(url));
           setText(of, plain([title, page].filter(Boolean).join(" · ")));
           set(of, "hidden", !title && !page);
         },
@@ -104,7 +103,7 @@ export class Files {
         head: "worker",
         kind: "wide-only pair",
         build: (cell) => cell.append(make("bdi")),
-        fill: (cell, { worker }) => setText(cell.firstChild, this.#workers.get(worker) ?? worker),
+        fill: (cell, { worker }) => setText(cell.firstChild, this.#workers.get(worker) ?? plain(worker)),
       },
       actionsColumn({
         actions: ["again", "give_up"],

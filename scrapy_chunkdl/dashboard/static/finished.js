@@ -27,7 +27,7 @@ export class Finished {
       },
       textColumn("size", "number", ({ size }) => amount(size)),
       textColumn("took", "number", ({ elapsed }) => duration(elapsed)),
-      textColumn("when", "number", ({ time }) => when(time)),
+      textColumn("when", "number when", ({ time }) => plain(when(time))),
     ]);
     byId("finished-all").addEventListener("click", () => {
       this.#all = true;

@@ -64,7 +64,7 @@ export class GivenUp {
         },
         { head: "attempts", kind: "number", fill: (cell, { attempts }) => setText(cell, count(attempts)) },
         { head: "kept", kind: "number", fill: (cell, { bytes_done }) => setText(cell, amount(bytes_done)) },
-        { head: "when", kind: "number", fill: (cell, { time }) => setText(cell, time ? when(time) : t("unknown")) },
+        { head: "when", kind: "number when", fill: (cell, { time }) => setText(cell, time ? plain(when(time)) : t("unknown")) },
         actionsColumn({
           actions: ["retry", "drop"],
           text: (action) => t(action),
@@ -215,7 +215,7 @@ export class GivenUp {
     for (const reason of Object.keys(reasons)) offered.add(reason);
     if (this.#reason) offered.add(this.#reason);
     const names = ["", ...[...offered].sort()];
-    const words = names.map((name) => name || t("any_reason"));
+    const words = names.map((name) => plain(name) || t("any_reason"));
     if (words.join() !== [...choice.options].map(({ text }) => text).join()) {
       choice.replaceChildren(...words.map((word, n) => Object.assign(make("option", { text: word }), { value: names[n] })));
     }
@@ -270,8 +270,8 @@ export class GivenUp {
   }
 
   #describeFilter() {
-    const text = this.#text && t("filter_text", { text: this.#text });
-    const reason = this.#reason && t("filter_reason", { reason: this.#reason });
+    const text = this.#text && t("filter_text", { text: plain(this.#text) });
+    const reason = this.#reason && t("filter_reason", { reason: plain(this.#reason) });
     return text && reason ? t("filter_both", { text, reason }) : text || reason;
   }
 }

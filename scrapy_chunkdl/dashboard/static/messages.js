@@ -1,5 +1,5 @@
 // What the page tells and asks a person: short messages that go away, and questions that wait for an answer.
-import { byId, make, setText } from "./dom.js";
+import { byId, make, plain, setText } from "./dom.js";
 import { t } from "./texts.js";
 
 const SHOWN_FOR = 7000; // milliseconds; errors stay until they are closed
@@ -8,7 +8,7 @@ const SHOWN_FOR = 7000; // milliseconds; errors stay until they are closed
 export function say(text, { error = false } = {}) {
   const close = make("button", { text: "×", type: "button" });
   close.ariaLabel = t("close");
-  const message = make("div", { classes: error ? "message error" : "message" }, make("span", { text }), close);
+  const message = make("div", { classes: error ? "message error" : "message" }, make("span", { text: plain(text) }), close);
   close.addEventListener("click", () => message.remove());
   byId("messages").append(message);
   if (!error) setTimeout(() => message.remove(), SHOWN_FOR);

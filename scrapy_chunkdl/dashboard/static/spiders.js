@@ -48,6 +48,7 @@ export function showFigures(row) {
   const lines = [
     t("figure_done", { files: count(done.files), bytes: amount(done.bytes), items: count(done.items) }),
     t("figure_left", { n: count(row.backlog), time: emptyIn(row) }),
+    t("figure_states", { waiting: count(row.waiting), leased: count(row.leased), delayed: count(row.delayed) }),
     oldest_waits === null ? "" : t("figure_oldest", { time: duration(oldest_waits) }),
   ].filter(Boolean);
   const list = byId("figures");
@@ -174,7 +175,7 @@ export class Spiders {
   }
 
   #link(name) {
-    const link = make("a", {}, make("bdi", { text: name }));
+    const link = make("a", {}, make("bdi", { text: plain(name) }));
     link.href = `?${new URLSearchParams({ spider: name })}`;
     link.addEventListener("click", (event) => {
       if (event.ctrlKey || event.metaKey || event.shiftKey) return;
@@ -185,8 +186,8 @@ export class Spiders {
   }
 
   #showChosen({ spider, key, paused, max_rate }) {
-    setText(byId("chosen-name"), spider);
-    setText(byId("chosen-key"), key);
+    setText(byId("chosen-name"), plain(spider));
+    setText(byId("chosen-key"), plain(key));
     set(byId("chosen-paused"), "hidden", !paused);
     setText(byId("pause-button"), t(paused ? "resume_spider" : "pause_spider"));
     set(byId("pause-button"), "className", paused ? "main" : "");

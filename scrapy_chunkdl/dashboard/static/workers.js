@@ -43,7 +43,7 @@ export class Workers {
           build: (cell) => cell.append(make("span"), make("bdi", { classes: "under warn" })),
           fill(cell, { state, paused, waits }) {
             const shown = paused && state === "claiming" ? "paused" : state; // it has not told yet that it knows
-            set(cell.firstChild, "className", `badge ${KINDS.get(shown) ?? "quiet"}`);
+            set(cell.firstChild, "className", `badge ${KINDS.get(shown) ?? "quiet words"}`);
             setText(cell.firstChild, KINDS.has(shown) ? t(`state_${shown}`) : plain(shown));
             setText(cell.lastChild, plain(waits.join(" ")));
           },
@@ -62,7 +62,7 @@ export class Workers {
             cell.classList.toggle("bad", isFull(row));
           },
         },
-        textColumn("version", "number", ({ version }) => (version === null ? t("unknown") : plain(version))),
+        textColumn("version", "number words", ({ version }) => (version === null ? t("unknown") : plain(version))),
         {
           head: "actions",
           kind: "actions",

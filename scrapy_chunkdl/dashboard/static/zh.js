@@ -61,6 +61,7 @@ export default {
   empty_guess: "{time}（粗略）",
   figure_done: "已完成 {files} 个文件，{bytes}，{items} 个条目",
   figure_left: "还剩 {n} 个条目，预计清空：{time}",
+  figure_states: "等待 {waiting}，已领取 {leased}，延后 {delayed}",
   figure_oldest: "最早的条目至少已等待 {time}",
   disk_free: "磁盘剩余",
   history_head: "完成情况",
