@@ -5,13 +5,17 @@ Knows names of hosts and numbers; nothing of settings or of who keeps to them.
 
 from __future__ import annotations
 
+import ipaddress
+import re
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
+from functools import lru_cache
 from typing import NamedTuple
 
 _HOSTS_REMEMBERED = 4096
+_IN_BRACKETS = re.compile(r"\[([^\]]*:[^\]]*)\](?::(.+))?")
 
 
 class HostRule(NamedTuple):
@@ -42,8 +46,42 @@ class NamedRule(NamedTuple):
 
 
 def fits(pattern: str, host: str) -> bool:
-    """Whether a pattern, with or without ``:port``, is for ``host``, as limits know it: ``name:port``."""
-    return fnmatchcase(host if ":" in pattern else host.rpartition(":")[0], pattern)
+    """Whether a pattern, with or without ``:port``, is for ``host``, as limits know it: ``name:port``.
+
+    As in URLs, case and a dot at the end make no difference, names may have other letters than those of ASCII, and an
+    IPv6 address stands in brackets where a port follows. ``host`` itself fits as well.
+    """
+    if pattern == host:
+        return True
+    name, port = _read(pattern)
+    of_host, _, port_of_host = host.rpartition(":")
+    return (port is None or fnmatchcase(port_of_host, port)) and fnmatchcase(of_host.rstrip("."), name)
+
+
+@lru_cache(maxsize=_HOSTS_REMEMBERED)
+def _read(pattern: str) -> tuple[str, str | None]:
+    """Return the name, or address, and the port of a pattern, as they are in the names that limits know hosts by."""
+    pattern = pattern.strip().lower()
+    if (bracketed := _IN_BRACKETS.fullmatch(pattern)) is not None:
+        return _address(bracketed[1]), bracketed[2]
+    if pattern.count(":") > 1:
+        return _address(pattern), None
+    name, _, port = pattern.partition(":")
+    return ".".join(_label(label) for label in name.rstrip(".").split(".")), port or None
+
+
+def _address(text: str) -> str:
+    try:
+        return str(ipaddress.IPv6Address(text))
+    except ValueError:  # with a * perhaps
+        return text
+
+
+def _label(label: str) -> str:
+    try:
+        return label if label.isascii() else label.encode("idna").decode("ascii")
+    except UnicodeError:
+        return label
 
 
 class HostRules:

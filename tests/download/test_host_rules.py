@@ -9,7 +9,8 @@ from scrapy.settings import Settings
 
 from scrapy_chunkdl.crawl.politeness import host_rules
 from scrapy_chunkdl.download import Limits, Options
-from scrapy_chunkdl.download.host_rules import HostRule, HostRules, NamedRule
+from scrapy_chunkdl.download.host_rules import HostRule, HostRules, NamedRule, fits
+from scrapy_chunkdl.download.http.identity import host_of
 from scrapy_chunkdl.settings.config import Config, ConfigError
 
 RULES = HostRules(
@@ -37,6 +38,39 @@ RULES = HostRules(
 )
 def test_a_rule_is_for_a_name_or_a_pattern(host: str, rule: HostRule) -> None:
     assert (RULES.of(host), RULES.of(host)) == (rule, rule)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "url", "is_for_it"),
+    [
+        ("*.GOV", "https://data.gov/x", True),
+        ("*.gov", "https://DATA.GOV/x", True),
+        ("data.*", "https://data.gov/x", True),
+        ("data.*", "https://data/x", False),
+        ("host.example.", "http://host.example/x", True),
+        ("host.example", "http://host.example./x", True),
+        ("host.example:443", "https://host.example/x", True),
+        ("host.example:443", "http://host.example/x", False),
+        ("HOST.example.:80", "http://host.example/x", True),
+        ("*:8080", "http://host.example:8080/x", True),
+        ("*:80*", "http://host.example:8080/x", True),
+        ("bücher.example", "http://bücher.example/x", True),
+        ("*.BÜCHER.example", "http://a.xn--bcher-kva.example/x", True),
+        ("xn--bcher-kva.example:80", "http://BÜCHER.example/x", True),
+        ("[::1]", "http://[::1]:8080/x", True),
+        ("::1", "http://[::1]:8080/x", True),
+        ("[::1]:8080", "http://[::1]:8080/x", True),
+        ("[::1]:80", "http://[::1]:8080/x", False),
+        ("[2001:DB8:0::1]", "https://[2001:db8::1]/x", True),
+        ("[2001:db8:*]:443", "https://[2001:db8::1]/x", True),
+        ("127.0.0.*", "http://127.0.0.1:81/x", True),
+        ("[ab].gov", "http://b.gov/x", True),
+        ("", "http://b.gov/x", False),
+    ],
+)
+def test_hosts_are_named_as_in_urls(pattern: str, url: str, is_for_it: bool) -> None:
+    assert fits(pattern, host_of(url)) is is_for_it
+    assert fits(host_of(url), host_of(url))
 
 
 def test_the_first_rule_that_says_something_of_a_limit_decides_on_it() -> None:

@@ -88,8 +88,8 @@ def test_an_item_of_which_a_look_does_not_tell_comes(new_queue: NewQueue, client
     ("name", "until_ms", "fields", "url", "parked"),
     [
         (ILL + "@budget", NEVER, FIELDS, "http://ill.example/a", True),
-        ("[::1]:8080", NEVER, FIELDS, "http://[::1]:8080/a", True),
-        ("[::1]:80", NEVER, FIELDS, "http://[::1]/a", True),
+        ("::1:8080", NEVER, FIELDS, "http://[::1]:8080/a", True),
+        ("::1:80", NEVER, FIELDS, "http://[::1]/a", True),
         (ILL, 0, FIELDS, "http://ill.example/a", False),
         (ILL, NOW, FIELDS, "http://ill.example/a", True),
         (ILL, NEVER, (), "http://ill.example/a", False),

@@ -162,7 +162,8 @@ local function parked_under(payload)
   for _, pattern in ipairs(patterns) do
     for scheme, place in string.gmatch(payload, pattern) do
       local host = string.lower(string.match(place, '[^@]*$'))
-      if not string.find(host, ':%d+$') then host = host .. PORTS[scheme] end
+      if not string.find(host, '[^:]:%d+$') or string.sub(host, -1) == ']' then host = host .. PORTS[scheme] end
+      host = string.gsub(host, '^%[(.*)%]', '%1') -- an IPv6 address
       if left_alone[host] then return left_alone[host] end
     end
   end
