@@ -51,6 +51,8 @@ SCHEDULE = [
 TIMES = {"pause by the schedule": 8.5 * 3600, "slow by the schedule": 10.5 * 3600}
 """What the clock of the workers' schedule shows meanwhile, in seconds of a day; else it is midnight."""
 
+WAITED_FOR = ("ban a host", "fill the disk", "pause by the schedule")
+
 
 @dataclass(frozen=True)
 class File:
@@ -250,10 +252,14 @@ class Odds:
 
 
 def events(seed: str, workers: int, odds: Odds) -> Iterator[Event]:
-    """Yield what is done from outside, in order, without end. Each kind comes up once before chance takes over."""
+    """Yield what is done from outside, in order, without end. Each kind comes up once before chance takes over.
+
+    What is waited for comes first, so that the shortest run meets it.
+    """
     dice = draw(seed, "events")
     once = list(odds.weights)
     dice.shuffle(once)
+    once.sort(key=lambda what: what not in WAITED_FOR)
     due = 0.0
     for number in count():
         due += 5 + dice.expovariate(1 / odds.pace)

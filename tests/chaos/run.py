@@ -65,6 +65,9 @@ STUCK = 60.0
 TO_STOP = 30.0
 """Seconds a worker may take to end when asked; the grace is 1 s, the rest is for a busy machine and a Redis away."""
 
+SEEN_S = 2.0
+"""Seconds that a window of the schedule lasts at least: workers look at the clock a few times a second."""
+
 MOST_FAILURES = 5
 """Workers that may end with an error of their own: there is more to see in one such run than in many."""
 
@@ -353,7 +356,7 @@ class Chaos:
         elif event.what in decisions.TIMES:
             (self.folder / "clock.new").write_text(str(decisions.TIMES[event.what]))
             (self.folder / "clock.new").replace(self.folder / "clock")
-            self._window_ends_at = time.monotonic() + 3 * event.seconds
+            self._window_ends_at = time.monotonic() + max(SEEN_S, 3 * event.seconds)
         elif event.what == "pipelines away":
             (self.folder / "away").touch()
             self._pipelines_back_at = time.monotonic() + 2 * event.seconds

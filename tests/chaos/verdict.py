@@ -127,7 +127,7 @@ class Judge:
         away = sum(end - begin for begin, end in self._chaos.outages)
         yield "seconds without Redis", f"{away:.1f}"
         told = [worker.log.read_text(errors="replace") for worker in self._chaos.workers]
-        yield "pauses of the schedule kept by workers", sum(log.count("The pause of CHUNKDL_SCHEDULE") for log in told)
+        yield "pauses of the schedule kept by workers", sum(log.count(": a pause of CHUNKDL_SCHEDULE") for log in told)
         yield "emissions", len(self._emissions)
         yield "  of them duplicates, each explained", sum(self._causes.values())
         for cause, number in sorted(self._causes.items()):

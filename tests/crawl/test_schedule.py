@@ -151,6 +151,35 @@ def test_of_several_windows_a_pause_is_first_then_the_lowest_rate(
     assert (now.is_pause, now.rate) == (is_pause, rate)
 
 
+@pytest.mark.parametrize(
+    ("zone", "day"),
+    [
+        ("Europe/Berlin", SPRING),
+        ("Europe/Berlin", AUTUMN),
+        ("Australia/Lord_Howe", "2026-04-05"),  # half an hour, both ways
+        ("Australia/Lord_Howe", "2026-10-04"),
+        ("America/Havana", "2026-03-08"),  # at midnight, both ways
+        ("America/Havana", "2026-11-01"),
+        ("Africa/Cairo", "2026-04-24"),
+        ("Pacific/Apia", "2011-12-31"),  # a day that never was
+        ("Asia/Kolkata", "2026-03-29"),
+        ("UTC", "2026-03-29"),
+    ],
+)
+@pytest.mark.parametrize("window", [("22:00", "06:00"), ("23:30", "00:30"), ("00:00", "24:00"), ("01:45", "02:15")])
+def test_what_is_told_holds_until_the_moment_that_is_told_and_no_longer(
+    zone: str, day: str, window: tuple[str, str]
+) -> None:
+    schedule = windows({"from": window[0], "to": window[1], "days": "fri-sun", "pause": True}, zone=zone)
+    noon = at(day, "12:00", zone=zone)
+
+    for moment in range(int(noon) - 2 * 86400, int(noon) + 86400, 9900):
+        told = schedule.at(moment)
+        assert told.until is not None
+        assert moment < told.until <= moment + 8 * 86400
+        assert schedule.at(told.until - 1).is_pause == told.is_pause != schedule.at(told.until).is_pause
+
+
 def test_a_schedule_that_never_changes_has_no_end() -> None:
     assert windows({"rate": 5}).at(at("2026-11-26", "12:00")).until is None
 
