@@ -31,11 +31,9 @@ PARKED, PARKED_HOSTS = f"{{{LIST}}}:parked", f"{{{LIST}}}:parked_hosts"
 FAILED, DEAD = f"{{{LIST}}}:failed", f"{{{LIST}}}:dead"
 
 SUPPORT = f"""
-import socket
-
 from scrapy_chunkdl.download.limits.circuits import Circuits
 
-ask, may_send_again, look_up = Circuits.ask, Circuits.may_send_again, socket.getaddrinfo
+ask, may_send_again = Circuits.ask, Circuits.may_send_again
 
 
 def note():
@@ -56,17 +54,9 @@ def noted_second(self, host):
     return may
 
 
-def looked_up(host, *arguments, **more):
-    if host in ("{HOST}", b"{HOST}"):
-        if os.path.exists("no-address"):
-            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
-        host = "127.0.0.1"
-    return look_up(host, *arguments, **more)
-
-
-Circuits.ask, Circuits.may_send_again, socket.getaddrinfo = noted_ask, noted_second, looked_up
+Circuits.ask, Circuits.may_send_again = noted_ask, noted_second
 """
-"""Counts the requests to the host that are about to be made, also those that never reach it; gives it an address."""
+"""Counts the requests to the host that are about to be made, also those that never reach it."""
 
 
 @contextmanager
@@ -81,15 +71,6 @@ def without_listener(origin: Origin, project: Project) -> Iterator[None]:
     origin.close_listener()
     yield
     origin.open_listener()
-
-
-@contextmanager
-def without_address(origin: Origin, project: Project) -> Iterator[None]:
-    mark = project.folder / "no-address"
-    mark.touch()
-    origin.drop_connections()
-    yield
-    mark.unlink()
 
 
 @contextmanager
@@ -127,10 +108,8 @@ def without_tls(origin: Origin, project: Project) -> Iterator[None]:
 
 ANSWERS = ["status:403", "status:429", "status:500", "status:502", "status:503", "status:503:120", "status:504"]
 ANSWERS += ["status:403:60", "reset", "close", "hang", "garbage", "page:900", "header:cf-mitigated=challenge;code:403"]
-ANSWERS += ["reset@get", "rst:100", "cut:100", "stall:100"]
 ILLNESSES = {
     "no listener": without_listener,
-    "no address": without_address,
     "no room for connections": without_room_for_connections,
     "another's certificate": with_a_strangers_certificate,
     "no TLS": without_tls,
@@ -172,7 +151,7 @@ def let_the_wait_pass(client: redis.Redis, host: str) -> float:
 def test_a_host_that_is_ill_for_a_night_is_asked_fewer_than_50_times_by_all_processes_together(
     project: Project, origin: Origin, client: redis.Redis, illness: str, processes: int
 ) -> None:
-    project.support = "import os\n" + SUPPORT
+    project.support = SUPPORT
     project.settings |= {"CHUNKDL_MAX_DELIVERIES": 1, "CHUNKDL_DONE_KEY": "done", "CHUNKDL_ON_FAILURE": "hold"}
     project.settings |= {"CHUNKDL_STALL_TIMEOUT": 1, "CHUNKDL_CONNECT_TIMEOUT": 1, "CHUNKDL_HOST_PATIENCE": 5 * 86400}
     with Origin(tls=illness in OVER_TLS) as ill:
