@@ -111,7 +111,18 @@ def test_a_night_costs_a_host_fewer_than_25_tries(new_health: NewHealth, client:
     assert tries < 25
 
 
-@pytest.mark.parametrize(("asked_s", "obeyed_s"), [(0, 15), (3600, 3600), (10 * LONGEST_ASKED_S, LONGEST_ASKED_S)])
+@pytest.mark.parametrize(
+    ("asked_s", "obeyed_s"),
+    [
+        (0, FIRST_PAUSE_S),
+        (-5, FIRST_PAUSE_S),
+        (0.5, FIRST_PAUSE_S),
+        (3600, 3600),
+        (365 * 86400, LONGEST_ASKED_S),
+        (float("inf"), LONGEST_ASKED_S),
+        (float("nan"), FIRST_PAUSE_S),
+    ],
+)
 def test_a_pause_that_the_host_asks_for_is_kept_within_bounds(
     new_health: NewHealth, asked_s: float, obeyed_s: float
 ) -> None:
