@@ -29,6 +29,18 @@ LONGEST_DELAY_S = 3600.0
 GIVE_UP_S = 3600.0
 """Seconds of an outage after which a crawl that has nothing else to do ends, with a reason: its items wait in Redis."""
 
+GIVE_UP_CODE_S = 300.0
+"""The same where nothing was raised but :data:`OF_CODE`: that does not pass while a process runs the same code."""
+
+OF_CODE = (
+    *(AssertionError, AttributeError, ArithmeticError, ImportError, LookupError, NameError, NotImplementedError),
+    *(RecursionError, SyntaxError, TypeError),
+)
+"""Errors that come of what a program does. A ValueError may be the answer of a service that is ill."""
+
+TELL_AGAIN_S = 600.0
+"""Seconds after which it is told again that nothing passes, then after twice as many, and so on."""
+
 _JITTER = 0.25
 """Part of itself by which a delay is longer at most: what failed together should not come back together."""
 
@@ -43,6 +55,9 @@ class Breaker:
         self._opened_at: float | None = None
         self._pause_s = FIRST_PAUSE_S
         self._next_at = 0.0
+        self._is_of_code = True
+        self._tries = 0
+        self._tell_after_s = TELL_AGAIN_S
 
     @property
     def is_open(self) -> bool:
@@ -57,30 +72,48 @@ class Breaker:
     @property
     def gives_up(self) -> bool:
         """Whether it has been open for so long that a crawl with nothing else to do ends."""
-        return self.open_for_s > GIVE_UP_S
+        return self.open_for_s > self._patience_s
 
-    def failed(self, item: bytes, where: str) -> bool:
+    @property
+    def _patience_s(self) -> float:
+        return GIVE_UP_CODE_S if self._is_of_code else GIVE_UP_S
+
+    def failed(self, item: bytes, where: str, error: BaseException | None = None) -> bool:
         """Note that an item failed; ``where`` tells in what. Return whether that counts against the item."""
         self._failed.append(hash(item))
+        self._is_of_code &= isinstance(error, OF_CODE)
         are_many = len(set(self._failed)) >= ALIKE
         if self._opened_at is not None:
             self._wait()
+            self._tell_again(where)
             return len(self._failed) == 2 * ALIKE and not are_many
         if not are_many:
             return True
         self._opened_at = self._clock()
         self._wait()
         logger.warning(
-            "The last %d items of %s all failed, now %s. They come back and none loses its life by it; items are "
-            "claimed one at a time, with growing pauses, until one passes.",
-            *(ALIKE, self._key, where),
+            "The last %d items of %s all failed, now %s. They come back and none loses its life by it; one at a time "
+            "is tried until one passes. A crawl with nothing else to do ends in %.0f min.",
+            *(ALIKE, self._key, where, self._patience_s / 60),
         )
         return False
+
+    def _tell_again(self, where: str) -> None:
+        self._tries += 1
+        if self.open_for_s < self._tell_after_s:
+            return
+        self._tell_after_s *= 2
+        logger.warning(
+            "No item of %s has passed for %.0f min, in %d tries, now %s. A crawl with nothing else to do ends in "
+            "%.0f min.",
+            *(self._key, self.open_for_s / 60, self._tries, where, max(0.0, self._patience_s - self.open_for_s) / 60),
+        )
 
     def passed(self) -> None:
         """Note that an item went through all pipelines."""
         self._failed.clear()
         self._pause_s = FIRST_PAUSE_S
+        self._is_of_code, self._tries, self._tell_after_s = True, 0, TELL_AGAIN_S
         if self._opened_at is not None:
             logger.info("An item of %s passed after %.0f s: claiming goes on as before.", self._key, self.open_for_s)
             self._opened_at = None

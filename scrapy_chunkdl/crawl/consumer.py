@@ -294,7 +294,7 @@ class Consumer:
             logger.error("An item of %s cannot go on: %r", self._key, error, exc_info=error)
             item.files = None
             if item.state in CAN_FAIL:
-                self._failed(item, "by an error of its own")
+                self._failed(item, "by an error of its own", error)
 
     def _begin(self, item: ClaimedItem, begun: list[ClaimedItem]) -> None:
         """Read the item and plan its files; one that makes sense is added to ``begun``."""
@@ -323,7 +323,7 @@ class Consumer:
             )
         except Exception as error:  # of get_media_requests, which is the project's
             logger.error("The files of an item of %s cannot be asked for: %r", self._key, error, exc_info=error)
-            self._failed(item, f"before its downloads ({place_of(error)})")
+            self._failed(item, f"before its downloads ({place_of(error)})", error)
             return
         self._settling.move(item, Event.READ)
         begun.append(item)
@@ -367,7 +367,7 @@ class Consumer:
             self._settling.move(item, Event.LEASE_LOST)
         elif outcome == "error":
             place = f" ({place_of(delivery.error)})" if delivery.error is not None else ""
-            self._failed(item, f"in a later pipeline{place}")
+            self._failed(item, f"in a later pipeline{place}", delivery.error)
         elif outcome == "refused":
             self._refused(item, delivery.error)
         elif outcome == "dropped":
@@ -397,7 +397,7 @@ class Consumer:
     def _refused(self, item: ClaimedItem, error: BaseException | None) -> None:
         """Keep an item that a feed did not take: for another try where the disk was at fault, else among the dead."""
         if may_pass(error):
-            self._failed(item, f"in a feed ({type(error).__name__})")
+            self._failed(item, f"in a feed ({type(error).__name__})", error)
             return
         why = printable(f"{type(error).__name__}: {error}")[:_LONGEST_REASON]
         self._settling.bury(item, Event.UNFIT, f"finished, but a feed does not take it: {why}")
@@ -410,10 +410,10 @@ class Consumer:
         if item.state is State.IN_FEEDS:
             self._settling.give_back(item, Event.LOST_BY_A_FEED)
 
-    def _failed(self, item: ClaimedItem, where: str) -> None:
+    def _failed(self, item: ClaimedItem, where: str, error: BaseException | None) -> None:
         """Give back an item with which the project's code failed; one that fails again and again alone is buried."""
         as_all_do = self._breaker.is_open
-        counts = self._breaker.failed(item.claimed.payload, where)
+        counts = self._breaker.failed(item.claimed.payload, where, error)
         errors = item.claimed.errors + counts
         most, first_s = self._config.max_deliveries, self._config.retry_delay
         if counts and errors >= most:

@@ -5,18 +5,16 @@ Knows items (through itemadapter) and the names of their fields; nothing of down
 
 from __future__ import annotations
 
-import re
-from collections.abc import Hashable, Iterable, Iterator, Mapping, MutableMapping, MutableSequence
+from collections.abc import Hashable, Iterator, Mapping, MutableMapping, MutableSequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 from itemadapter import ItemAdapter
 
-from scrapy_chunkdl.items.values import short_repr
+from scrapy_chunkdl.items.values import short_repr, url_text
 from scrapy_chunkdl.settings.config import Config
 
-_IS_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://\S")
 _LONGEST_NAMES = 120
 
 _Fields = MutableMapping[str, Any]
@@ -155,7 +153,7 @@ def _walk(node: Any, path: list[str], config: Config, place: _Place | None) -> I
         yield _checked(Attachment(url=node, _bare_url_at=place), config)
     elif is_item(node):
         yield _read(_fields_of(node), config)
-    elif place is not None and (url := _url_text(node)) is not None:
+    elif place is not None and (url := url_text(node)) is not None:
         yield _checked(Attachment(url=url, _bare_url_at=place), config)
     elif node is not None:
         yield Attachment(url="", problem=f"an attachment is {type(node).__name__}, not an object or a URL")
@@ -166,21 +164,21 @@ def _read(fields: _Fields, config: Config) -> Attachment:
     headers, checksum, mirrors = (fields.get(name) or None for name in ("headers", "checksum", "mirrors"))
     proxy, cookiejar = fields.get("proxy") or None, fields.get("cookiejar")
     accept, beside = accepted(fields.get("accept")), {name: fields.get(name) or None for name in BESIDE}
-    attachment = Attachment(url=_url_text(url) or "", _fields=fields)
+    attachment = Attachment(url=url_text(url) or "", _fields=fields)
     if filename is not None and not isinstance(filename, str):
         attachment.problem = f"{config.filename_field} is {short_repr(filename)}, not a string"
     elif headers is not None and (problem := _problem_of_headers(headers)):
         attachment.problem = problem
     elif checksum is not None and not isinstance(checksum, str):
         attachment.problem = f'checksum is {short_repr(checksum)}, not a string such as "sha256:…"'
-    elif mirrors is not None and not (isinstance(mirrors, (list, tuple)) and all(map(_url_text, mirrors))):
+    elif mirrors is not None and not (isinstance(mirrors, (list, tuple)) and all(map(url_text, mirrors))):
         attachment.problem = f"mirrors is {short_repr(mirrors)}, not a list of URLs"
-    elif odd := [name for name, url in beside.items() if url is not None and _url_text(url) is None]:
+    elif odd := [name for name, url in beside.items() if url is not None and url_text(url) is None]:
         attachment.problem = f"{odd[0]} is {short_repr(beside[odd[0]])}, not a URL"
     elif accept is None:
         text = short_repr(fields.get("accept"))
         attachment.problem = f'accept is {text}, not types or extensions such as "image/*" or ".pdf"'
-    elif proxy is not None and _url_text(proxy) is None:
+    elif proxy is not None and url_text(proxy) is None:
         attachment.problem = 'proxy is not a string such as "http://host:3128" or "direct"'
     elif not isinstance(cookiejar, Hashable):
         attachment.problem = f"cookiejar is {type(cookiejar).__qualname__}, not the name of one"
@@ -188,11 +186,11 @@ def _read(fields: _Fields, config: Config) -> Attachment:
         attachment.filename = filename or None
         attachment.headers = dict(headers or {})
         attachment.checksum = checksum
-        attachment.checksum_url = _url_text(beside["checksum_url"])
-        attachment.metalink = _url_text(beside["metalink"])
-        attachment.mirrors = tuple(_url_text(mirror) or "" for mirror in mirrors or ())
+        attachment.checksum_url = url_text(beside["checksum_url"])
+        attachment.metalink = url_text(beside["metalink"])
+        attachment.mirrors = tuple(url_text(mirror) or "" for mirror in mirrors or ())
         attachment.accept = accept
-        attachment.proxy = _url_text(proxy)
+        attachment.proxy = url_text(proxy)
         attachment.cookiejar = cookiejar
     return _checked(attachment, config, url)
 
@@ -206,16 +204,6 @@ def _checked(attachment: Attachment, config: Config, url: object = None) -> Atta
             has = ", ".join(map(str, attachment._fields or ()))[:_LONGEST_NAMES] or "none"
             attachment.problem = f"it has no {config.url_field} (CHUNKDL_URL_FIELD), its fields are: {has}"
     return attachment
-
-
-def _url_text(value: object) -> str | None:
-    """Return a URL as text, be it a string or an object such as pydantic's HttpUrl or a yarl.URL; else None."""
-    if isinstance(value, str):
-        return value
-    if value is None or isinstance(value, (bytes, int, float, Mapping, Iterable)):
-        return None
-    text = str(value)
-    return text if _IS_URL.match(text) else None
 
 
 def _problem_of_headers(headers: object) -> str | None:

@@ -13,12 +13,13 @@ import ipaddress
 import math
 import re
 from collections import Counter, OrderedDict, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import date, datetime, time, timedelta, timezone, tzinfo
 from decimal import Decimal
 from enum import Enum
 from fractions import Fraction
 from functools import lru_cache
+from numbers import Integral, Real
 from pathlib import Path, PosixPath, PurePosixPath, PureWindowsPath, WindowsPath
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -38,6 +39,7 @@ LONGEST_INT_BITS = 10_000
 _AS_IT_IS = frozenset({str, int, bool, type(None)})
 _LONGEST_REPR = 80
 _LONGEST_KEPT = 4000
+_IS_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://\S")
 _REQUEST_ONLY = frozenset({"headers", "proxy", "cookiejar"})
 
 Notice = Callable[[str, str], None]
@@ -69,6 +71,27 @@ class Unwritable(TypeError):
         shown = "" if secret else f" {short_repr(self.value)}"
         why = f" ({self.why})" if self.why else ""
         return f"{self.path or 'the item'} is {kind}{shown}, which JSON has no word for{why}"
+
+
+def url_text(value: object) -> str | None:
+    """Return a URL as text, be it a string or an object such as pydantic's HttpUrl or a yarl.URL; else None."""
+    if isinstance(value, str):
+        return value
+    if value is None or isinstance(value, (bytes, int, float, Mapping, Iterable)):
+        return None
+    try:
+        text = str(value)
+    except Exception:  # noqa: BLE001 -- a class of the project's may raise whatever it likes
+        return None
+    return text if _IS_URL.match(text) else None
+
+
+def _is_all_of(value: Any, text: str) -> bool:
+    """Whether a text tells all of a value: its type makes an equal one of it."""
+    try:
+        return bool(type(value)(text) == value)
+    except Exception:  # noqa: BLE001 -- a class of the project's may raise whatever it likes
+        return False
 
 
 def short_repr(value: object, longest: int = _LONGEST_REPR) -> str:
@@ -178,6 +201,13 @@ class Writer:
         if isinstance(value, memoryview):
             self.told(class_name(kind), "bytes")
             return self.write(bytes(value))
+        for abstract, base in _NUMBERS:
+            if isinstance(value, abstract):  # numpy's, say
+                self.told(class_name(kind), base.__name__)
+                return self.write(base(value))
+        if (url := url_text(value)) is not None and _is_all_of(value, url):
+            self.told(class_name(kind), "str")
+            return url
         raise Unwritable(value)
 
     def _write_pydantic(self, value: Any) -> Any:
@@ -300,7 +330,8 @@ def _plain_key(key: Any) -> str:
 
 
 _BASES: tuple[type, ...] = (str, bool, int, float, bytes, datetime, date, time, timedelta, Decimal, UUID)
-_BASES += (dict, list, tuple, set, frozenset, deque)
+_BASES += (dict, list, tuple, set, frozenset, deque, bytearray, complex, Fraction)
+_NUMBERS: tuple[tuple[type, type], ...] = ((Integral, int), (Real, float))
 
 
 def _as_base(base: type, value: Any) -> Any:

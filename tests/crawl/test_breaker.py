@@ -83,6 +83,45 @@ def test_both_ends_are_told_once(breaker: Breaker, clock: Clock, caplog: pytest.
     assert breaker.room(32, held=5) == 32
 
 
+@pytest.mark.parametrize(
+    ("errors", "minutes"),
+    [
+        ([KeyError("a")], 5),
+        ([TypeError(), AttributeError(), NameError(), ZeroDivisionError()], 5),
+        ([ConnectionError()], 60),
+        ([ValueError("Expecting value: line 1")], 60),
+        ([KeyError("a"), TimeoutError()], 60),
+        ([None], 60),
+    ],
+    ids=str,
+)
+def test_it_gives_up_sooner_where_only_the_code_itself_is_wrong_and_says_when(
+    breaker: Breaker, clock: Clock, caplog: pytest.LogCaptureFixture, errors: list[Exception | None], minutes: int
+) -> None:
+    for n in range(ALIKE):
+        breaker.failed(b"%d" % n, "in a later pipeline", errors[n % len(errors)])
+
+    assert f"A crawl with nothing else to do ends in {minutes} min." in caplog.text
+    clock.now += 60 * minutes - 1
+    assert not breaker.gives_up
+    clock.now += 2
+    assert breaker.gives_up
+
+
+def test_an_outage_that_lasts_is_told_again_less_and_less(
+    breaker: Breaker, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    for n in range(60):
+        clock.now += 60
+        breaker.failed(b"%d" % n, "in a later pipeline (KeyError in p.Database)", ConnectionError())
+
+    told = [message for message in caplog.messages if message.startswith("No item of s:items has passed for ")]
+    assert ["10 min" in told[0], "20 min" in told[1], "40 min" in told[2]] == [True] * 3
+    assert len(told) == 3
+    assert "ends in 50 min" in told[0]
+    assert all(len(message) <= 300 for message in caplog.messages)
+
+
 @pytest.mark.parametrize("first", [0.0, 0.5, 30.0, 7200.0])
 def test_delays_double_and_are_bounded(first: float) -> None:
     delays = [delay_s(first, errors) for errors in range(200)]

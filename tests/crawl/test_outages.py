@@ -75,24 +75,27 @@ def test_an_outage_that_all_items_meet_costs_none_its_life(
     assert crawl.log.count("claiming goes on as before") == 1
 
 
+@pytest.mark.parametrize("raised", ["ConnectionError", "KeyError"])
 @pytest.mark.parametrize("command", [("crawl", "files"), ("chunkdl", "worker", "files", "--until-empty")])
 def test_an_outage_without_end_ends_the_crawl_with_a_reason_and_keeps_the_items(
-    project: Project, origin: Origin, client: redis.Redis, command: tuple[str, ...]
+    project: Project, origin: Origin, client: redis.Redis, command: tuple[str, ...], raised: str
 ) -> None:
     project.settings |= {"CHUNKDL_RETRY_DELAY": 0.05, "CHUNKDL_MAX_DELIVERIES": 2}
     behind_ours(project, "Broken")
-    project.support = QUICK + textwrap.dedent("""
-    breaker.GIVE_UP_S = 0.5
+    project.support = QUICK + textwrap.dedent(f"""
+    breaker.GIVE_UP_S = breaker.GIVE_UP_CODE_S = 0.5
 
     class Broken:
         def process_item(self, item, spider=None):
-            raise ConnectionError("the database is away")
+            raise {raised}("the database is away")
     """)
     client.rpush(WAITING, *(json.dumps(item(attachment(origin.url(f"{n}", 10)), n=n)) for n in range(10)))
 
     crawl = project.finish(project.begin(*command))
 
     assert crawl.stats["finish_reason"] == "chunkdl_pipelines_fail"
+    assert crawl.returncode == 1
+    assert "Left in files:items: " in crawl.log
     left = [*client.lrange(WAITING, 0, -1), *client.hvals(PAYLOAD)]
     assert sorted(json.loads(payload)["n"] for payload in left) == list(range(10))
     assert client.exists(DEAD, LEASES) == 0

@@ -9,6 +9,7 @@ import fractions
 import ipaddress
 import json
 import logging
+import numbers
 import sys
 from collections import Counter, OrderedDict, UserDict, defaultdict, deque, namedtuple
 from dataclasses import dataclass, field
@@ -24,6 +25,7 @@ import attrs
 import pydantic
 import pytest
 import scrapy
+import yarl
 
 from scrapy_chunkdl.items.types import ItemTypes, item_classes_in, plain_json
 from scrapy_chunkdl.items.values import LONGEST_INT_BITS, TYPE_FIELD, Unwritable
@@ -84,6 +86,26 @@ class Author:
 
 class Report(scrapy.Item):
     pages = scrapy.Field()
+
+
+@numbers.Integral.register
+class Whole:
+    """An integer as numpy has them, which is none of Python's."""
+
+    def __int__(self) -> int:
+        return 7
+
+
+class Percent(fractions.Fraction):
+    pass
+
+
+class Link:
+    def __init__(self, url: str, text: str = "") -> None:
+        self.url, self.text = url, text
+
+    def __str__(self) -> str:
+        return self.url
 
 
 class Temperature:
@@ -210,6 +232,9 @@ BECOMES: dict[str, tuple[Any, Any, str]] = {
     "a subclass of datetime": (Moment(2022, 1, 1), datetime(2022, 1, 1), "Moment come out of Redis as datetime"),
     "a namedtuple": (Point(1, 2), (1, 2), "Point come out of Redis as tuple"),
     "a defaultdict": (defaultdict(list, a=[1]), {"a": [1]}, "defaultdict come out of Redis as dict"),
+    "a URL of yarl's": (yarl.URL("http://h/ü?a=b"), "http://h/%C3%BC?a=b", "yarl.URL come out of Redis as str"),
+    "an integer of another library's": (Whole(), 7, "Whole come out of Redis as int"),
+    "a subclass of Fraction": (Percent(7, 2), fractions.Fraction(7, 2), "Percent come out of Redis as Fraction"),
     "a memoryview": (memoryview(b"a"), b"a", "memoryview come out of Redis as bytes"),
     "another time zone": (
         datetime(2022, 1, 1, tzinfo=Summer()),
@@ -224,6 +249,7 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "a function": (len, "is builtin_function_or_method <built-in function len>"),
     "a generator": ((x for x in "a"), "is generator"),
     "another mapping": (UserDict(a=1), "is UserDict"),
+    "what is more than its text, a URL": (Link("http://h/a", "b"), "is Link"),
     "a class": (int, "is type <class 'int'>"),
     "a pattern": (__import__("re").compile("a"), "is Pattern"),
     "a type of the project's": (Temperature(1.0), "is Temperature"),
