@@ -22,7 +22,8 @@ from scrapy_chunkdl.crawl.memory_gate import MemoryGate
 from scrapy_chunkdl.crawl.orders import OperatorOrders
 from scrapy_chunkdl.crawl.schedule import ScheduleGate
 from scrapy_chunkdl.queue.clock import lease_clock
-from scrapy_chunkdl.queue.item_queue import Claimed, Suspects
+from scrapy_chunkdl.queue.item_queue import Suspects
+from scrapy_chunkdl.queue.life import Claimed
 from scrapy_chunkdl.settings.config import Config
 
 logger = logging.getLogger(__name__)

@@ -19,7 +19,7 @@ from typing import Any
 from scrapy_chunkdl.crawl.item_files import ItemFiles
 from scrapy_chunkdl.crawl.traced import ItemTrace
 from scrapy_chunkdl.queue.clock import lease_clock
-from scrapy_chunkdl.queue.item_queue import Claimed
+from scrapy_chunkdl.queue.life import Claimed
 
 
 class State(Enum):

@@ -33,7 +33,8 @@ from scrapy_chunkdl.items import attachments, trace_field
 from scrapy_chunkdl.items.types import ItemTypes, plain_json
 from scrapy_chunkdl.queue.clock import lease_clock
 from scrapy_chunkdl.queue.courier import Courier
-from scrapy_chunkdl.queue.item_queue import Claimed, ItemQueue
+from scrapy_chunkdl.queue.item_queue import ItemQueue
+from scrapy_chunkdl.queue.life import Claimed
 from scrapy_chunkdl.queue.snapshot import Counts
 from scrapy_chunkdl.settings.config import Config
 from scrapy_chunkdl.text.masking import printable
@@ -104,6 +105,8 @@ class Consumer:
         self._is_checked = False
         self.is_asking = False
         """Whether an answer of Redis is waited for that may bring items, or move some."""
+        self.waited_last = 0
+        """Items that waited, in whatever state, when they were counted last."""
         self.claims = True
         """Whether items are claimed at all, as long as the spider does not close."""
 
@@ -256,6 +259,7 @@ class Consumer:
         self._stats.max_value("chunkdl/claim_seconds_max", took_s)
         self._stats.observe("claim", took_s)
         self._pressure.parked = counts.parked
+        self.waited_last = counts.waiting + counts.delayed + counts.parked
         self._stats.set_value("chunkdl/queue/waiting", counts.waiting)
         self._stats.max_value("chunkdl/queue/waiting_max", counts.waiting)
         if batch:

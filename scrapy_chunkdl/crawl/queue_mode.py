@@ -104,6 +104,8 @@ class QueueMode(Mode):
             failed_max=config.failed_max,
             url_fields=url_fields,
         )
+        queue.life.on_loss = lambda in_hand: deliver(lambda: self._data_are_gone(in_hand))
+        self._stats, self._has_lost_data = stats, False
         refused = Refused(work_folder(_REFUSED_FOLDER, config.work_folder))
         self._courier = courier = Courier(
             queue,
@@ -267,6 +269,9 @@ class QueueMode(Mode):
     def rest(self, *, ends: bool) -> None:
         """See what is left when the spider has nothing to do; close one that ``ends`` and would wait in vain."""
         self._consumer.rest(ends=ends)
+        if ends and self._has_lost_data and not self.may_have_work():
+            self._has_lost_data = False
+            refusal.close(self._crawler, refusal.DATA_GONE)
 
     def may_have_work(self) -> bool:
         """Whether this process holds items, or may claim some."""
@@ -359,6 +364,15 @@ class QueueMode(Mode):
 
     def _state(self) -> str:
         return "closing" if not self._consumer.claims else "paused" if self._orders.paused else "claiming"
+
+    def _data_are_gone(self, in_hand: int) -> None:
+        self._has_lost_data = True
+        self._stats.inc_value("chunkdl/queue/data_gone")
+        logger.error(
+            "Redis has lost all data of %s (FLUSHALL, or a start without persistence?). %d items in hand are put back "
+            "into it and go on; what waited there, %d items when they were counted last, is gone.",
+            *(self._queue.key, in_hand, self._consumer.waited_last),
+        )
 
     def _redis_is_unreachable(self, reason: str) -> None:
         logger.error("%s Closing the spider.", reason)

@@ -26,6 +26,7 @@ BAD_SETTING = "chunkdl_bad_setting"
 CANNOT_START = "chunkdl_cannot_start"
 STORE_UNUSABLE = "chunkdl_store_unusable"
 REDIS_UNREACHABLE = "chunkdl_redis_unreachable"
+DATA_GONE = "chunkdl_queue_data_gone"
 FEED_TAKEN = "chunkdl_feed_taken"
 FEED_UNUSABLE = "chunkdl_feed_unusable"
 

@@ -23,6 +23,7 @@ from typing import Any, Literal, TypeVar
 
 from scrapy_chunkdl.queue import untrusted
 from scrapy_chunkdl.queue.errors import WrongType
+from scrapy_chunkdl.queue.life import Claimed, Life
 from scrapy_chunkdl.queue.lists import above_of, check_lists
 from scrapy_chunkdl.queue.snapshot import NOT_OURS, REPORT_KEPT, Counts, Lease, Snapshot, read_snapshot
 
@@ -49,25 +50,6 @@ FAILED_MOST_BYTES = 64 << 20
 
 Suspects = Literal["due", "overdue", "none"]
 """Which suspects a claim may bring: all that are due, those due for a whole lease, or none."""
-
-
-@dataclass(frozen=True, slots=True)
-class Claimed:
-    """A leased item. ``id`` is of this delivery alone.
-
-    ``deliveries`` counts this claim and those that came to nothing: no bytes came, and nobody gave the item back.
-    ``errors`` counts how often the project's code failed with it.
-    """
-
-    id: str
-    payload: bytes
-    deliveries: int
-    errors: int = 0
-
-    @property
-    def is_suspect(self) -> bool:
-        """Whether a process died of it, or with it."""
-        return self.deliveries > 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +158,8 @@ class ItemQueue:
         )
         self._check = load_script(client, "check")
         self._counted = [key, self.leases_key, self.delayed_key, self.dead_key, self.failed_key, self.parked_key]
+        kept = [self.totals_key, self.leases_key, self.payload_key, self.tries_key, self.owner_key, self.past_key]
+        self.life = Life(load_script(client, "life"), kept, self.token, self._lease_ms, self._groups_of_items)
 
     @property
     def client(self) -> Any:
@@ -209,6 +193,7 @@ class ItemQueue:
             Claimed(item_id.decode(), payload, int(deliveries), int(errors))
             for item_id, deliveries, errors, payload in zip(*(flat[n::4] for n in range(4)), strict=True)
         ]
+        self.life.leased(batch)
         return batch, int(dead)
 
     def renew(self, ids: Iterable[str], on_disk: Mapping[str, int] | None = None) -> list[str]:
@@ -221,16 +206,19 @@ class ItemQueue:
         for item_id in ids:
             arguments += [item_id, (on_disk or {}).get(item_id, 0)]
         keys = [self.leases_key, self.owner_key, self.tries_key, self.past_key]
-        return [item_id.decode() for item_id in self._renew(keys=keys, args=arguments)]
+        lost = self.life.sure(lambda: self._ids(self._renew, keys, arguments), lambda lost: not lost)
+        self.life.ended(lost)
+        return lost
 
     def ack(self, finished: Iterable[tuple[str, bytes | None]]) -> list[str]:
         """Forget items that are done; push what is given with them to the done list. Return the ids that were ours."""
         arguments: list[str | bytes | int] = [self.token]
+        ids = []
         for item_id, payload in finished:
+            ids.append(item_id)
             arguments += [item_id, 0 if payload is None else 1, payload or b""]
         keys = [self.leases_key, self.payload_key, self.tries_key, self.owner_key, self.calls_key, self.past_key]
-        acked = self._ack(keys=[*keys, self._done_key or self.owner_key], args=arguments)
-        return [item_id.decode() for item_id in acked]
+        return self._ended(ids, self._ack, [*keys, self._done_key or self.owner_key], arguments)
 
     def retry(self, item_id: str, delay: float, *, is_error: bool = True) -> bool:
         """Give an item back that was processed in vain, to be claimed after ``delay`` seconds. False if not ours.
@@ -250,8 +238,7 @@ class ItemQueue:
         """
         keys = [self.leases_key, self.tries_key, self.owner_key, self.calls_key, self.past_key]
         keys += [self.parked_key, self.parked_hosts_key]
-        back = self._park(keys=keys, args=[self.token, parked_under(host), round(delay * 1000), *ids])
-        return [item_id.decode() for item_id in back]
+        return self._ended(ids, self._park, keys, [self.token, parked_under(host), round(delay * 1000), *ids])
 
     def let_out(self, host: str) -> bool:
         """Have all that is parked for ``host`` claimed in turn. False if nothing is."""
@@ -274,8 +261,11 @@ class ItemQueue:
         One that died or failed before stays ours and is not among them: the list keeps no count.
         """
         keys = [self.key, self.leases_key, self.payload_key, self.tries_key, self.owner_key, self.calls_key]
-        back = self._put_back(keys=[*keys, self.past_key, *self.above], args=[self.token, *ids])
-        return [item_id.decode() for item_id in back]
+        keys += [self.past_key, *self.above]
+        arguments = [self.token, *ids]
+        back = self.life.sure(lambda: self._ids(self._put_back, keys, arguments), lambda back: len(back) == len(ids))
+        self.life.ended(back)
+        return back
 
     def fail(self, item_id: str, records: Sequence[Mapping[str, Any]]) -> bool:
         """Record files given up of an item that goes on, once however often it comes. False if it was not ours."""
@@ -291,7 +281,9 @@ class ItemQueue:
 
     def counts(self) -> Counts:
         """Count the items in each state, at one moment."""
-        return Counts(*self._counts(keys=[*self._counted, *self.above], args=[]))
+        *counts, life = self._counts(keys=[*self._counted, self.totals_key, *self.above], args=[])
+        self.life.look(life)
+        return Counts(*counts)
 
     def has_work(self) -> bool:
         """Whether an item waits, now, delayed or parked. What others have leased does not count."""
@@ -369,6 +361,7 @@ class ItemQueue:
         for (setting, key, kind), found in zip(wanted, map(_text_of, types), strict=True):
             if found not in ("none", kind):
                 raise WrongType(setting, key, found, kind)
+        self.life.begin()
 
     def close(self) -> None:
         """Close the connections."""
@@ -376,8 +369,21 @@ class ItemQueue:
 
     def _give_back(self, ids: Sequence[str], delay: float, why: str) -> list[str]:
         keys = [self.leases_key, self.tries_key, self.owner_key, self.delayed_key, self.calls_key, self.past_key]
-        back = self._retry(keys=keys, args=[self.token, round(delay * 1000), why, *ids])
-        return [item_id.decode() for item_id in back]
+        return self._ended(ids, self._retry, keys, [self.token, round(delay * 1000), why, *ids])
+
+    def _ended(
+        self, ids: Sequence[str], script: Callable[..., Any], keys: Sequence[str], arguments: Sequence[Any]
+    ) -> list[str]:
+        """Run a script after which this process holds none of ``ids``. Return those of them that were ours."""
+        ours = self.life.sure(lambda: self._ids(script, keys, arguments), lambda ours: len(ours) == len(ids))
+        self.life.ended(ids)
+        return ours
+
+    def _ids(self, script: Callable[..., Any], keys: Sequence[str], arguments: Sequence[Any]) -> list[str]:
+        return [item_id.decode() for item_id in script(keys=keys, args=arguments)]
+
+    def _groups_of_items(self, items: Iterable[Claimed]) -> Iterator[list[Claimed]]:
+        return in_groups(items, lambda item: len(item.payload), self.most_bytes)
 
     def _record(self, item_id: str, then: str, records: Sequence[Mapping[str, Any]]) -> bool:
         went_on = {"went_on": True} if then == "keep" else {}
@@ -394,7 +400,11 @@ class ItemQueue:
         keys = [self.leases_key, self.payload_key, self.tries_key, self.owner_key, self.calls_key, self.failed_key]
         most_bytes = FAILED_MOST_BYTES if self._failed_max else 0
         arguments = [self.token, item_id, then, part, self._failed_max, most_bytes, digest, *records]
-        is_ours, dropped = self._fail(keys=[*keys, self.dead_key, self.past_key, self._parts_key], args=arguments)
+        keys += [self.dead_key, self.past_key, self._parts_key]
+        answer = self.life.sure(lambda: self._fail(keys=keys, args=arguments), lambda answer: bool(answer[0]))
+        is_ours, dropped = answer
+        if then in ("hold", "bury"):
+            self.life.ended([item_id])
         self.records_dropped += dropped
         return bool(is_ours)
 

@@ -23,7 +23,8 @@ from scrapy.exceptions import DontCloseSpider, DropItem
 
 from scrapy_chunkdl.crawl import disk_gate, postponing, schedule
 from scrapy_chunkdl.queue import host_health
-from scrapy_chunkdl.queue.item_queue import Claimed, ItemQueue, Suspects
+from scrapy_chunkdl.queue.item_queue import ItemQueue, Suspects
+from scrapy_chunkdl.queue.life import Claimed
 
 host_health.FIRST_PAUSE_S, host_health.LONGEST_PAUSE_S = 0.5, 3.0  # an origin that was closed is tried again soon
 postponing.SUSPECT_HOST_DELAY_S = 0.2

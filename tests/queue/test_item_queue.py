@@ -15,7 +15,8 @@ import pytest
 import redis
 from servers import Server
 
-from scrapy_chunkdl.queue.item_queue import Claimed, ItemQueue, key_prefix
+from scrapy_chunkdl.queue.item_queue import ItemQueue, key_prefix
+from scrapy_chunkdl.queue.life import Claimed
 
 LIST, LEASES, PAYLOAD, TRIES, OWNER = "s:items", *(f"{{s:items}}:{n}" for n in ("leases", "payload", "tries", "owner"))
 DELAYED, DEAD, FAILED, CALLS = (f"{{s:items}}:{n}" for n in ("delayed", "dead", "failed", "calls"))

@@ -9,7 +9,8 @@ import pytest
 import redis
 
 from scrapy_chunkdl.queue import item_queue
-from scrapy_chunkdl.queue.item_queue import MOST_BYTES, Claimed, ItemQueue
+from scrapy_chunkdl.queue.item_queue import MOST_BYTES, ItemQueue
+from scrapy_chunkdl.queue.life import Claimed
 
 LIST, LEASES, DEAD, FAILED, PAST, TRIES, DELAYED = (
     "s:items",
