@@ -63,6 +63,10 @@ def installed_schemes(options: Options) -> frozenset[str]:
     return frozenset({"http", "https", *options.openers, *(scheme for scheme in OPENERS if is_installed(scheme))})
 
 
+MOST_SOURCES = 32
+"""Places that one file is asked for at. Dead ones cost the time-outs and retries of one each, one after the other."""
+
+
 class Schemes:
     """The openers of one loop."""
 
@@ -80,7 +84,11 @@ class Schemes:
         """
         request, found, errors = context.request, dict[str, Source](), list[Permanent]()
         own = [request.source(context)] if request.source is not None and not request.found_at else []
-        urls = request.found_at or (request.mirrors if own else (request.url, *request.mirrors))
+        urls = [*dict.fromkeys(request.found_at or (request.mirrors if own else (request.url, *request.mirrors)))]
+        if len(urls) > MOST_SOURCES:
+            text = f"{request.url} has {len(urls)} places: the first {MOST_SOURCES} are asked, a list is not worked through"
+            logger.warning("%s", printable(text))
+            del urls[MOST_SOURCES:]
         of_http = []
         for url in urls:
             if request.source_of is not None and (make := request.source_of(url)) is not None:

@@ -1,8 +1,8 @@
 """Whether a queue's data are still those that were there: FLUSHALL, or a Redis that starts without them, takes all.
 
 A mark among the queue's totals tells. Where it is another, nothing that Redis says of leases is true: "another process
-has it" would be said of each item in hand. What this process holds is leased anew, in its name, and goes on as if nothing
-had happened; what waited is gone. Knows Redis, deliveries and bytes; nothing of what is done with items.
+has it" would be said of each item in hand. What this process holds is leased anew, in its name, and goes on as if
+nothing had happened; what waited is gone. Knows Redis, deliveries and bytes; nothing of what is done with items.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Life:
         self._known: bytes | None = None
         self._lock = threading.Lock()
         self._leased: dict[str, Claimed] = {}
-        self.on_loss: Callable[[int], None] = lambda _: None
+        self.on_loss: Callable[[int], object] = lambda _: None
         """Called when the data are found to be gone, with the number of items that were in hand and are there again."""
 
     def begin(self) -> None:

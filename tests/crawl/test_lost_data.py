@@ -1,4 +1,4 @@
-"""A queue whose data are deleted while items are in hand: they go on, and the crawl does not end as if all were done."""
+"""A queue whose data are deleted while items are in hand: they go on, and no crawl ends as if all were done."""
 
 from __future__ import annotations
 

@@ -7,6 +7,8 @@ from fetching import CHUNK, Client
 from origin import Origin
 from origin_content import expected_sha256
 
+from scrapy_chunkdl.download.schemes import MOST_SOURCES
+
 # Slow enough that every source gets its share.
 PACED = "rate:2000000"
 
@@ -74,6 +76,19 @@ async def test_all_sources_dead_is_a_failure(client: Client, origin: Origin) -> 
     mirrors = tuple(_mirror(client, name, "status:404") for name in ("m1", "m2"))
     error = await client.fails(client.url("status:404"), "http_404", mirrors=mirrors)
     assert error.attempts == sum(origin.stats(name).requests for name in ("file.bin", "m1", "m2"))
+
+
+async def test_only_so_many_places_are_asked_and_what_is_named_twice_is_one(
+    client: Client, origin: Origin, caplog: pytest.LogCaptureFixture
+) -> None:
+    named_twice = client.url("status:404")
+    mirrors = (named_twice, *(_mirror(client, f"m{n}", "status:404") for n in range(5000)))
+
+    await client.fails(named_twice, "http_404", mirrors=mirrors)
+
+    asked = [name for name in ("file.bin", *(f"m{n}" for n in range(5000))) if origin.stats(name).requests]
+    assert len(asked) == MOST_SOURCES
+    assert caplog.text.count(f"has 5001 places: the first {MOST_SOURCES} are asked") == 1
 
 
 async def test_mirror_without_ranges_does_no_harm(client: Client) -> None:

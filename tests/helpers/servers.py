@@ -247,6 +247,21 @@ class Cluster:
     ) -> None:
         self._stack.__exit__(kind, error, traceback)
 
+    def move_slot(self, slot: int, source: int, target: int) -> None:
+        """Move a slot from one node to another, key by key, as a cluster that is made larger does."""
+        names = []
+        for node in self.nodes:
+            with node.client() as client:
+                names.append(client.execute_command("CLUSTER MYID").decode())
+        with self.nodes[source].client() as giving, self.nodes[target].client() as taking:
+            taking.execute_command("CLUSTER SETSLOT", slot, "IMPORTING", names[source])
+            giving.execute_command("CLUSTER SETSLOT", slot, "MIGRATING", names[target])
+            while keys := giving.execute_command("CLUSTER GETKEYSINSLOT", slot, 1):
+                giving.execute_command("MIGRATE", "127.0.0.1", self.nodes[target].port, "", 0, 5000, "KEYS", *keys)
+        for number in (target, source, *{0, 1, 2}.difference((source, target))):
+            with self.nodes[number].client() as client:
+                client.execute_command("CLUSTER SETSLOT", slot, "NODE", names[target])
+
     @staticmethod
     def _knows_all(node: Node) -> bool:
         with node.client() as client:
