@@ -86,7 +86,7 @@ class Schemes:
         own = [request.source(context)] if request.source is not None and not request.found_at else []
         urls = [*dict.fromkeys(request.found_at or (request.mirrors if own else (request.url, *request.mirrors)))]
         if len(urls) > MOST_SOURCES:
-            text = f"{request.url} has {len(urls)} places: the first {MOST_SOURCES} are asked, a list is not worked through"
+            text = f"{request.url} has {len(urls)} places: the first {MOST_SOURCES} are asked, no more"
             logger.warning("%s", printable(text))
             del urls[MOST_SOURCES:]
         of_http = []
