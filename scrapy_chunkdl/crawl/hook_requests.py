@@ -13,8 +13,8 @@ from typing import Any
 from scrapy import Request
 from scrapy.utils.python import to_unicode
 
+from scrapy_chunkdl.items.as_text import short_repr
 from scrapy_chunkdl.items.attachments import Attachment, accepted
-from scrapy_chunkdl.items.values import short_repr
 
 SHOWN_ATTACHMENT = "chunkdl_attachment"
 

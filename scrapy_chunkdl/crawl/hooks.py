@@ -17,8 +17,8 @@ from scrapy import Request
 from scrapy.utils.misc import arg_to_iter
 
 from scrapy_chunkdl.crawl.hook_requests import as_attachment
+from scrapy_chunkdl.items.as_text import short_repr
 from scrapy_chunkdl.items.attachments import Attachment
-from scrapy_chunkdl.items.values import short_repr
 from scrapy_chunkdl.settings.config import ConfigError
 
 logger = logging.getLogger(__name__)

@@ -12,7 +12,7 @@ from typing import Any
 
 from itemadapter import ItemAdapter
 
-from scrapy_chunkdl.items.values import short_repr, url_text
+from scrapy_chunkdl.items.as_text import short_repr, url_text
 from scrapy_chunkdl.settings.config import Config
 
 _LONGEST_NAMES = 120

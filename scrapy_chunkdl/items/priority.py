@@ -6,8 +6,8 @@ from typing import Any
 
 from itemadapter import ItemAdapter
 
+from scrapy_chunkdl.items.as_text import short_repr
 from scrapy_chunkdl.items.attachments import is_item
-from scrapy_chunkdl.items.values import short_repr
 
 
 def priority_of(item: object, path: str) -> int:

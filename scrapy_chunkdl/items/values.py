@@ -13,7 +13,7 @@ import ipaddress
 import math
 import re
 from collections import Counter, OrderedDict, deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from datetime import date, datetime, time, timedelta, timezone, tzinfo
 from decimal import Decimal
 from enum import Enum
@@ -24,6 +24,8 @@ from pathlib import Path, PosixPath, PurePosixPath, PureWindowsPath, WindowsPath
 from typing import Any, NamedTuple
 from uuid import UUID
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from scrapy_chunkdl.items.as_text import is_all_of, short_repr, url_text
 
 TYPE_FIELD = "chunkdl_type"
 VALUE_FIELD = "value"
@@ -37,9 +39,7 @@ LONGEST_INT_BITS = 10_000
 """Longer ones are written in hexadecimal: Python reads no decimal of more than 4300 digits (CVE-2020-10735)."""
 
 _AS_IT_IS = frozenset({str, int, bool, type(None)})
-_LONGEST_REPR = 80
 _LONGEST_KEPT = 4000
-_IS_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://\S")
 _REQUEST_ONLY = frozenset({"headers", "proxy", "cookiejar"})
 
 Notice = Callable[[str, str], None]
@@ -71,36 +71,6 @@ class Unwritable(TypeError):
         shown = "" if secret else f" {short_repr(self.value)}"
         why = f" ({self.why})" if self.why else ""
         return f"{self.path or 'the item'} is {kind}{shown}, which JSON has no word for{why}"
-
-
-def url_text(value: object) -> str | None:
-    """Return a URL as text, be it a string or an object such as pydantic's HttpUrl or a yarl.URL; else None."""
-    if isinstance(value, str):
-        return value
-    if value is None or isinstance(value, (bytes, int, float, Mapping, Iterable)):
-        return None
-    try:
-        text = str(value)
-    except Exception:  # noqa: BLE001 -- a class of the project's may raise whatever it likes
-        return None
-    return text if _IS_URL.match(text) else None
-
-
-def _is_all_of(value: Any, text: str) -> bool:
-    """Whether a text tells all of a value: its type makes an equal one of it."""
-    try:
-        return bool(type(value)(text) == value)
-    except Exception:  # noqa: BLE001 -- a class of the project's may raise whatever it likes
-        return False
-
-
-def short_repr(value: object, longest: int = _LONGEST_REPR) -> str:
-    """Return the beginning of a value's repr, in ASCII; a placeholder for a repr that raises."""
-    try:
-        text = ascii(value)
-    except Exception as error:  # noqa: BLE001 -- a class of the project's may raise whatever it likes
-        text = f"<no repr: {type(error).__name__}>"
-    return text if len(text) <= longest else text[:longest] + "…"
 
 
 class Writer:
@@ -205,7 +175,7 @@ class Writer:
             if isinstance(value, abstract):  # numpy's, say
                 self.told(class_name(kind), base.__name__)
                 return self.write(base(value))
-        if (url := url_text(value)) is not None and _is_all_of(value, url):
+        if (url := url_text(value)) is not None and is_all_of(value, url):
             self.told(class_name(kind), "str")
             return url
         raise Unwritable(value)

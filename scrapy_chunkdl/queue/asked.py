@@ -37,7 +37,7 @@ class AskedOfProcesses:
     def ask(self, worker: str, asked: Asked) -> None:
         """Ask it of a process."""
         key = f"{self._prefix}:asked {worker}"
-        pipe = self._client.pipeline(transaction=True)
+        pipe = self._client.pipeline(transaction=False)
         pipe.rpush(key, f"{asked.what} {asked.file}")
         pipe.ltrim(key, -MOST, -1)
         pipe.expire(key, KEPT_S)
@@ -46,11 +46,10 @@ class AskedOfProcesses:
     def take(self, worker: str) -> list[Asked]:
         """Return what a process was asked, once. What is no such request is passed over."""
         key = f"{self._prefix}:asked {worker}"
-        pipe = self._client.pipeline(transaction=True)
-        pipe.lrange(key, 0, -1)
-        pipe.delete(key)
-        found = []
-        for raw in pipe.execute()[0]:
+        told, found = self._client.lrange(key, 0, -1), []
+        if told:
+            self._client.ltrim(key, len(told), -1)  # what is asked meanwhile stays
+        for raw in told:
             what, _, file = (untrusted.text(raw.decode(errors="replace")) or "").partition(" ")
             if what in WHATS and file:
                 found.append(Asked(what, file))

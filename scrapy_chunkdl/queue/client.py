@@ -54,7 +54,7 @@ def make_client(settings: Mapping[Any, Any]) -> Any:
     if not (isinstance(cls, type) and issubclass(cls, RedisCluster)):  # which has its own way to wait for a failover
         params.setdefault("retry", Retry(NoBackoff(), 1))
         params.setdefault("retry_on_error", [exceptions.ConnectionError, exceptions.TimeoutError])  # redis-py 5 asks
-    url = settings.get("REDIS_URL") or given.get("url")
+    url = _without_ours(settings.get("REDIS_URL") or given.get("url") or "")
     for name in ("host", "port", "db"):
         if not url and (value := settings.get(f"REDIS_{name.upper()}")) is not None:
             params[name] = value
@@ -75,6 +75,13 @@ def make_client(settings: Mapping[Any, Any]) -> Any:
         name = f" {unknown[1] or unknown[2]!r}" if unknown else ""
         raise ValueError(f"Redis' client takes REDIS_PARAMS or REDIS_URL not as they are: see{name} there.") from None
     return client
+
+
+def _without_ours(url: str) -> str:
+    """Take from a URL the options that REDIS_PARAMS may not set either: redis-py has those of a URL win."""
+    place, _, query = url.partition("?")
+    options = [option for option in query.split("&") if option and option.partition("=")[0] not in _OURS]
+    return f"{place}?{'&'.join(options)}" if options else place
 
 
 class _MadeLater:

@@ -211,6 +211,10 @@ _ROWS: tuple[_Row, ...] = (
         pattern=r"\bNOREPLICAS\b|Not enough good replicas",
     ),
     _Row(
+        Verdict("max_connections in REDIS_PARAMS is fewer than a crawl uses at once: leave it out, or set 8."),
+        pattern=r"^Too many connections",
+    ),
+    _Row(
         Verdict("Redis takes no more clients (maxclients): raise it, or run fewer processes."),
         pattern=r"max number of clients|max(imum)? (number of )?connections",
     ),

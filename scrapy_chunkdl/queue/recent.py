@@ -51,7 +51,7 @@ class Recent:
 
     def add(self, files: list[dict[str, Any]]) -> None:
         """Add files, the oldest first."""
-        pipe = self._client.pipeline(transaction=True)
+        pipe = self._client.pipeline(transaction=False)  # MULTI is no right that a user needs else
         pipe.lpush(self._key, *(json.dumps(file, separators=(",", ":")) for file in files))
         pipe.ltrim(self._key, 0, MOST - 1)
         pipe.expire(self._key, KEPT_S)

@@ -28,9 +28,12 @@ def refusal(call: Callable[[], Any]) -> str:
     return explain(raised.value)
 
 
-def test_bytes_come_back_whatever_the_settings_for_scrapy_redis_say(server: Server) -> None:
+@pytest.mark.parametrize(
+    "options", ["", "?decode_responses=True", "?encoding=latin-1&db=1&decode_responses=1&protocol=3"]
+)
+def test_bytes_come_back_whatever_the_settings_for_scrapy_redis_say(server: Server, options: str) -> None:
     settings = {
-        "REDIS_URL": server.url,
+        "REDIS_URL": server.url + options,
         "REDIS_ENCODING": "latin-1",
         "REDIS_DECODE_RESPONSES": True,
         "REDIS_PARAMS": {"decode_responses": True, "encoding": "latin-1", "protocol": 3},
@@ -38,6 +41,7 @@ def test_bytes_come_back_whatever_the_settings_for_scrapy_redis_say(server: Serv
     with make_client(settings) as client:
         client.set("k", b"\xff")
         assert client.get("k") == b"\xff"
+        assert client.connection_pool.connection_kwargs.get("db", 0) == int("db=1" in options)
 
 
 @pytest.mark.parametrize(

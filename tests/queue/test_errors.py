@@ -39,6 +39,7 @@ def kind_of(verdict: Verdict) -> str:
         ("MISCONF Redis is configured to save RDB snapshots, but it's unable to persist to disk.", WAIT, "disk"),
         ("OOM command not allowed when used memory > 'maxmemory'.", WAIT, "out of memory"),
         ("ERR max number of clients reached", WAIT, "maxclients"),
+        ("Too many connections", WAIT, "max_connections in REDIS_PARAMS"),
         ("BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.", WAIT, "busy"),
         ("ERR no upstream host", STALE, "before Redis"),
         ("MOVED 13857 10.0.0.1:6379", SETTINGS, "redis_cls"),

@@ -11,9 +11,11 @@ import pytest
 import redis
 from servers import Server, binary_of
 
+from scrapy_chunkdl.queue.asked import Asked, AskedOfProcesses
 from scrapy_chunkdl.queue.client import make_client
 from scrapy_chunkdl.queue.errors import explain, judge
 from scrapy_chunkdl.queue.item_queue import ItemQueue
+from scrapy_chunkdl.queue.recent import Recent
 
 LIST, PAYLOAD, DEAD = "s:items", "{s:items}:payload", "{s:items}:dead"
 FOR_PEOPLE = {"take_out", "take_waiting", "check"}
@@ -93,6 +95,10 @@ def test_a_user_with_what_the_sentence_names_may_do_all(strict_client: redis.Red
     strict_client.execute_command("ACL", "SETUSER", "u", *rights)
 
     limited.check()
+    recent, asked = Recent(limited.client, "s:items"), AskedOfProcesses(limited.client, "s:items")
+    recent.add([{"url": "u"}])
+    asked.ask("w", Asked("retry", "f"))
+    assert [found.file for found in asked.take("w") + asked.take("w")] == ["f"]
 
     assert strict_client.keys("*") == []
 
