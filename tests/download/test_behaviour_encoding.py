@@ -66,13 +66,16 @@ async def test_coded_file_larger_than_allowed_is_stopped_while_it_is_decoded(cli
 
 @pytest.mark.parametrize("of_coded", [True, False])
 @pytest.mark.parametrize("coding", ["gzip", "deflate"])
-async def test_the_form_that_a_checksum_is_of_is_the_file(client: Client, coding: str, of_coded: bool) -> None:
+@pytest.mark.parametrize("faults", ["encode:{}", "encode:{}@get", "encode:{}@get;framing:close@get;length:+9999@head"])
+async def test_the_form_that_a_checksum_is_of_is_the_file(
+    client: Client, faults: str, coding: str, of_coded: bool
+) -> None:
     plain = payload(SIZE, key="r.csv")
     coded = gzip.compress(plain, 1, mtime=0) if coding == "gzip" else zlib.compress(plain, 1)
     wanted = coded if of_coded else plain
 
     result = await client.fetch(
-        client.url(f"encode:{coding};ranges:none", name="r.csv"),
+        client.url(f"{faults.format(coding)};ranges:none", name="r.csv"),
         checksum=f"sha256:{hashlib.sha256(wanted).hexdigest()}",
     )
 

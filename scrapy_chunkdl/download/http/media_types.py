@@ -6,6 +6,7 @@ The standard library's table, without those of the system, so that one name mean
 from __future__ import annotations
 
 import mimetypes
+import re
 from enum import Enum
 from functools import lru_cache
 
@@ -121,20 +122,8 @@ _COMPRESSED = {"gzip": "application/gzip", "bzip2": "application/x-bzip2", "xz":
 _COMPRESSED |= {"compress": "application/x-compress", "br": "application/x-brotli"}
 
 _ALIASES = {
-    "application/x-gzip": "application/gzip",
-    "application/gzip-compressed": "application/gzip",
-    "application/x-gunzip": "application/gzip",
-    "application/x-tgz": "application/gzip",
     "application/x-gtar-compressed": "application/gzip",
     "application/x-compressed-tar": "application/gzip",
-    "application/bzip2": "application/x-bzip2",
-    "application/x-bzip": "application/x-bzip2",
-    "application/xz": "application/x-xz",
-    "application/x-zstd": "application/zstd",
-    "application/x-zip-compressed": "application/zip",
-    "application/x-zip": "application/zip",
-    "application/x-rar-compressed": "application/vnd.rar",
-    "application/x-rar": "application/vnd.rar",
     "application/x-pdf": "application/pdf",
     "application/csv": "text/csv",
     "application/txt": "text/plain",
@@ -152,6 +141,18 @@ _ALIASES = {
     "text/json": "application/json",
     "text/xml": "application/xml",
 }
+
+_PACKED = {
+    **dict.fromkeys(("gzip", "gunzip", "gz", "tgz", "tar+gzip", "tar-gz", "gzip-document"), "application/gzip"),
+    **dict.fromkeys(("bzip2", "bzip", "bz2", "tbz", "tbz2"), "application/x-bzip2"),
+    **dict.fromkeys(("xz", "txz"), "application/x-xz"),
+    **dict.fromkeys(("zstd", "zst", "tzst"), "application/zstd"),
+    **dict.fromkeys(("br", "brotli"), "application/x-brotli"),
+    "zip": "application/zip",
+    "rar": "application/vnd.rar",
+}
+_PACKED_TYPE = re.compile(r"(?:application|multipart)/(?:x-)?(.*?)(?:ped|-?compressed|-?compressed-tar)?")
+"""What packs a file, under all the names that servers and desktops (shared-mime-info) have for it."""
 
 _EXTENSIONS = {
     "application/gzip": ".gz",
@@ -244,7 +245,10 @@ def _table() -> mimetypes.MimeTypes:
 def essence(content_type: str | None) -> str:
     """Return ``type/subtype`` of a Content-Type, in lower case and under one name; empty for none or for nonsense."""
     kind = (content_type or "").partition(";")[0].partition(",")[0].strip().lower()
-    return _ALIASES.get(kind, kind) if kind.count("/") == 1 and kind.isascii() else ""
+    if kind.count("/") != 1 or not kind.isascii():
+        return ""
+    packed = _PACKED_TYPE.fullmatch(kind)
+    return _ALIASES.get(kind) or (_PACKED.get(packed[1], kind) if packed is not None else kind)
 
 
 def says_nothing(content_type: str | None) -> bool:

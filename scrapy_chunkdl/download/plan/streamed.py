@@ -72,6 +72,7 @@ class StreamedFetch:
             remote = self._checked(answer, source)
             if remote.coding and self._evidence.keeps_coded:
                 remote = remote._replace(size=remote.coding.coded_size, coding=KEEP)
+                self._evidence.hinted = remote.size or 0  # HEAD may have told the size of the other form
             self._options.refuse_too_large(remote.size)
             if self._part.sums is not None:
                 self._part.sums.want(remote.digests)
