@@ -19,7 +19,9 @@ from scrapy_chunkdl.download.disk import journal
 from scrapy_chunkdl.download.disk.file_identity import FileIdentity
 from scrapy_chunkdl.download.disk.part_lock import JOURNAL, PART, Busy, journal_of, remove_leftovers
 from scrapy_chunkdl.download.disk.partfile import PartFile
+from scrapy_chunkdl.download.disk.platform import disk_errors
 from scrapy_chunkdl.download.disk.record import Published, read_published
+from scrapy_chunkdl.download.errors import DownloadError
 from scrapy_chunkdl.download.http.headers import Validator, parse_date
 from scrapy_chunkdl.download.http.names import name_of
 from scrapy_chunkdl.download.known import By, Known, Match, compare
@@ -127,6 +129,7 @@ class Place:
             is_it = there is not None and self.is_up_to_date(there, remote)
             return is_it and there is not None and self._plausibility.is_no_page(final, there, remote)
 
+        @disk_errors(final)
         def take(final: Path) -> tuple[Path, Published | None, PartFile | None]:
             there = read_published(final)
             if self.is_anothers(there):
@@ -201,7 +204,8 @@ class Place:
             part.final = self.distinct(final) if self.is_anothers(read_published(final)) else final
             yield
         finally:
-            await in_thread(opened[-1].discard)
+            with suppress(DownloadError):  # litter at worst: what became of the file is what counts
+                await in_thread(opened[-1].discard)
 
 
 def _size_of_parts(journal_path: Path, remote: Remote) -> int | None:

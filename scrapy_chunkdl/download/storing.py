@@ -5,6 +5,7 @@ Knows the store's side of one file and its place on disk; nothing of requests or
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -24,6 +25,8 @@ from scrapy_chunkdl.download.model import FileRequest, FileResult
 from scrapy_chunkdl.download.place import Place
 from scrapy_chunkdl.download.remote import Remote
 from scrapy_chunkdl.download.source import Measured
+
+logger = logging.getLogger(__name__)
 
 Keep = Callable[[Measured, Path], Awaitable[FileResult]]
 """Has the file whole on local disk."""
@@ -60,7 +63,8 @@ class Storing:
             if kept.path != final and (there := await self._delivery.find(kept.path)) is not None:
                 if self._place.is_anothers(there):
                     moved = self._place.distinct(kept.path)
-                    await in_thread(kept.path.rename, moved)
+                    with platform.disk_errors(moved):
+                        await in_thread(kept.path.rename, moved)
                     kept = replace(kept, path=moved)
                 elif self._place.is_up_to_date(there, remote._replace(size=kept.size)):
                     await in_thread(_remove, kept.path)
@@ -136,5 +140,9 @@ def discard(part: PartFile, root: Path) -> None:
 def _remove(final: Path) -> None:
     """Remove a file that has been delivered, with what may be left beside it; its part file is ours still."""
     remove_leftovers(final)
-    final.unlink(missing_ok=True)
+    try:
+        final.unlink(missing_ok=True)
+    except OSError as error:  # the store has it: that is what counts
+        logger.warning("%s has been delivered, but cannot be removed here: %s", final, error.strerror)
+        return
     platform.forget(final)

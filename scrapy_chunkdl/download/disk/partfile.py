@@ -12,12 +12,13 @@ written; after the rename the whole file, with at most a journal left over (``pa
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from scrapy_chunkdl.download.disk import journal, platform
 from scrapy_chunkdl.download.disk.part_lock import JOURNAL_OF_PART, let_go, open_in_folder, part_path
+from scrapy_chunkdl.download.disk.platform import disk_errors
 from scrapy_chunkdl.download.disk.record import Published, remember
 from scrapy_chunkdl.download.disk.room import NO_RESERVE, Reserve
 from scrapy_chunkdl.download.disk.sums import Sums
@@ -29,15 +30,6 @@ from scrapy_chunkdl.text import naming
 
 _WORTH_RESERVING = 1 << 18
 """Bytes a connection buffers: no more come at once."""
-
-
-@contextmanager
-def _disk_errors(path: Path, *, reading: bool = False) -> Iterator[None]:
-    """Turn OSError into errors that say what to do. The bytes that are there stay, and are resumed from."""
-    try:
-        yield
-    except OSError as error:
-        raise platform.disk_error(error, path, reading=reading) from error
 
 
 class PartFile:
@@ -80,11 +72,11 @@ class PartFile:
         ``part_lock.Busy``, NoRoom, or Permanent with reason ``disk_full``, ``read_only`` or ``disk_error``.
         """
         path = part_path(final)
-        with _disk_errors(path):
+        with disk_errors(path):
             unsynced, path, fd = open_in_folder(final)
             part = cls(final, path, fd, keep)
         try:
-            with _disk_errors(path):
+            with disk_errors(path):
                 if journaled:
                     for folder in unsynced:
                         platform.sync_folder(folder)
@@ -159,7 +151,7 @@ class PartFile:
             while written < len(data):
                 written += platform.write_at(self._fd, memoryview(data)[written:], offset + written)
         except OSError:
-            with _disk_errors(self.path):
+            with disk_errors(self.path):
                 raise
         if self.sums is not None:
             self.sums.wrote(offset, data)
@@ -169,12 +161,12 @@ class PartFile:
 
         By the part's own file: where locks are mandatory (SMB), no other can be had.
         """
-        with _disk_errors(self.path, reading=True):
+        with disk_errors(self.path, reading=True):
             return platform.read_at(self._fd, size, offset)
 
     def checkpoint(self, ranges: list[Range]) -> None:
         """Make the bytes of ``ranges`` safe, then claim them in the journal: in this order, both synced."""
-        with _disk_errors(self.path):
+        with disk_errors(self.path):
             self._sync(platform.sync_data)
             for start, stop in ranges:
                 self.done.add(start, stop)
@@ -183,14 +175,14 @@ class PartFile:
 
     def undo(self, ranges: list[Range], size: int) -> None:
         """Have all bytes of a file of ``size`` count as done but those of ``ranges``, which were wrong."""
-        with _disk_errors(self.path):
+        with disk_errors(self.path):
             self.done = Ranges(Ranges(ranges).missing(0, size))
             if self._writer is not None:
                 self._writer.rewrite(self.done)
 
     def reset(self, size: int | None, validator: Validator, url: str | None = None) -> None:
         """Start afresh, for another version of the file. With a ``url`` it is journaled from now on."""
-        with _disk_errors(self.path):
+        with disk_errors(self.path):
             known = self._identity.url if self._writer is not None and self._identity is not None else None
             known = naming.kept_url(url) if url is not None else known
             self._start_afresh(size)
@@ -200,7 +192,7 @@ class PartFile:
 
     def prepare(self, record: Published) -> None:
         """Note with the whole file what it is. Raises Permanent, reason ``size_mismatch``, if it has another size."""
-        with _disk_errors(self.path):
+        with disk_errors(self.path):
             if self.size != record.size:
                 raise Permanent(f"{self.path} has {self.size} bytes, not {record.size}", reason="size_mismatch")
             remember(self._fd, self.final, record)
@@ -209,7 +201,7 @@ class PartFile:
 
     def publish(self) -> None:
         """Give the file its name, once it is prepared. The only step that waits for the disk; :meth:`close` follows."""
-        with _disk_errors(self.path):
+        with disk_errors(self.path):
             self._sync(platform.sync_file)
             if not platform.can_rename_open_files():
                 os.close(self._fd)
@@ -234,7 +226,7 @@ class PartFile:
 
     def truncate(self, size: int) -> None:
         """Cut the file to the bytes it has, once a file of unknown size has ended."""
-        with _disk_errors(self.path):
+        with disk_errors(self.path):
             os.ftruncate(self._fd, size)
 
     def close(self) -> None:
@@ -250,13 +242,15 @@ class PartFile:
         let_go(self.path)
 
     def discard(self) -> None:
-        """Remove the part file and its journal, then unlock."""
-        with _disk_errors(self.path):
-            self._drop_journal()
-            with suppress(FileNotFoundError):
-                os.unlink(self.path)
-        self.done = Ranges()
-        self.close()
+        """Remove the part file and its journal, and unlock, whatever the disk says: nobody else could go on."""
+        try:
+            with disk_errors(self.path):
+                self._drop_journal()
+                with suppress(FileNotFoundError):
+                    os.unlink(self.path)
+        finally:
+            self.done = Ranges()
+            self.close()
 
     def _sync(self, sync: Callable[[int], None]) -> None:
         """Have the bytes on disk. Once this failed it fails for good.

@@ -15,8 +15,8 @@ import socket
 import sys
 import time
 import uuid
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import cast
@@ -80,6 +80,15 @@ def disk_error(error: OSError, path: object, *, reading: bool = False) -> Downlo
     if error.errno in _PASSING or (reading and error.errno == errno.EIO):
         return DiskFault(f"{path} cannot be used now: {said}", reason="disk_error")
     return Permanent(f"{path} cannot be {'read' if reading else 'written'}: {said}", reason="disk_error")
+
+
+@contextmanager
+def disk_errors(path: object, *, reading: bool = False) -> Iterator[None]:
+    """Turn OSError into errors that say what to do. The bytes that are there stay, and are resumed from."""
+    try:
+        yield
+    except OSError as error:
+        raise disk_error(error, path, reading=reading) from error
 
 
 class DiskFault(Transient):
