@@ -35,7 +35,9 @@ async def test_a_small_file_takes_one_head_and_one_get_at_most(
     assert stats.sent <= size + 100, "no more than the words of an error"
 
 
-@pytest.mark.parametrize("faults", ["", "ranges:silent", "ranges:silent;etag:none", "status:405@head", "ranges:none"])
+@pytest.mark.parametrize(
+    "faults", ["", "ranges:silent", "ranges:silent;etag:none", "status:405@head", "ranges:none", "etag:weak;date:none"]
+)
 @pytest.mark.parametrize("size", [0, 1000, SIZE])
 @pytest.mark.parametrize("probe", ["head", "range", "get"])
 async def test_an_unchanged_file_costs_no_body(client: Client, faults: str, size: int, probe: str) -> None:

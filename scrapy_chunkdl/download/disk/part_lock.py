@@ -152,6 +152,8 @@ def make_folder(folder: str) -> list[str]:
     try:
         os.mkdir(folder)
     except FileExistsError:
+        if os.path.islink(folder) and not os.path.exists(folder):  # a volume that is not mounted, say
+            raise FileNotFoundError(errno.ENOENT, f"{folder} is a link that leads nowhere") from None
         return []
     except FileNotFoundError:
         if above == folder:  # this process stands in a folder that was removed

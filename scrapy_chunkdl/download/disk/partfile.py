@@ -195,6 +195,7 @@ class PartFile:
         with disk_errors(self.path):
             if self.size != record.size:
                 raise Permanent(f"{self.path} has {self.size} bytes, not {record.size}", reason="size_mismatch")
+            self._refuse_if_replaced()
             remember(self._fd, self.final, record)
             for folder in (self.final.parent, *self._unsynced):
                 self._folders.append(platform.open_folder(folder))
@@ -203,6 +204,7 @@ class PartFile:
         """Give the file its name, once it is prepared. The only step that waits for the disk; :meth:`close` follows."""
         with disk_errors(self.path):
             self._sync(platform.sync_file)
+            self._refuse_if_replaced()
             if not platform.can_rename_open_files():
                 os.close(self._fd)
                 self._fd = -1
@@ -246,11 +248,22 @@ class PartFile:
         try:
             with disk_errors(self.path):
                 self._drop_journal()
-                with suppress(FileNotFoundError):
+                if self._is_in_place():
                     os.unlink(self.path)
         finally:
             self.done = Ranges()
             self.close()
+
+    def _is_in_place(self) -> bool:
+        """Whether the name still leads to this file: who removes parts lets another process begin one of that name."""
+        try:
+            return os.path.samestat(os.fstat(self._fd), os.stat(self.path))
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+
+    def _refuse_if_replaced(self) -> None:
+        if not self._is_in_place():
+            raise platform.DiskFault(f"{self.path} was removed, or replaced, by somebody else", reason="disk_error")
 
     def _sync(self, sync: Callable[[int], None]) -> None:
         """Have the bytes on disk. Once this failed it fails for good.

@@ -187,9 +187,10 @@ class Validator(NamedTuple):
     def if_range(self) -> str | None:
         """Return what may go into If-Range: a strong ETag, else a strong date (RFC 9110 §13.1.5).
 
-        An ETag without quotes is no entity-tag by §8.8.3: who sends it cannot be trusted to read it.
+        An ETag without quotes is no entity-tag by §8.8.3: who sends it cannot be trusted to read it. What is no ASCII
+        would not go out as it came in.
         """
-        if (etag := self.strong_etag) is not None and etag[0] == '"':
+        if (etag := self.strong_etag) is not None and etag[0] == '"' and etag.isascii():
             return etag
         return self.last_modified if self.date_is_strong else None
 

@@ -51,6 +51,7 @@ class Measuring:
             match = compare(known, remote.known) if known is not None and remote is not None else Match.UNTOLD
             if remote is not None and remote.size is not None and not remote.coding:
                 told_all = remote.size > 0 and remote.ranges is not None and match is not Match.CONTRADICTION
+                told_all &= not (match is Match.UNTOLD and _conditions(self._finished))  # a 304 may tell
                 if told_all or (self._finished is not None and match is Match.SAME):
                     return Measured(remote if self._asks_ranges else _without_ranges(remote))
             if match in (Match.OTHER, Match.CONTRADICTION):
@@ -210,9 +211,12 @@ def _conditions(finished: Published | None) -> dict[str, str]:
     if finished is None:
         return {}
     before = finished.validator
-    if (etag := before.strong_etag) is not None and etag.startswith('"'):
+    if (etag := before.strong_etag) is not None and etag.startswith('"') and etag.isascii():
         return {"If-None-Match": etag}
-    return {"If-Modified-Since": before.last_modified} if before.last_modified and before.date_is_strong else {}
+    if before.last_modified and before.date_is_strong:
+        return {"If-Modified-Since": before.last_modified}
+    is_weak = before.etag is not None and before.etag.startswith('W/"') and before.etag.isascii()
+    return {"If-None-Match": before.etag or ""} if is_weak else {}
 
 
 def _without_ranges(remote: Remote) -> Remote:
