@@ -98,7 +98,7 @@ class Place:
         if name := self.given_name:
             names = name, naming.distinct_name(name, self._identity.seed)
             return any(os.path.lexists(self._request.folder / one) for one in names)
-        return self._request.folder.is_dir()
+        return os.path.isdir(self._request.folder)
 
     def find_finished(self) -> tuple[Published, Path] | None:
         """Return the file as an earlier run left it, if that would do unless it has changed."""
