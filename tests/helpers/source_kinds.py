@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
+import zlib
 from abc import abstractmethod
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -95,7 +96,14 @@ class Http(Kind):
         if self.is_denied:
             return web.Response(status=403)
         data = self.files.get(unquote_to_bytes(request.raw_path).lstrip(b"/"))
-        return web.Response(body=data, headers={"ETag": '"1"'}) if data is not None else web.Response(status=404)
+        if data is None:
+            return web.Response(status=404)
+        headers, asked = {"ETag": f'"{zlib.crc32(data)}"', "Accept-Ranges": "bytes"}, request.http_range
+        start, stop = asked.start or 0, min(asked.stop or len(data), len(data))
+        if request.headers.get("If-Range", headers["ETag"]) != headers["ETag"] or not request.headers.get("Range"):
+            return web.Response(body=data, headers=headers)
+        headers["Content-Range"] = f"bytes {start}-{stop - 1}/{len(data)}"
+        return web.Response(status=206, body=data[start:stop], headers=headers)
 
     def put(self, name: bytes, data: bytes) -> None:
         self.files[name] = data

@@ -46,8 +46,9 @@ class Login:
 class Place:
     """A file at a server. ``path`` is what is sent for it: relative to where a login leads, unless it begins with /.
 
-    An FTP URL is relative unless it has ``//`` or ``/%2F`` in front (RFC 1738 §3.2.2), one of SFTP unless it has
-    ``/~/``, as curl and the draft of its URL have it (draft-ietf-secsh-scp-sftp-ssh-uri-04 §2).
+    An FTP URL is relative unless it has ``//`` or ``/%2F`` in front, and ``;type=i`` at its end is no part of the name
+    (RFC 1738 §3.2.2); one of SFTP is relative if it has ``/~/``, as curl and the draft of its URL have it
+    (draft-ietf-secsh-scp-sftp-ssh-uri-04 §2).
     ``is_default_port`` says that the URL names none.
     """
 
@@ -64,7 +65,7 @@ class Place:
             matched = _URL.fullmatch(wire_url(url, schemes=SCHEMES))
             assert matched is not None
             scheme, authority, path = matched.groups()
-            raw = unquote_to_bytes(_TYPE.sub("", path))
+            raw = unquote_to_bytes(path if scheme == "sftp" else _TYPE.sub("", path))
             if not raw or raw.endswith(b"/"):
                 raise NoUrl("names a folder, not a file")
             if _BREAKS_A_COMMAND.search(raw):

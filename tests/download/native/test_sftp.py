@@ -126,6 +126,14 @@ async def test_a_name_in_bytes_that_are_no_utf8_is_asked_for_as_these_bytes(
     assert result.path.read_bytes() == payload()
 
 
+async def test_what_would_be_a_type_in_ftp_is_part_of_the_name(ssh: Ssh, served: Path, tmp_path: Path) -> None:
+    put(served, "file.bin;type=i", version=2)
+
+    result = await fetch(ssh.url(f"{served}/file.bin;type=i"), tmp_path / "store", options_for(ssh))
+
+    assert result.path.read_bytes() == payload(version=2)
+
+
 async def test_an_empty_file_is_a_file(ssh: Ssh, served: Path, tmp_path: Path) -> None:
     (served / "empty.bin").write_bytes(b"")
 
