@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import logging
+import sys
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from inspect import iscoroutinefunction
@@ -54,8 +55,12 @@ class Ticker(Protocol):
 
 
 def thread_caller() -> Callable[[Callable[[], object]], object]:
-    """Return a function that, from any thread, has its argument called on Scrapy's own thread."""
-    if is_asyncio_available():
+    """Return a function that, from any thread, has its argument called on Scrapy's own thread.
+
+    Where there is no reactor, as in a command that only reads, that is the thread of the running loop: Scrapy 2.13
+    does not tell of asyncio without one.
+    """
+    if "twisted.internet.reactor" not in sys.modules or is_asyncio_available():
         return asyncio.get_running_loop().call_soon_threadsafe
     from twisted.internet import reactor
 
