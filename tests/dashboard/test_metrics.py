@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 import signal
+import subprocess
 
 import pytest
 import redis
@@ -18,7 +21,7 @@ from scrapy_chunkdl.dashboard.metrics import GAUGES, GAUGES_OF_REDIS
 from scrapy_chunkdl.queue.client import make_client
 from scrapy_chunkdl.queue.host_health import HostHealth
 from scrapy_chunkdl.queue.item_queue import ItemQueue
-from scrapy_chunkdl.queue.metrics_table import METRICS, MOST_VALUES, REDIS_UP, bucket_field
+from scrapy_chunkdl.queue.metrics_table import METRICS, MOST_VALUES, REDIS_UP, Metric, bucket_field
 from scrapy_chunkdl.settings.config import Config
 
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
@@ -213,3 +216,40 @@ def test_redis_away_is_a_metric_and_nothing_else(new_dashboard: NewDashboard) ->
         dashboard = new_dashboard(board)
 
     assert samples(dashboard) == {("chunkdl_redis_up", frozenset()): 0.0}
+
+
+BOUNDED = {
+    *("state", "outcome", "reason", "status_class", "kind", "step", "size_class"),  # words of ours, see MOST_VALUES
+    "host",  # of machines and of ill hosts, at most so many
+}
+OTHER_UNITS = re.compile(
+    r"_(ms|millis\w*|minutes|hours|days|kb|mb|gb|\w+bits|percent|ratio_percent)(_|$)", re.IGNORECASE
+)
+
+
+@pytest.mark.parametrize("row", METRICS, ids=lambda row: row.name)
+def test_names_keep_the_conventions_of_prometheus(row: Metric) -> None:
+    """https://prometheus.io/docs/practices/naming/: a prefix, base units, ``_total`` for counters alone."""
+    assert re.fullmatch(r"chunkdl(_[a-z]+)+", row.name)
+    assert row.name.endswith("_total") == (row.kind == "counter")
+    assert not row.name.endswith(("_bucket", "_count", "_sum", "_info"))
+    assert not OTHER_UNITS.search(row.name)
+    assert row.kind not in row.name
+    if row.kind == "histogram":
+        assert row.name.endswith(("_seconds", "_bytes"))
+        assert list(row.buckets) == sorted(set(row.buckets))
+    assert row.meaning.endswith(".")
+    assert set(row.labels) <= BOUNDED
+    assert "le" not in row.labels
+
+
+def test_promtool_has_nothing_to_say_of_the_metrics(dashboard: Dashboard, queue: ItemQueue) -> None:
+    if shutil.which("promtool") is None:
+        pytest.skip("promtool is not installed (Debian: prometheus)")
+    queue.report(report())
+
+    told = dashboard.get("/metrics").body
+    linted = subprocess.run(["promtool", "check", "metrics"], input=told, capture_output=True, check=False)
+
+    assert linted.stderr.decode() + linted.stdout.decode() == ""
+    assert linted.returncode == 0
