@@ -60,6 +60,7 @@ class Command(BaseRunSpiderCommand):
                 name,
                 help=meaning.partition(".")[0],
                 description=meaning,
+                prog=f"scrapy chunkdl {name}",
                 usage=f"scrapy chunkdl {name} {syntax}",
                 formatter_class=ScrapyHelpFormatter,
                 conflict_handler="resolve",

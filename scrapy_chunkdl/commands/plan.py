@@ -116,11 +116,17 @@ def _plan(
 
 
 def _text(plan: dict[str, Any]) -> str:
+    if not plan["items_waiting"]:
+        return printable(f"{plan['spider']}: no item waits, so nothing would be fetched")
     lines = [
         printable(f"{plan['spider']}: {plan['items_looked_at']} of {plan['items_waiting']} waiting items looked at"),
         f"  {plan['files']} files to fetch, {size_text(plan['bytes'])}"
         + (f", {plan['files_of_unknown_size']} of them of unknown size" if plan["files_of_unknown_size"] else ""),
-        f"  {plan['there_already']} are there already: their servers are asked whether they have changed",
+        *(
+            [f"  {plan['there_already']} are there already: their servers are asked whether they have changed"]
+            if plan["there_already"]
+            else []
+        ),
         *(f"  {count} refused: {printable(reason)}" for reason, count in plan["refused"].items()),
     ]
     if plan["bytes_per_second"]:
