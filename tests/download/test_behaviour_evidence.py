@@ -200,6 +200,7 @@ async def test_a_content_range_shorter_than_its_body_never_puts_bytes_where_they
     "ranges",
     [
         "ranges:rewound",
+        "ranges:rewound@range@4-4",
         *("ranges:rewound:all;framing:chunked@range", "ranges:rewound:all;framing:close@range"),
         *("ranges:multipart", "ranges:multipart:labelled", "ranges:multipart:labelled;framing:chunked@range"),
     ],

@@ -337,14 +337,14 @@ class RangedFetch:
         await self._sources.retrying()(self._compare)(span)
 
     async def _compare_repeats(self) -> None:
-        """Ask once more for what is before an answer that begins as the file does.
+        """Ask once more for what is around the beginning of an answer that begins as the file does.
 
         There are servers that say 206, with the range that was asked for, and send the file from its first byte on.
         """
         for begin in () if self._seen.is_checked else self._unjoined:
             size = min(_LOOK_BACK, begin, self._plan.size - begin)
             if self._part.read(begin, size) == self._part.read(0, size):
-                await self._sources.retrying()(self._compare)(Span(begin - size, begin))
+                await self._sources.retrying()(self._compare)(Span(begin - size, begin + size))
                 return
 
     async def _compare(self, span: Span) -> None:
