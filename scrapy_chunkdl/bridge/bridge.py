@@ -220,7 +220,8 @@ class Bridge:
         if len(self._hosts) > _HOSTS_REMEMBERED:
             self._hosts.popitem(last=False)
         counts.fetched += run.progress.fetched
-        counts.errors.update(run.progress.retries)
+        if run.progress.retries:
+            counts.errors.update(run.progress.retries)
         if error is not None:
             counts.errors[error.reason] += 1
 
@@ -267,7 +268,7 @@ class Bridge:
             done, self._done = self._done, deque()
         for job in done:
             try:
-                job.on_done(job)
+                job.tell()
             except Exception as error:  # of one file: what came with it must be told all the same
                 url = printable(job.request.url)
                 logger.error("What follows the end of %s failed by a bug of scrapy-chunkdl", url, exc_info=error)

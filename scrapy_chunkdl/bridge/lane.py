@@ -61,6 +61,7 @@ class Lane(ServiceThread):
         self._failure: BaseException | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop_asked: asyncio.Event | None = None
+        self._turned = lambda: self.ticked_at
 
     def wait_until_ready(self) -> None:
         """Wait until it has its loop. Raises whatever kept it from that."""
@@ -132,7 +133,7 @@ class Lane(ServiceThread):
         assert self._loop is not None
         while self._inbox:
             run = self._inbox.popleft()
-            run.progress.turned = lambda: self.ticked_at
+            run.progress.turned = self._turned
             run.place.end()
             run.task = self._loop.create_task(self._downloader.fetch(run.request, progress=run.progress))
             self._tasks.add(run.task)

@@ -30,12 +30,30 @@ if TYPE_CHECKING:
     from scrapy_chunkdl.bridge.lane import Lane
 
 
+class Permission:
+    """Whether a finished file may get its name, asked in a download thread: by the one who wants it, or all of a run.
+
+    Given as a request's ``may_publish``; any other callable has its request copied, with 20 fields, for each run.
+    """
+
+    __slots__ = ("own", "run")
+
+    def __init__(self, own: Callable[[], bool]) -> None:
+        self.own = own
+        self.run: Run | None = None
+
+    def __call__(self) -> bool:
+        run = self.run
+        return self.own() if run is None else run.may_publish()
+
+
 @dataclass(slots=True, eq=False)
 class Job:
     """One file somebody wants.
 
     When ``on_done`` is called, exactly one of ``result``, ``error`` and ``cancelled`` is set. Of jobs that shared a
     run, one accounts for its bytes and requests; the others find the file ``"uptodate"``. ``run`` is the bridge's.
+    ``host`` is the one that is asked first, as limits know it.
     """
 
     request: FileRequest
@@ -45,11 +63,15 @@ class Job:
     error: DownloadError | None = None
     cancelled: bool = False
     run: Run | None = field(default=None, repr=False)
+    host: str = field(init=False, repr=False)
 
-    @property
-    def host(self) -> str:
-        """The host that is asked first, as limits know it."""
-        return _host_of(self.request.url)
+    def __post_init__(self) -> None:
+        self.host = _host_of(self.request.url)
+
+    def tell(self) -> None:
+        """Call ``on_done``, and let go of whom it is for, who has this job: they would wait for the collector."""
+        on_done, self.on_done = self.on_done, _told
+        on_done(self)
 
     @property
     def is_done(self) -> bool:
@@ -70,8 +92,11 @@ class Run:
         self.task: asyncio.Task[FileResult] | None = None
         self.request = job.request
         self.place = job.progress.during(Doing.WAITING_FOR_A_PLACE).begin()
-        if job.request.may_publish is not None:
-            self.request = replace(job.request, may_publish=self._may_publish)
+        may_publish = job.request.may_publish
+        if isinstance(may_publish, Permission):
+            may_publish.run = self
+        elif may_publish is not None:
+            self.request = replace(job.request, may_publish=self.may_publish)
         job.run = self
 
     @property
@@ -87,9 +112,9 @@ class Run:
         """Go to the next state."""
         self.state = after(self.state, event)
 
-    def _may_publish(self) -> bool:
+    def may_publish(self) -> bool:
         """Called on a download thread: one job that may is enough."""
-        return any(job.request.may_publish is None or job.request.may_publish() for job in tuple(self.jobs))
+        return any(map(_allows, tuple(self.jobs)))
 
     def join(self, job: Job) -> None:
         """Let one more job have what comes of it."""
@@ -108,6 +133,8 @@ class Run:
 
     def settle(self, *, result: FileResult | None = None, error: DownloadError | None = None) -> None:
         """Note with all jobs what came of it; neither result nor error means cancelled."""
+        if isinstance(self.request.may_publish, Permission):
+            self.request.may_publish.run = None
         for number, job in enumerate(self.jobs):
             if number:
                 job.progress = Progress()
@@ -116,6 +143,17 @@ class Run:
             job.error = error
             job.cancelled = result is None and error is None
             job.run = None
+
+
+def _told(job: Job) -> None:
+    """Stand for what was called."""
+
+
+def _allows(job: Job) -> bool:
+    may_publish = job.request.may_publish
+    if isinstance(may_publish, Permission):
+        return may_publish.own()
+    return may_publish is None or may_publish()
 
 
 def key_of(request: FileRequest, options: Options) -> Hashable:

@@ -120,7 +120,7 @@ class Backpressure:
 
     def suspects(self) -> Suspects:
         """Say which suspects may come: one at a time, and beside other items only where it has waited for long."""
-        if any(item.claimed.is_suspect for item in self._held.work.values()):
+        if self._held.suspects:
             return "none"
         return "overdue" if self._held.work else "due"
 
@@ -173,11 +173,10 @@ class Backpressure:
 
     def _is_alone(self) -> bool:
         """Whether a suspect is held beside which nothing is claimed, as it may take this process with it."""
+        if not self._held.suspects:
+            return False
         before = lease_clock() - ALONE_FOR_S
-        return any(
-            item.claimed.is_suspect and item.claimed_at > before and not _bytes_came(item)
-            for item in self._held.work.values()
-        )
+        return any(item.claimed_at > before and not _bytes_came(item) for item in self._held.suspects.values())
 
     def _waits(self, files: ItemFiles | None) -> bool:
         return files is not None and not any(job.is_done or self._bridge.is_running(job) for job in files.jobs)

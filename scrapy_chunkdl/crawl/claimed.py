@@ -212,12 +212,12 @@ class ClaimedItem:
     makes_way: bool = False
     records: Sequence[Mapping[str, Any]] = ()
     trace: ItemTrace | None = None
+    id: str = field(init=False)
+    """The id of this delivery."""
     _state: State = field(default=State.CLAIMED)
 
-    @property
-    def id(self) -> str:
-        """The id of this delivery."""
-        return self.claimed.id
+    def __post_init__(self) -> None:
+        self.id = self.claimed.id
 
     @property
     def state(self) -> State:
@@ -238,26 +238,40 @@ class ClaimedItem:
 
 
 class Held:
-    """The claimed items of this process, by id: those at ``work``, and those that wait ``in_feeds`` in nobody's way."""
+    """The claimed items of this process, by id: those at ``work``, and those that wait ``in_feeds`` in nobody's way.
+
+    ``suspects`` are those at work of which a process died, or with which.
+    """
 
     def __init__(self) -> None:
         self.work: dict[str, ClaimedItem] = {}
         self.in_feeds: dict[str, ClaimedItem] = {}
+        self.suspects: dict[str, ClaimedItem] = {}
 
     def add(self, items: Sequence[ClaimedItem]) -> None:
         """Note items that were just claimed."""
-        self.work.update((item.id, item) for item in items)
+        for item in items:
+            self._work_on(item)
 
     def moved(self, item: ClaimedItem) -> None:
         """Put an item where its state says."""
         if item.state is State.IN_FEEDS:
             self.in_feeds[item.id] = item
-            self.work.pop(item.id, None)
+            self._work_no_more_on(item)
         elif item.state in ENDS:
-            self.work.pop(item.id, None)
+            self._work_no_more_on(item)
             self.in_feeds.pop(item.id, None)
         elif self.in_feeds.pop(item.id, None) is not None:
-            self.work[item.id] = item
+            self._work_on(item)
+
+    def _work_on(self, item: ClaimedItem) -> None:
+        self.work[item.id] = item
+        if item.claimed.is_suspect:
+            self.suspects[item.id] = item
+
+    def _work_no_more_on(self, item: ClaimedItem) -> None:
+        self.work.pop(item.id, None)
+        self.suspects.pop(item.id, None)
 
     def get(self, item_id: str) -> ClaimedItem | None:
         """Return the item of that id, if it is held."""

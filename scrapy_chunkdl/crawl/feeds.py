@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import IO, Any
 
 import portalocker
-from pydispatch.robustapply import robustApply
 from scrapy import Spider, signals
 from scrapy.crawler import Crawler
 from scrapy.extensions.feedexport import (
@@ -36,6 +35,7 @@ from scrapy.utils.defer import maybe_deferred_to_future
 from twisted.internet.defer import Deferred
 
 from scrapy_chunkdl.crawl.refusal import FEED_TAKEN, FEED_UNUSABLE, Unusable
+from scrapy_chunkdl.crawl.scrapy_engine import fitting
 from scrapy_chunkdl.download.disk.platform import sync_file
 
 logger = logging.getLogger(__name__)
@@ -70,15 +70,18 @@ def watch_refusals(crawler: Crawler, exporter: Any, refused: Callable[[object, E
     Scrapy logs what the exporter raises, as of any receiver of a signal, and takes the item for scraped.
     """
     export = exporter.item_scraped
+    call = fitting(export)
 
     @functools.wraps(export)
     def item_scraped(**said: Any) -> Any:
         try:
-            exported = robustApply(export, **said)
+            exported = call(export, said)
         except Exception as error:
             refused(said["item"], error)
             raise
-        return awaited(exported, said["item"]) if inspect.isawaitable(exported) else exported
+        if exported is None or not inspect.isawaitable(exported):
+            return exported
+        return awaited(exported, said["item"])
 
     async def awaited(exported: Any, item: object) -> Any:  # by an exporter of the project's
         try:

@@ -8,9 +8,11 @@ to see whether an item wants files, and by ``ItemFiles``.
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from scrapy import Request
 from scrapy.crawler import Crawler
@@ -18,7 +20,7 @@ from scrapy.crawler import Crawler
 from scrapy_chunkdl.crawl import scrapy_engine
 from scrapy_chunkdl.crawl.hook_requests import as_request, sent_headers
 from scrapy_chunkdl.crawl.hooks import Hooks
-from scrapy_chunkdl.crawl.spider_identity import session_cookies, session_name
+from scrapy_chunkdl.crawl.spider_identity import jars_of, session_cookies, session_name
 from scrapy_chunkdl.crawl.stats import Stats
 from scrapy_chunkdl.crawl.stores import Place
 from scrapy_chunkdl.crawl.via_scrapy import WEB, ViaScrapy, asked_of
@@ -64,6 +66,11 @@ class FileRequests:
         """Whether the project says what is fetched: an item may have attachments besides."""
         return self._hooks.selects
 
+    @cached_property
+    def _jars(self) -> Mapping[Any, Any]:
+        """The spider's, looked for once: there is an engine by the time that files are asked for."""
+        return jars_of(self._crawler)
+
     def wanted(self, item: object) -> list[Attachment]:
         """Return the files to fetch for an item: its attachments, or what ``get_media_requests`` makes of them."""
         found = attachments.find(item, self._config)
@@ -89,7 +96,7 @@ class FileRequests:
             metalink=attachment.metalink,
             mirrors=attachment.mirrors,
             may_publish=may_publish,
-            cookies=session_cookies(self._crawler, attachment.cookiejar) if keeps_cookies else None,
+            cookies=session_cookies(self._jars, attachment.cookiejar) if keeps_cookies else None,
             session=session_name(attachment.cookiejar) if keeps_cookies else None,
             proxy=attachment.proxy,
             accept=attachment.accept,

@@ -136,7 +136,7 @@ class Hooks:
         """Return the item for the pipelines behind. Raises what the hook raises, TypeError for no item."""
         assert self._item_completed is not None
         made = self._item_completed(results, item, self._info)
-        fits = made is not None and not inspect.isawaitable(made)
+        fits = made is item or (made is not None and not inspect.isawaitable(made))
         return self._checked("item_completed", made, fits, "an item (raise DropItem to drop it)")
 
     def _checked(self, hook: str, made: Any, fits: bool, wanted: str) -> Any:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
@@ -18,7 +18,7 @@ from itemadapter import ItemAdapter
 from twisted.python.failure import Failure
 
 from scrapy_chunkdl import signals
-from scrapy_chunkdl.bridge.run import Job
+from scrapy_chunkdl.bridge.run import Job, Permission
 from scrapy_chunkdl.crawl.file_requests import FileRequests, MayPublish
 from scrapy_chunkdl.crawl.stats import Stats
 from scrapy_chunkdl.crawl.traced import ItemTrace
@@ -120,10 +120,7 @@ class ItemFiles:
         self._left = 0
         self._told = 0
         self._not_wanted: set[Job] = set()
-        files: dict[object, list[Attachment]] = {}
-        for attachment in self._attachments:
-            files.setdefault(_wanted(attachment), []).append(attachment)
-        for same_file in files.values():
+        for same_file in _by_file(self._attachments):
             self._plan(same_file)
 
     @property
@@ -175,7 +172,8 @@ class ItemFiles:
             )
             return
         try:
-            request = self._requests.build(self.item, attachment, self._may_publish)
+            permission = Permission(self._may_publish) if self._may_publish is not None else None
+            request = self._requests.build(self.item, attachment, permission)
         except ValueError as error:
             text = f"{masked(attachment.url)} has no place: {error}"
             self._give_up(same_file, Permanent(text, reason="bad_path"))
@@ -207,7 +205,7 @@ class ItemFiles:
         self._stats.inc_value("chunkdl/bytes/fetched", job.progress.fetched)
         self._stats.inc_value("chunkdl/chunks", -(-job.progress.fetched // self._config.chunk_size))
         if job.result is not None:
-            self._finish(job.result, same_file)
+            self._finish(job.result, same_file, job.host)
         elif job.error is not None and job.error.reason == "lease_lost":
             self.cancelled = True  # there is nothing wrong with the file: it only may not be finished now
         elif isinstance(job.error, Postponed):
@@ -219,7 +217,7 @@ class ItemFiles:
         else:
             self.cancelled = True
 
-    def _finish(self, result: FileResult, same_file: Sequence[Attachment]) -> None:
+    def _finish(self, result: FileResult, same_file: Sequence[Attachment], host: str) -> None:
         self._stats.inc_value(f"chunkdl/files/{result.status}")
         self._stats.inc_value("chunkdl/bytes/resumed", result.resumed)
         if result.status == "downloaded":
@@ -249,13 +247,13 @@ class ItemFiles:
             "status": result.status,
         }
         self._outcomes.update((id(attachment), (True, dict(file))) for attachment in same_file)
-        self._note_finished(result)
+        self._note_finished(result, host)
         url = without_userinfo(same_file[0].url)
         self._announce(signals.attachment_downloaded, item=self.item, url=url, path=path, result=outcome)
 
-    def _note_finished(self, result: FileResult) -> None:
+    def _note_finished(self, result: FileResult, host: str) -> None:
         """Keep it among the last files, for people; what is told of it is made when it is asked for, if it is."""
-        now = time.time()
+        now, item = time.time(), self.item
 
         def told() -> dict[str, Any]:
             return {
@@ -265,13 +263,13 @@ class ItemFiles:
                 "size": result.size,
                 "elapsed": round(result.elapsed, 3),
                 "time": datetime.fromtimestamp(now, timezone.utc).isoformat(timespec="seconds"),
-                **about(self.item),
+                **about(item),
             }
 
         self._stats.finished.note(told)
         self._stats.report.finished(
             lambda: shown_url(result.url)[:_LONGEST_SHOWN],
-            *(_host_of(result.url), result.content_type or "", result.size, result.elapsed, result.status),
+            *(host or "no host", result.content_type or "", result.size, result.elapsed, result.status),
         )
 
     def _give_up(self, same_file: Sequence[Attachment], error: DownloadError) -> None:
@@ -309,6 +307,16 @@ class ItemFiles:
                 attachment.write_back(self._config, path, outcome)
         except ValueError as error:
             self.unwritable = error
+
+
+def _by_file(attachments: Sequence[Attachment]) -> Iterable[Sequence[Attachment]]:
+    """Return those that are one file together."""
+    if len(attachments) == 1:
+        return [attachments]
+    files: dict[object, list[Attachment]] = {}
+    for attachment in attachments:
+        files.setdefault(_wanted(attachment), []).append(attachment)
+    return files.values()
 
 
 def _wanted(attachment: Attachment) -> object:

@@ -48,7 +48,8 @@ class Leases:
 
     def all_are_ours(self) -> bool:
         """Whether no lease is over by the clock. For any thread."""
-        return all(item.is_ours() for item in self._held.leased())
+        now = lease_clock()
+        return all([not item.lost and now < item.lease_until for item in self._held.leased()])
 
     def may_emit(self, item: ClaimedItem) -> bool | Deferred[bool]:
         """Whether the item is still ours; after a standstill longer than the lease only Redis can tell, later."""

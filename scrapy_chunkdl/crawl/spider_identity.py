@@ -7,10 +7,11 @@ options of the downloader, and for each file that sends cookies.
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from dataclasses import replace
 from functools import partial
 from http.cookiejar import CookieJar
+from typing import Any
 
 from scrapy.crawler import Crawler
 from scrapy.downloadermiddlewares.cookies import CookiesMiddleware
@@ -84,13 +85,19 @@ def has_cookies(crawler: Crawler) -> bool:
     return crawler.get_downloader_middleware(CookiesMiddleware) is not None
 
 
-def session_cookies(crawler: Crawler, key: Hashable) -> CookieJar | None:
-    """Return a copy of the spider's cookies, as they are now, from the jar that ``meta["cookiejar"]`` names.
+def jars_of(crawler: Crawler) -> Mapping[Any, Any]:
+    """Return the spider's cookie jars by the names that ``meta["cookiejar"]`` has for them."""
+    middleware = crawler.get_downloader_middleware(CookiesMiddleware)
+    jars: Mapping[Any, Any] = middleware.jars if middleware is not None else {}
+    return jars
+
+
+def session_cookies(jars: Mapping[Any, Any], key: Hashable) -> CookieJar | None:
+    """Return a copy of the spider's cookies, as they are now, from the jar of that name.
 
     A copy, because Scrapy's jar is for one thread alone.
     """
-    middleware = crawler.get_downloader_middleware(CookiesMiddleware)
-    jar = middleware.jars.get(key) if middleware is not None else None
+    jar = jars.get(key)
     if jar is None:
         return None
     copy = CookieJar()

@@ -5,7 +5,7 @@ Knows items (through itemadapter) and the names of their fields; nothing of down
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Mapping, MutableMapping, MutableSequence
+from collections.abc import Hashable, Mapping, MutableMapping, MutableSequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -84,9 +84,10 @@ def _fields_of(item: Any) -> _Fields:
 
 def find(item: object, config: Config) -> list[Attachment]:
     """Return the attachments at the configured paths, in the order of the item; none where a path leads nowhere."""
-    return [
-        attachment for path in config.attachments for attachment in _walk(item, path.split("."), config, place=None)
-    ]
+    found: list[Attachment] = []
+    for path in config.attachments:
+        _walk(item, path.split("."), config, None, found)
+    return found
 
 
 def write_files(item: object, config: Config, files: list[dict[str, Any]]) -> None:
@@ -104,6 +105,10 @@ BESIDE = ("checksum_url", "metalink")
 
 REQUEST_ONLY = ("headers", "proxy", "cookiejar")
 """What an attachment says of its request, which nobody needs when the file is there."""
+
+
+_MORE = frozenset(("checksum", "mirrors", "accept", *BESIDE, *REQUEST_ONLY))
+"""What an attachment may say of itself, besides its URL and name."""
 
 
 def says_of_request(attachment: Attachment) -> bool:
@@ -141,22 +146,38 @@ def _takes_any_field(cls: type) -> bool:
     return bool(getattr(cls, "model_config", {}).get("extra") == "allow")
 
 
-def _walk(node: Any, path: list[str], config: Config, place: _Place | None) -> Iterator[Attachment]:
-    if isinstance(node, (list, tuple)) or (not isinstance(node, (dict, str)) and isinstance(node, MutableSequence)):
+def _walk(node: Any, path: list[str], config: Config, place: _Place | None, found: list[Attachment]) -> None:
+    kind = type(node)  # of most it says all: each isinstance with an ABC takes as long as the rest of a step
+    if kind is list or (kind is not dict and kind is not str and _is_sequence(node)):
         for index, child in enumerate(node):
-            yield from _walk(child, path, config, (node, index))
+            _walk(child, path, config, (node, index), found)
     elif path:
-        if is_item(node):
+        if kind is dict or is_item(node):
             fields = _fields_of(node)
-            yield from _walk(fields.get(path[0]), path[1:], config, (fields, path[0]))
+            _walk(fields.get(path[0]), path[1:], config, (fields, path[0]), found)
     elif isinstance(node, str) and place is not None:
-        yield _checked(Attachment(url=node, _bare_url_at=place), config)
-    elif is_item(node):
-        yield _read(_fields_of(node), config)
+        found.append(_checked(Attachment(url=node, _bare_url_at=place), config))
+    elif kind is dict or is_item(node):
+        found.append(_read_plain(node, config) or _read(_fields_of(node), config))
     elif place is not None and (url := url_text(node)) is not None:
-        yield _checked(Attachment(url=url, _bare_url_at=place), config)
+        found.append(_checked(Attachment(url=url, _bare_url_at=place), config))
     elif node is not None:
-        yield Attachment(url="", problem=f"an attachment is {type(node).__name__}, not an object or a URL")
+        problem = f"an attachment is {type(node).__name__}, not an object or a URL"
+        found.append(Attachment(url="", problem=problem))
+
+
+def _is_sequence(node: Any) -> bool:
+    return isinstance(node, (list, tuple)) or (not isinstance(node, (dict, str)) and isinstance(node, MutableSequence))
+
+
+def _read_plain(node: Any, config: Config) -> Attachment | None:
+    """Read one of which nothing is said but its URL and name, as of most: 12 calls instead of 40. None for others."""
+    if type(node) is not dict or not _MORE.isdisjoint(node):
+        return None
+    url, filename = node.get(config.url_field), node.get(config.filename_field)
+    if type(url) is not str or not (url := url.strip()) or not (filename is None or type(filename) is str):
+        return None
+    return Attachment(url=url, filename=filename or None, _fields=node)
 
 
 def _read(fields: _Fields, config: Config) -> Attachment:

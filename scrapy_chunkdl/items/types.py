@@ -38,7 +38,7 @@ MOST_TOLD = 50
 _MASKED = "**********"
 _LONGEST_NAME = 100
 _LONGEST_REASON = 160
-_MARKED = (CLASS_FIELD.encode(), TYPE_FIELD.encode())
+_MARK_OF_CLASS, _MARK_OF_TYPE = CLASS_FIELD.encode(), TYPE_FIELD.encode()
 
 
 def item_classes_in(namespace: Mapping[str, object]) -> list[type]:
@@ -107,7 +107,8 @@ class ItemTypes:
         Raises ValueError for what is no JSON, and for a marked value that makes no sense.
         """
         payload, _ = trace_field.split(payload)
-        revive = self._revive if any(mark in payload for mark in _MARKED) else None
+        is_marked = _MARK_OF_CLASS in payload or _MARK_OF_TYPE in payload
+        revive = self._revive if is_marked else None
         try:
             return json.loads(payload, object_hook=revive)
         except RecursionError as error:

@@ -161,20 +161,23 @@ HISTORY: Mapping[str, str] = {
 """Fields that are kept by the hour, with the letter each has there."""
 
 
+_SIZE_NAMES, _SIZE_LIMITS = tuple(SIZE_CLASSES), tuple(SIZE_CLASSES.values())
+
+
 def size_class(size_bytes: int) -> str:
     """Return which of :data:`SIZE_CLASSES` a file is of."""
-    return next(name for name, most in SIZE_CLASSES.items() if size_bytes <= most)
+    return _SIZE_NAMES[bisect_left(_SIZE_LIMITS, size_bytes)]
 
 
 def bucket_field(source: str, seconds: float, label: str = "") -> str:
     """Return the field of the bucket that a measurement falls into."""
     number = bisect_left(COUNTED[source].buckets, seconds)
-    return "/".join(part for part in (source, label, str(number)) if part)
+    return f"{source}/{label}/{number}" if label else f"{source}/{number}"
 
 
 def sum_field(source: str, label: str = "") -> str:
     """Return the field of the sum of all that was measured."""
-    return "/".join(part for part in (source, label, "sum") if part)
+    return f"{source}/{label}/sum" if label else f"{source}/sum"
 
 
 def is_label(value: str) -> bool:

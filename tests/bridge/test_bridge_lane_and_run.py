@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import queue
 import subprocess
 import sys
 import threading
 import time
+import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from origin import Origin
 from patience import HANG
 
 from scrapy_chunkdl.bridge.bridge import Bridge
-from scrapy_chunkdl.bridge.run import Job
+from scrapy_chunkdl.bridge.run import Job, Permission
 from scrapy_chunkdl.download import FileRequest, Limits, Options
 
 
@@ -39,9 +42,12 @@ class Inbox:
         self.threads.add(threading.current_thread())
 
     def wait_for(self, jobs: int) -> list[Job]:
-        while len(self.done) < jobs:
-            self._calls.get(timeout=HANG)()
+        self.run_until(lambda: len(self.done) >= jobs)
         return self.done
+
+    def run_until(self, is_so: Callable[[], bool]) -> None:
+        while not is_so():
+            self._calls.get(timeout=HANG)()
 
 
 @pytest.fixture
@@ -240,13 +246,14 @@ def test_cancelled_files_are_reported_once_whether_they_run_or_wait(
     origin.release("gate")
 
 
+@pytest.mark.parametrize("asked", [lambda may_publish: may_publish, Permission])
 def test_jobs_for_the_same_file_share_one_download(
-    origin: Origin, tmp_path: Path, inbox: Inbox, new_bridge: Callable[..., Bridge]
+    origin: Origin, tmp_path: Path, inbox: Inbox, new_bridge: Callable[..., Bridge], asked: Callable[..., Any]
 ) -> None:
     bridge = new_bridge(2, files=8)
     url = origin.url("same", 10, "hold:gate@get")
     begun = origin.when("same", lambda stats: stats.methods["GET"] >= 1)
-    jobs = [Job(FileRequest(url, tmp_path, may_publish=lambda n=n: n == 2), inbox.on_done) for n in range(3)]
+    jobs = [Job(FileRequest(url, tmp_path, may_publish=asked(lambda n=n: n == 2)), inbox.on_done) for n in range(3)]
 
     bridge.submit(jobs[:2])
     begun.result(HANG)
@@ -410,3 +417,34 @@ def test_a_host_that_came_first_leaves_places_for_those_that_come_later(
     assert {id(job) for job in inbox.done} == {id(job) for job in quick}
     origin.release("gate")
     inbox.wait_for(15)
+
+
+class Wants:
+    """Stands for an item: has its job, and is told of it."""
+
+    def __init__(self, request: FileRequest, told: list[str]) -> None:
+        self._told = told
+        self.job = Job(request, on_done=self.note)
+
+    def note(self, job: Job) -> None:
+        self._told.append(job.request.url)
+
+
+def test_who_wanted_a_file_is_let_go_without_the_collector(
+    origin: Origin, tmp_path: Path, inbox: Inbox, new_bridge: Callable[..., Bridge]
+) -> None:
+    bridge = new_bridge(1)
+    may_publish = Permission(lambda: True)
+    told: list[str] = []
+    wants = Wants(FileRequest(origin.url("a", 10), tmp_path, may_publish=may_publish), told)
+    gone = weakref.ref(wants)
+    gc.disable()
+    try:
+        bridge.submit([wants.job])
+        inbox.run_until(lambda: bool(told))
+        del wants
+
+        assert gone() is None
+        assert may_publish.run is None
+    finally:
+        gc.enable()

@@ -43,6 +43,54 @@ def test_they_are_not_in_the_log_and_with_the_setting_go_no_further(
     assert (b"s3cr3t" in kept) is (mode == "queue")  # it is needed to try again
 
 
+COUNTS_RECORDS = """
+import logging
+
+
+class Counts:
+    @classmethod
+    def from_crawler(cls, crawler):
+        made = []
+        make = logging.getLogRecordFactory()
+
+        def note(name, level, *rest, **more):
+            if (name, level) == ("scrapy.core.scraper", logging.DEBUG):
+                made.append(name)
+            return make(name, level, *rest, **more)
+
+        logging.setLogRecordFactory(note)
+        {also}
+        crawler.signals.connect(lambda: Path("made").write_text(str(len(made))), signals.engine_stopped, weak=False)
+        return cls()
+"""
+
+
+@pytest.mark.parametrize(
+    ("level", "also", "records"),
+    [
+        ("INFO", "", 0),
+        ("WARNING", "", 0),
+        ("DEBUG", "", 3),
+        ("INFO", 'logging.getLogger("scrapy").addHandler(logging.NullHandler())', 3),
+        ("INFO", 'logging.getLogger("scrapy.core.scraper").addHandler(logging.NullHandler(logging.DEBUG))', 3),
+        ("INFO", 'logging.getLogger("scrapy.core.scraper").addFilter(lambda record: True)', 3),
+        ("DEBUG", 'logging.getLogger("scrapy.core").setLevel(logging.INFO)', 0),
+        ("INFO", 'logging.getLogger("scrapy.core").addHandler(logging.NullHandler(logging.INFO))', 0),
+    ],
+)
+def test_of_an_item_a_record_is_made_where_anybody_looks_at_it(
+    project: Project, origin: Origin, level: str, also: str, records: int
+) -> None:
+    project.settings |= {"LOG_LEVEL": level, "EXTENSIONS": {"probe.support.Counts": 1}}
+    project.support = COUNTS_RECORDS.format(also=also)
+    project.items = [item(attachment(origin.url(str(n), 10))) for n in range(3)]
+
+    crawl = project.crawl()
+
+    assert len(project.scraped()) == 3, crawl.log
+    assert int((project.folder / "made").read_text()) == records
+
+
 def test_an_item_that_cannot_be_queued_is_logged_without_them(project: Project) -> None:
     project.settings["LOG_LEVEL"] = "DEBUG"
     project.spider = f"""

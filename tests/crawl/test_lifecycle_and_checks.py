@@ -335,6 +335,21 @@ def test_what_stays_to_the_end_is_left_out_of_the_rounds_of_garbage_collection(
     assert frozen > others
 
 
+def test_an_item_that_is_done_is_let_go_without_the_collector(project: Project, origin: Origin) -> None:
+    """Circles of what belongs to an item made 60 objects of each wait for it. The first few files have them still."""
+    number = 60
+    project.items = [item(attachment(origin.url(f"{n}.bin", 1000))) for n in range(number)]
+    kinds = ("ItemFiles", "ClaimedItem", "Run")
+    alive = f"str(sum(type(one).__name__ in {kinds!r} for one in gc.get_objects()))"
+    project.support = told_at_the_end(alive) + "\n\ngc.disable()\n"
+    project.settings |= {"EXTENSIONS": {"probe.support.Tell": 1}}
+
+    crawl = project.crawl()
+
+    assert len(project.scraped()) == number, crawl.log
+    assert int((project.folder / "told").read_text()) < number
+
+
 class Collector:
     """One that notes how often it is told something."""
 

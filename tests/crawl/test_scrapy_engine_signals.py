@@ -8,9 +8,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from pydispatch.robustapply import robustApply
 from scrapy.signalmanager import SignalManager
 
-from scrapy_chunkdl.crawl.scrapy_engine import DirectSignals
+from scrapy_chunkdl.crawl.scrapy_engine import DirectSignals, fitting
 
 pytestmark = pytest.mark.skipif(
     not hasattr(SignalManager, "send_catch_log_async"), reason="this Scrapy sends signals by Deferreds"
@@ -80,3 +81,51 @@ def test_all_else_is_the_managers() -> None:
     manager.send_catch_log(SIGNAL, item=1)
 
     assert told == [("plain", 1)]
+
+
+class Receivers:
+    def none(self) -> str:
+        return "none"
+
+    def item(self, item: object) -> str:
+        return f"item {item}"
+
+    def default(self, item: object, other: object = "other") -> str:
+        return f"{item} {other}"
+
+    def all(self, **said: object) -> str:
+        return f"all {sorted(said)}"
+
+    def one_and_all(self, item: object, **said: object) -> str:
+        return f"{item} {sorted(said)}"
+
+    def reason(self, item: object, reason: object) -> str:
+        return f"{item} {reason}"
+
+    @staticmethod
+    def static(item: object) -> str:
+        return f"static {item}"
+
+    def __call__(self, item: object, spider: object) -> str:
+        return f"object {item} {spider}"
+
+
+@pytest.mark.parametrize(
+    "receiver",
+    [
+        *(getattr(Receivers(), name) for name in ("none", "item", "default", "all", "one_and_all", "static", "reason")),
+        *(Receivers(), Receivers.item.__get__(Receivers()), lambda item, spider: (item, spider), lambda: "nothing"),
+    ],
+)
+def test_a_receiver_gets_the_arguments_that_pydispatch_gives_it(receiver: Any) -> None:
+    """Also one that wants what there is not: it raises."""
+
+    def outcome(call: Callable[[], object]) -> object:
+        try:
+            return call()
+        except TypeError:
+            return TypeError
+
+    said = {"signal": SIGNAL, "sender": None, "item": "x", "spider": "s", "response": None}
+
+    assert outcome(lambda: fitting(receiver)(receiver, said)) == outcome(lambda: robustApply(receiver, **said))
