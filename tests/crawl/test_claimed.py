@@ -36,7 +36,7 @@ from scrapy_chunkdl.items.types import ItemTypes
 from scrapy_chunkdl.queue import host_health
 from scrapy_chunkdl.queue.client import make_client
 from scrapy_chunkdl.queue.heartbeat import Heartbeat
-from scrapy_chunkdl.queue.item_queue import ItemQueue
+from scrapy_chunkdl.queue.item_queue import Claimed, ItemQueue
 from scrapy_chunkdl.settings.config import Config
 
 LIST, PREFIX = "s:items", "{s:items}"
@@ -62,7 +62,7 @@ def test_what_goes_to_redis_is_a_verb_of_the_queue() -> None:
 
 
 def test_an_event_that_is_not_declared_raises_and_changes_nothing() -> None:
-    item = ClaimedItem(claimed=None, claimed_at=0.0, lease_until=0.0)  # type: ignore[arg-type]
+    item = ClaimedItem(Claimed("batch:1", b"{}", 1), claimed_at=0.0, lease_until=0.0)
 
     with pytest.raises(Undeclared, match="SAFE_IN_FEEDS cannot happen to an item that is CLAIMED"):
         item.take(Event.SAFE_IN_FEEDS)
