@@ -69,7 +69,7 @@ class Emptiness:
     def _seen(self, snapshot: Snapshot | None) -> None:
         self._snapshot_at = time.monotonic()
         if snapshot is not None:
-            self._strangers.note(snapshot, self._snapshot_at)
+            self._strangers.note(snapshot)
         else:
             self._strangers.none()
         if not self._strangers.awaited:

@@ -33,11 +33,14 @@ class Strangers:
         """Note that nobody else holds anything."""
         self._since, self.awaited, self._told = None, 0, 0
 
-    def note(self, snapshot: Snapshot, now: float) -> None:
-        """Take what was told at ``now``, monotonic seconds. Who has told of itself since the first time is alive."""
-        self._since = now if self._since is None else self._since
+    def note(self, snapshot: Snapshot) -> None:
+        """Take what was told. Who has told of itself since the first time is alive, all of it by Redis' clock.
+
+        By ours an answer that was long on its way, or was read late, would make a report look young.
+        """
+        self._since = snapshot.at_s if self._since is None else self._since
         silent = {process.token: process.silent_for for process in snapshot.reported}
-        seen_for = now - self._since
+        seen_for = snapshot.at_s - self._since
         leases = [lease for lease in snapshot.leases if lease.owner != self._token]
         awaited = [lease for lease in leases if silent.get(lease.owner, seen_for) >= seen_for]
         self.awaited = len(awaited)

@@ -53,7 +53,7 @@ class Snapshot:
 
     ``wishes`` are the fields of ``:control``; ``parked_hosts`` are hosts that items are parked for,
     :data:`.item_queue.MOST_PARKED_HOSTS` at most, ``lists`` tells how many items wait in each list, those claimed first
-    in front.
+    in front. ``at_s`` is when it was taken, in seconds by Redis' clock.
     """
 
     counts: Counts
@@ -62,6 +62,7 @@ class Snapshot:
     wishes: dict[bytes, bytes]
     parked_hosts: tuple[str, ...] = ()
     lists: dict[str, int] = field(default_factory=dict)
+    at_s: float = 0.0
 
 
 def read_snapshot(answer: Any, lists: Sequence[str]) -> Snapshot:
@@ -84,4 +85,5 @@ def read_snapshot(answer: Any, lists: Sequence[str]) -> Snapshot:
     reported.sort(key=lambda process: -process.up_for)
     wishes = dict(zip(asked[::2], asked[1::2], strict=True))
     hosts = tuple(host.decode(errors="replace") for host in parked_hosts)
-    return Snapshot(Counts(*counts), leases, reported, wishes, hosts, dict(zip(lists, in_each, strict=True)))
+    in_lists = dict(zip(lists, in_each, strict=True))
+    return Snapshot(Counts(*counts), leases, reported, wishes, hosts, in_lists, now_ms / 1000)

@@ -48,12 +48,11 @@ def test_a_holder_is_alive_when_it_told_of_itself_since_it_was_first_seen(
     reports: list[Reported], awaited: int
 ) -> None:
     leases = [Lease(str(n), "dead", 1, 5.0, 50.0) for n in range(2)] + [Lease("ours", "me", 1, 5.0, 50.0)]
-    snapshot = Snapshot(Counts(0, 3, 0, 0, 0), leases, reports, {})
     strangers = Strangers("files:items", "me")
 
-    strangers.note(snapshot, now=100.0)
+    strangers.note(Snapshot(Counts(0, 3, 0, 0, 0), leases, reports, {}, at_s=100.0))
     first = strangers.awaited
-    strangers.note(snapshot, now=101.0)
+    strangers.note(Snapshot(Counts(0, 3, 0, 0, 0), leases, reports, {}, at_s=101.0))
 
     assert (first, strangers.awaited) == (2, awaited)
 
@@ -75,7 +74,7 @@ def test_it_is_told_how_long_what_a_dead_process_holds_will_take(
 
     with caplog.at_level("INFO"):
         for second in range(3):
-            strangers.note(Snapshot(Counts(0, 8, 0, 0, 0), leases, reports, {}), now=100.0 + second)
+            strangers.note(Snapshot(Counts(0, 8, 0, 0, 0), leases, reports, {}, at_s=100.0 + second))
 
     sentence = "8 items of files:items are held by a process that is gone: they come back in 52 s."
     assert caplog.messages == ([sentence] if told else [])

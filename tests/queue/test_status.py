@@ -72,6 +72,17 @@ def test_reports_of_the_dead_go_when_a_new_process_comes(new_queue: NewQueue, cl
     assert set(client.hkeys(WORKERS)) == {dying.token.encode(), new.token.encode()}
 
 
+def test_a_snapshot_tells_its_moment_by_the_clock_of_redis(new_queue: NewQueue, client: redis.Redis) -> None:
+    def now_s() -> float:
+        seconds, micros = client.time()
+        return round(seconds + micros / 1e6 - 0.0005, 3)  # cut to ms, as in Redis
+
+    before = now_s()
+    taken = new_queue().snapshot()
+
+    assert before <= taken.at_s <= now_s() + 0.001
+
+
 def test_the_first_report_tells_since_when_a_process_is_there(new_queue: NewQueue, client: redis.Redis) -> None:
     queue = new_queue()
     queue.report(report())
