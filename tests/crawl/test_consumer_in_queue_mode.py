@@ -407,7 +407,8 @@ def test_two_crawls_share_the_list_and_emit_each_item_once(
     client.rpush(WAITING, *payloads)
 
     first, second = project.start(), project.start()
-    wait_for(lambda: len({*client.hvals("{files:items}:owner")}) == 2, "one crawl takes all there is")
+    owner = "{files:items}:owner"
+    wait_for(lambda: len({told.split()[0] for told in client.hvals(owner)}) == 2, "one crawl takes all there is")
     origin.release("gate")
     crawls = [project.finish(first), project.finish(second)]
 
