@@ -87,7 +87,7 @@ class Heartbeat(ServiceThread):
             try:  # the next time is moved on before the work: what fails again costs one line and a pause
                 if now >= beat_at:  # first: a report that has to wait for Redis must not cost a lease
                     beat_at = now + self._interval
-                    self.beat()
+                    self._beat_or_miss()
                 if now >= progress_at:
                     progress_at = now + PROGRESS_EVERY
                     self.tell_progress()
@@ -104,27 +104,32 @@ class Heartbeat(ServiceThread):
                 logger.error("A heartbeat failed by a bug", exc_info=error)
 
     def beat(self) -> None:
-        """Renew once, now."""
+        """Renew once, now. Raises what :data:`.errors.REDIS_ERRORS` names: who asks for it relies on it."""
         if ids := self._moving():
             self._renew(ids, self._on_disk())
+
+    def _beat_or_miss(self) -> None:
+        try:
+            self.beat()
+        except REDIS_ERRORS as error:
+            logger.debug("Heartbeat missed: %s", error)
 
     def tell_progress(self) -> None:
         """Tell Redis once, now, of items whose first bytes came; further bytes are told with each beat."""
         on_disk = self._on_disk()
         new = {item_id: size for item_id, size in on_disk.items() if size and item_id not in self._told}
         self._told &= on_disk.keys()
-        if new and self._renew([*new], new):
-            self._told |= new.keys()
-
-    def _renew(self, ids: Sequence[str], on_disk: Mapping[str, int]) -> bool:
-        asked_at = lease_clock()
+        if not new:
+            return
         try:
-            lost = self._queue.renew(ids, on_disk)
+            self._renew([*new], new)
+            self._told |= new.keys()
         except REDIS_ERRORS as error:
-            logger.debug("Heartbeat missed: %s", error)
-            return False
-        self._renewed(ids, lost, asked_at)
-        return True
+            logger.debug("Progress is told later: %s", error)
+
+    def _renew(self, ids: Sequence[str], on_disk: Mapping[str, int]) -> None:
+        asked_at = lease_clock()
+        self._renewed(ids, self._queue.renew(ids, on_disk), asked_at)
 
     def look(self) -> None:
         """Look once, now."""

@@ -6,6 +6,7 @@ import logging
 import queue as queues
 import time
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 import pytest
 import redis
@@ -115,6 +116,17 @@ def test_leases_that_another_process_has_are_told(
     assert (ids, lost) == (["p:1", "p:2"], ["p:2"])
     assert client.zscore(LEASES, "q:1") is not None
     other.close()
+
+
+def test_who_asks_for_a_beat_hears_that_redis_is_away(beats: Beats, tmp_path: Path) -> None:
+    beats.moving = ["p:1"]
+    away = ItemQueue(make_client({"REDIS_URL": f"unix://{tmp_path}/nobody"}), LIST, lease=LONG)
+
+    with pytest.raises(redis.ConnectionError):
+        Heartbeat(away, LONG, beats.which, beats.renewed).beat()
+
+    assert beats.told.empty()
+    away.close()
 
 
 def test_it_beats_by_itself_until_it_is_stopped(start: Callable[[], Heartbeat], beats: Beats) -> None:
