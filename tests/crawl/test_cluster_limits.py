@@ -54,6 +54,7 @@ def test_four_processes_together_never_ask_a_host_for_more_than_the_limit(
     assert client.keys("*") == []
 
 
+@pytest.mark.long
 def test_one_process_asked_for_a_pause_stops_all(project: Project, origin: Origin, client: redis.Redis) -> None:
     pause = 6
     project.settings |= {"CHUNKDL_CLUSTER_CONCURRENT_CHUNKS_PER_HOST": 8, "CHUNKDL_BATCH_SIZE": 4}
@@ -76,6 +77,7 @@ def test_one_process_asked_for_a_pause_stops_all(project: Project, origin: Origi
     all_are_right(project, 120, 1000)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("setting", "limit", "least_s"),
     [

@@ -152,6 +152,7 @@ def test_an_attachment_that_makes_no_sense_is_recorded_and_the_item_goes_on(
     assert "Traceback" not in crawl.log
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("settings", [{"CHUNKDL_DONE_KEY": "done"}, {"CHUNKDL_ON_FAILURE": "hold"}])
 def test_half_an_emoji_anywhere_in_an_item_holds_up_nothing(
     project: Project, origin: Origin, client: redis.Redis, settings: dict[str, Any]

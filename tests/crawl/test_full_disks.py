@@ -56,6 +56,7 @@ def cleaner(store: Path, below_bytes: int) -> Iterator[dict[str, bytes]]:
         take()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("mode", ["queue", "inline"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_files_larger_than_the_disk_together_all_come_while_somebody_makes_room(

@@ -39,8 +39,8 @@ def quick(project: Project) -> Project:
     return project
 
 
-BANS = ["status:403", "page:900", "refused"]
-MORE_BANS = ["status:429", "status:503", "status:503:3600", "status:502", "reset", "close"]
+BANS = ["page:900", "refused"]
+MORE_BANS = ["status:403", "status:429", "status:503", "status:503:3600", "status:502", "reset", "close"]
 MORE_BANS += ["header:cf-mitigated=challenge;code:403"]
 
 
@@ -83,6 +83,7 @@ def test_a_host_that_bans_is_left_alone_and_its_items_come_when_it_serves_again(
     assert "is left alone" in crawl.log
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "settings",
     [

@@ -15,6 +15,7 @@ from servers import Cluster
 ITEMS = 40
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("command", [("crawl", "files"), ("chunkdl", "worker", "files", "--until-empty")], ids=" ".join)
 @pytest.mark.parametrize("moved", ["files:items", "{chunkdl}:x"])
 def test_each_item_comes_out_once_while_slots_move(

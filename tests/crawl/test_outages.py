@@ -34,6 +34,7 @@ def numbers(project: Project) -> list[int]:
     return sorted(found["n"] for found in project.scraped())
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("retry_delay", [0, 0.05])
 @pytest.mark.parametrize("where", ["pipeline", "hook"])
 def test_an_outage_that_all_items_meet_costs_none_its_life(

@@ -152,6 +152,7 @@ def assert_each_came_out_once_with_its_own_file(project: Project) -> None:
     assert all(out.values()), f"without their own file: {[n for n, own in out.items() if not own]}"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("mode", ["queue", "inline"])
 @pytest.mark.parametrize("behind", list(BEHIND))
 def test_what_a_pipeline_behind_starts_does_not_pass_for_an_item_with_files(

@@ -81,6 +81,7 @@ def had(project: Project) -> list[str]:
     return told
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("limit", [{"files_per_day": 4}, {"bytes_per_day": 4 * SIZE}])
 def test_items_of_a_host_that_is_over_its_budget_are_parked_until_the_next_day(
     quick: Project, origin: Origin, other: Origin, client: redis.Redis, limit: dict[str, int]
@@ -107,6 +108,7 @@ def test_items_of_a_host_that_is_over_its_budget_are_parked_until_the_next_day(
     assert "Items of files:items wait." in log or "Nothing is given up for it." in log
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("limit", "files"), [({"files_per_day": 10}, (10, 10)), ({"bytes_per_day": 10 * SIZE}, (10, 11))]
 )

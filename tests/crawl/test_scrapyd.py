@@ -17,6 +17,8 @@ pytest.importorskip("scrapyd", reason="scrapyd is not installed")
 
 from scrapyd_server import Scrapyd
 
+pytestmark = pytest.mark.long  # a deployment each
+
 WAITING = "files:items"
 
 

@@ -29,6 +29,7 @@ def dashboard(browser: Browser, _valkey: str, tmp_path_factory: pytest.TempPathF
         yield dashboard
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("location", "path", "tls", "more"),
     [

@@ -19,6 +19,8 @@ from playwright.sync_api import Browser, Page, expect
 from project import FROM_A_PAGE, SPIDER, Project, attachment, item
 from servers import Server, any_binary, wait_for
 
+pytestmark = pytest.mark.long  # real crawls behind a real browser
+
 TOTALS = "{files:items}:totals"
 FILES, SIZE = 110, 1000
 

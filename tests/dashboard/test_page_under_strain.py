@@ -10,6 +10,8 @@ import redis
 from pages import FAILED, WAITING, OpenPage, Site, cell, record, site
 from playwright.sync_api import Browser, expect
 
+pytestmark = pytest.mark.long  # many windows, odd servers
+
 WINDOWS = 8
 """Chromium, Firefox and Safari have six connections for one server."""
 

@@ -22,6 +22,8 @@ from scrapy_chunkdl.queue.host_health import HostHealth
 from scrapy_chunkdl.queue.item_queue import ItemQueue
 from scrapy_chunkdl.queue.status import Pace, Report
 
+pytestmark = pytest.mark.long  # real crawls behind a real browser
+
 HOSTILE = '<img src=x onerror="window.hacked=1">\u202e\x1b[31m'
 
 
