@@ -9,9 +9,8 @@ host is moved into the past whenever all that goes on is the wait for its next t
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 
 import pytest
 import redis
@@ -59,73 +58,15 @@ Circuits.ask, Circuits.may_send_again = noted_ask, noted_second
 """Counts the requests to the host that are about to be made, also those that never reach it."""
 
 
+ANSWERS = ["status:503", "status:429", "reset", "page:900"]
+
+
 @contextmanager
-def answering(origin: Origin, project: Project, fault: str) -> Iterator[None]:
-    origin.ban(fault)
+def ill_with(illness: str, origin: Origin) -> Iterator[None]:
+    """Have a host be ill in the meantime."""
+    origin.ban(illness)
     yield
     origin.ban("")
-
-
-@contextmanager
-def without_listener(origin: Origin, project: Project) -> Iterator[None]:
-    origin.close_listener()
-    yield
-    origin.open_listener()
-
-
-@contextmanager
-def without_room_for_connections(origin: Origin, project: Project) -> Iterator[None]:
-    """A listener nobody accepts from: what comes is dropped, as a firewall does it."""
-    origin.close_listener()
-    with ExitStack() as stack:
-        listener = stack.enter_context(socket.socket())
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(("127.0.0.1", origin.port))
-        listener.listen(0)
-        for _ in range(4):
-            taker = stack.enter_context(socket.socket())
-            taker.setblocking(False)
-            taker.connect_ex(("127.0.0.1", origin.port))
-        yield
-    origin.open_listener()
-
-
-@contextmanager
-def with_a_strangers_certificate(origin: Origin, project: Project) -> Iterator[None]:
-    origin.close_listener()
-    with Origin(port=origin.port, tls=True):
-        yield
-    origin.open_listener()
-
-
-@contextmanager
-def without_tls(origin: Origin, project: Project) -> Iterator[None]:
-    origin.close_listener()
-    with Origin(port=origin.port):
-        yield
-    origin.open_listener()
-
-
-ANSWERS = ["status:403", "status:429", "status:500", "status:502", "status:503", "status:503:120", "status:504"]
-ANSWERS += ["status:403:60", "reset", "close", "hang", "garbage", "page:900", "header:cf-mitigated=challenge;code:403"]
-ILLNESSES = {
-    "no listener": without_listener,
-    "no room for connections": without_room_for_connections,
-    "another's certificate": with_a_strangers_certificate,
-    "no TLS": without_tls,
-}
-OVER_TLS = {"another's certificate", "no TLS"}
-
-
-@contextmanager
-def ill_with(illness: str, origin: Origin, project: Project) -> Iterator[None]:
-    """Have a host be ill in the meantime."""
-    if illness in ILLNESSES:
-        with ILLNESSES[illness](origin, project):
-            yield
-    else:
-        with answering(origin, project, illness):
-            yield
 
 
 def let_the_wait_pass(client: redis.Redis, host: str) -> float:
@@ -147,24 +88,20 @@ def let_the_wait_pass(client: redis.Redis, host: str) -> float:
 
 @pytest.mark.long
 @pytest.mark.parametrize("processes", [3])
-@pytest.mark.parametrize("illness", [*ANSWERS, *ILLNESSES])
+@pytest.mark.parametrize("illness", ANSWERS)
 def test_a_host_that_is_ill_for_a_night_is_asked_fewer_than_50_times_by_all_processes_together(
     project: Project, origin: Origin, client: redis.Redis, illness: str, processes: int
 ) -> None:
     project.support = SUPPORT
     project.settings |= {"CHUNKDL_MAX_DELIVERIES": 1, "CHUNKDL_DONE_KEY": "done", "CHUNKDL_ON_FAILURE": "hold"}
     project.settings |= {"CHUNKDL_STALL_TIMEOUT": 1, "CHUNKDL_CONNECT_TIMEOUT": 1, "CHUNKDL_HOST_PATIENCE": 5 * 86400}
-    with Origin(tls=illness in OVER_TLS) as ill:
-        if illness in OVER_TLS:
-            (project.folder / "ca.pem").parent.mkdir(parents=True)
-            (project.folder / "ca.pem").write_bytes(ill.ca_pem)
-            project.settings["CHUNKDL_CA_FILE"] = str(project.folder / "ca.pem")
+    with Origin() as ill:
         push(client, ill, range(SERVED + BANNED), "b", host=HOST)
         push(client, origin, range(OTHERS), "o")
         workers = [project.begin("chunkdl", "worker", "files") for _ in range(processes)]
         wait_for(lambda: done(client, "b") >= SERVED, "the host did not serve")
         asked = project.folder / "asked"
-        with ill_with(illness, ill, project):
+        with ill_with(illness, ill):
             before, requests_before = asked.stat().st_size, ill.requests
             wait_for(lambda: done(client, "o") == OTHERS and client.llen(LIST) == 0, "the others did not come")
             wait_for(lambda: client.hlen(KEY) == 1, "the host is not ill")

@@ -145,3 +145,18 @@ def test_an_item_that_was_passed_by_goes_back_into_the_list_it_came_from(
     queue.put_back([claimed.id for claimed in back])
 
     assert (client.llen("s:urgent"), client.llen(LIST)) == (1, 1)
+
+
+def test_who_parks_late_does_not_put_off_a_try_that_is_sooner(
+    new_queue: Callable[..., ItemQueue], client: redis.Redis
+) -> None:
+    queue = new_queue()
+    client.rpush(LIST, b"{}", b"{}")
+    first, second = queue.claim(2, "p")[0]
+    queue.park("h:80", 90.0, [first.id])
+    queue.try_parked("h:80", 5.0)
+
+    queue.park("h:80", 90.0, [second.id])
+
+    seconds, _ = client.time()
+    assert (client.zscore(HOSTS, "h:80") or 0) <= (seconds + 6) * 1000

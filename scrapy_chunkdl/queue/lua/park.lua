@@ -3,6 +3,7 @@
 -- KEYS: 1 :leases, 2 :tries, 3 :owner, 4 :calls, 5 :past, 6 :parked, a sorted set whose members are
 --       "host, ms when, number, id" and sort by host and age; 7 :parked_hosts, host -> ms when one of them may come, 0: all
 -- ARGV: 1 token, 2 host, 3 ms until one of them may come, 4... ids
+-- Who parks may know less than who found out before it that the host is tried soon: a time that is sooner stays.
 -- Result: the ids that were the token's, or were in its last such call: its reply was lost and it was sent once more.
 if redis.replicate_commands then redis.replicate_commands() end -- Redis 5 and 6: TIME before writes
 local leases, tries, owners, calls, past, parked, hosts = unpack(KEYS)
@@ -18,7 +19,10 @@ for i = 4, #ARGV do
   if owner and string.sub(owner, 1, #mine) == mine then
     local story = redis.call('HGET', past, id) or '0 0 0 0'
     local errors, most, is_refunded, rest = string.match(story, '^(%d+) (%d+) (%d) (.*)$')
-    if #back == 0 then redis.call('ZADD', hosts, now + tonumber(ARGV[3]), host) end
+    if #back == 0 then
+      local due, known = now + tonumber(ARGV[3]), tonumber(redis.call('ZSCORE', hosts, host) or 0)
+      if known == 0 or due < known then redis.call('ZADD', hosts, due, host) end
+    end
     redis.call('ZADD', parked, 0, string.format('%s %013.0f %05d %s', host, now, i, id)) -- first, as in retry.lua
     redis.call('HINCRBY', tries, id, is_refunded == '1' and 0 or -1)
     story = table.concat({errors, most, 1, rest}, ' ')
