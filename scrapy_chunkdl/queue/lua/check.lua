@@ -12,7 +12,8 @@ local commands = {
   {'HLEN', key}, {'HEXISTS', key, 'a'}, {'HINCRBY', key, 'a', 1}, {'HINCRBYFLOAT', key, 'a', 1}, {'HDEL', key, 'b'},
   {'PEXPIREAT', key, '9999999999999'}, {'DEL', key},
   {'ZADD', key, 1, 'a'}, {'EXPIRE', key, 60}, {'ZCARD', key}, {'ZCOUNT', key, 0, 1}, {'ZRANGE', key, 0, 0},
-  {'ZINCRBY', key, 1, 'a'}, {'ZRANGEBYSCORE', key, 0, 1}, {'ZRANGEBYLEX', key, '-', '+'}, {'ZREM', key, 'b'}, {'DEL', key},
+  {'ZINCRBY', key, 1, 'a'}, {'ZRANGEBYSCORE', key, 0, 1}, {'ZRANGEBYLEX', key, '-', '+'}, {'ZSCORE', key, 'a'}, {'ZREM', key, 'b'},
+  {'DEL', key},
   {'TIME'}, -- Redis 5 takes no writes behind it
 }
 for _, command in ipairs(commands) do
