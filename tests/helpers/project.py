@@ -119,6 +119,8 @@ def _write(path: Path, text: str) -> None:
     """Write a file, unless it is that already: another process may read it at this moment."""
     if not path.exists() or path.read_text() != text:
         path.write_text(text)
+        for compiled in path.parent.glob(f"__pycache__/{path.stem}.*"):
+            compiled.unlink()  # it counts as fresh by size and second: a setting of 1 that became 0 would be unseen
 
 
 @dataclass
