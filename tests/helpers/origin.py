@@ -585,6 +585,10 @@ class Origin:
 
     async def _unlisten(self, drop: bool) -> None:
         if self._server is not None:
+            for listening in self._server.sockets:
+                self._loop.remove_reader(listening.fileno())
+            for _ in range(3):
+                await asyncio.sleep(0)  # what was just accepted is served: CPython 3.11's close would leave it open
             self._server.close()
             self._server = None
         if drop:
