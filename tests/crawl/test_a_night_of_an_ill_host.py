@@ -58,7 +58,7 @@ Circuits.ask, Circuits.may_send_again = noted_ask, noted_second
 """Counts the requests to the host that are about to be made, also those that never reach it."""
 
 
-ANSWERS = ["status:503", "status:429", "reset", "page:900"]
+ANSWERS = ["status:503", "status:429", "reset"]
 
 
 @contextmanager

@@ -40,7 +40,7 @@ def quick(project: Project) -> Project:
 
 
 BANS = ["page:900", "refused"]
-MORE_BANS = ["status:403", "status:429", "status:503", "status:503:3600", "status:502", "reset", "close"]
+MORE_BANS = ["status:403", "status:429", "status:503", "status:502", "reset", "close"]
 MORE_BANS += ["header:cf-mitigated=challenge;code:403"]
 
 
@@ -69,9 +69,6 @@ def test_a_host_that_bans_is_left_alone_and_its_items_come_when_it_serves_again(
     if ban == "refused":
         banning.open_listener()
     banning.ban("")
-    if ban.endswith("3600"):
-        wait_for(lambda: client.hlen("{chunkdl}:ill") == 1, "it never came")
-        client.delete("{chunkdl}:ill")
     crawl = quick.finish(process)
 
     print(f"{ban}: {asked} requests, and {later} a few tries later")
